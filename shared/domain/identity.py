@@ -1,0 +1,72 @@
+"""Identity: what makes two observations the same event, and two events the same bill."""
+
+import re
+from datetime import UTC, datetime
+from hashlib import blake2b, sha256
+from json import dumps
+
+from shared.errors import InvalidEvent
+
+REQUEST_ID_MAX = 160
+LABEL_MAX_BYTES = 128
+# OpenRouter: gen-<unix seconds>-<20 alphanumerics>, before 2025 gen-<28 alphanumerics>. An id with
+# a colon is a child span of its Broadcast and names no bill of its own.
+_GENERATION_ID = re.compile(r"gen-[A-Za-z0-9_-]{1,156}")
+_GENERATION_SECONDS = re.compile(r"gen-(\d{10})-")
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
+
+
+def canonical_json(value: object) -> str:
+    """Write JSON that is the same text for the same value, everywhere and always."""
+    return dumps(value, ensure_ascii=True, separators=(",", ":"), sort_keys=True, allow_nan=False)
+
+
+def digest(value: object, size: int = 16) -> str:
+    """Return `size` bytes of blake2b over the canonical JSON of `value`, as hex."""
+    return blake2b(canonical_json(value).encode(), digest_size=size).hexdigest()
+
+
+def is_generation_id(value: object) -> bool:
+    """Tell whether this is an OpenRouter generation id that names a bill."""
+    return isinstance(value, str) and _GENERATION_ID.fullmatch(value) is not None
+
+
+def generation_time(request_id: str) -> datetime | None:
+    """Return the second that OpenRouter wrote into a generation id, or None for an id without one."""
+    match = _GENERATION_SECONDS.match(request_id)
+    return datetime.fromtimestamp(int(match[1]), UTC) if match else None
+
+
+def turn_request_id(chat_id: str, message_id: str, merged_tokens: int | None = None) -> str:
+    """Name a whole answer by its message; a continued one also by its merged total of tokens.
+
+    Open WebUI keeps the message id when an answer is continued, so the id alone would name two bills.
+    """
+    suffix = "" if merged_tokens is None else f":{merged_tokens}"
+    return f"turn:{chat_id}:{message_id}{suffix}"
+
+
+def key_hash(api_key: str) -> str:
+    """Return the first 8 hex digits of the sha256 of an OpenRouter key: enough to tell keys apart."""
+    return sha256(api_key.encode()).hexdigest()[:8]
+
+
+def clean_request_id(value: object) -> str:
+    """Validate an identity of a bill. Raises InvalidEvent: an unusable id is refused, never mended."""
+    if not isinstance(value, str) or not value or value != value.strip():
+        raise InvalidEvent("unusable_id", "request_id", value)
+    if len(value) > REQUEST_ID_MAX or _UNPRINTABLE.search(value) or value.endswith("\\"):
+        raise InvalidEvent("unusable_id", "request_id", value)
+    return value
+
+
+def clean_label(value: object, default: str) -> str:
+    """Make a short text fit for grouping in every store: trimmed, printable, at most 128 bytes.
+
+    InfluxDB tags may not be empty, hold a line break or end in a backslash (`facts`: line protocol);
+    mending them here keeps every store's groups the same.
+    """
+    text = value if isinstance(value, str) else ""
+    text = _UNPRINTABLE.sub(" ", text).strip()
+    text = text.encode()[:LABEL_MAX_BYTES].decode(errors="ignore").rstrip(" \\")
+    return text or default
