@@ -1,7 +1,7 @@
 """Every error of the usage ledger: the class is the decision, the text is for a person.
 
 UsageError
-  ConfigError             a setting is wrong            -> sidecar: refuse to start; plugin: default, status
+  ConfigError             a setting is wrong            -> sidecar: refuse to start
   InvalidEvent            input cannot become an event  -> refuse, count by reason
     UnusableCost          the amount is no money        -> book as pending, count
   SpoolError              the local disk has trouble    -> count, log
@@ -64,7 +64,7 @@ class DeliveryError(UsageError):
 
 
 class Unavailable(DeliveryError):
-    """The store did not answer or asked to come back later (network, timeout, 408, 425, 429, 5xx)."""
+    """The store did not answer or asked to come back later (timeout, 408, 425, 429, 5xx)."""
 
     def __init__(self, message: str, retry_after_seconds: float | None = None) -> None:
         self.retry_after_seconds = retry_after_seconds

@@ -63,7 +63,7 @@ class SpoolStatus:
 
 
 class Spool(Protocol):
-    """The durable queue between capture and delivery; every method may be called from any thread."""
+    """The durable queue between capture and delivery; methods may be called from any thread."""
 
     def put(self, rows: Sequence[Row]) -> Future[list[PutOutcome]]:
         """Queue rows; the future is done when they would survive a power loss.
@@ -87,7 +87,7 @@ class Spool(Protocol):
         rejected: Sequence[tuple[int, str]] = (),
         kept: Sequence[int] = (),
     ) -> None:
-        """End a delivery: accepted rows are done, rejected ones become dead letters, kept ones wait."""
+        """End a delivery: accepted rows are done, rejected ones dead letters, kept ones wait."""
 
     def lease(self, owner: str, seconds: float) -> bool:
         """Become or stay the one that delivers this spool; False while another one is."""
@@ -171,13 +171,13 @@ class EventSink(Protocol):
 
 
 class EventStore(EventSink, Protocol):
-    """Where events live. Reading raises Unavailable or Misconfigured, never returns half an answer."""
+    """Where events live. A read raises Unavailable or Misconfigured, never answers in half."""
 
     def usage(self, window: Window) -> list[UsageGroup]:
-        """Add up all events of the window, observation by observation: right only if `is_unique`."""
+        """Add up all events of the window, each observation: right only if `is_unique`."""
 
     def is_unique(self, window: Window) -> bool:
-        """Tell whether no bill of the window was observed twice, here or within an hour of its edges."""
+        """Tell whether no bill was observed twice in the window and an hour beyond its edges."""
 
     def events(self, window: Window) -> Iterator[UsageEvent]:
         """Return all events of the window, every observation once, in no promised order."""
@@ -195,7 +195,7 @@ class EventStore(EventSink, Protocol):
         """Return the newest row of every user."""
 
     def delete_import(self, import_id: str) -> int:
-        """Delete exactly the events with source `import:<import_id>` and return how many there were."""
+        """Delete exactly the events with source `import:<import_id>`; return how many."""
 
     def health(self) -> StoreHealth:
         """Try the store; never raises."""

@@ -66,7 +66,7 @@ def _optional_usd(value: object) -> Decimal | None:
 
 
 def _usable_id(value: object) -> str:
-    # pydantic turns a ValueError into a ValidationError with the field's name; InvalidEvent is none.
+    # pydantic adds the field's name to a ValueError; InvalidEvent is none.
     try:
         return clean_request_id(value)
     except InvalidEvent as error:

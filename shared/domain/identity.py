@@ -32,7 +32,7 @@ def is_generation_id(value: object) -> bool:
 
 
 def generation_time(request_id: str) -> datetime | None:
-    """Return the second that OpenRouter wrote into a generation id, or None for an id without one."""
+    """Return the second that OpenRouter wrote into a generation id; old ids have none."""
     match = _GENERATION_SECONDS.match(request_id)
     return datetime.fromtimestamp(int(match[1]), UTC) if match else None
 
@@ -40,19 +40,19 @@ def generation_time(request_id: str) -> datetime | None:
 def turn_request_id(chat_id: str, message_id: str, merged_tokens: int | None = None) -> str:
     """Name a whole answer by its message; a continued one also by its merged total of tokens.
 
-    Open WebUI keeps the message id when an answer is continued, so the id alone would name two bills.
+    Open WebUI keeps the message id when an answer is continued: alone it would name two bills.
     """
     suffix = "" if merged_tokens is None else f":{merged_tokens}"
     return f"turn:{chat_id}:{message_id}{suffix}"
 
 
 def key_hash(api_key: str) -> str:
-    """Return the first 8 hex digits of the sha256 of an OpenRouter key: enough to tell keys apart."""
+    """Return the first 8 hex digits of the sha256 of an OpenRouter key: it tells keys apart."""
     return sha256(api_key.encode()).hexdigest()[:8]
 
 
 def clean_request_id(value: object) -> str:
-    """Validate an identity of a bill. Raises InvalidEvent: an unusable id is refused, never mended."""
+    """Validate the identity of a bill; an unusable one raises InvalidEvent, none is mended."""
     if not isinstance(value, str) or not value or value != value.strip():
         raise InvalidEvent("unusable_id", "request_id", value)
     if len(value) > REQUEST_ID_MAX or _UNPRINTABLE.search(value) or value.endswith("\\"):
@@ -63,8 +63,8 @@ def clean_request_id(value: object) -> str:
 def clean_label(value: object, default: str) -> str:
     """Make a short text fit for grouping in every store: trimmed, printable, at most 128 bytes.
 
-    InfluxDB tags may not be empty, hold a line break or end in a backslash (`facts`: line protocol);
-    mending them here keeps every store's groups the same.
+    InfluxDB tags may not be empty, hold a line break or end in a backslash; mending labels here,
+    before any store sees them, keeps the groups of every store the same.
     """
     text = value if isinstance(value, str) else ""
     text = _UNPRINTABLE.sub(" ", text).strip()

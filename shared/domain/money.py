@@ -18,7 +18,8 @@ def parse_usd(raw: object) -> Decimal:
     such as `7.4e-7`, and Open WebUI adds them up as floats: `8.400000000000001e-05`; `repr` keeps
     every digit that was sent.
 
-    Raises UnusableCost for null, booleans, negatives, NaN, infinities, text and more than int64 pico-USD.
+    Raises UnusableCost for null, booleans, negatives, NaN, infinities, text and for more than
+    int64 pico-USD.
     """
     if raw is None:
         raise UnusableCost("missing", "cost", raw)

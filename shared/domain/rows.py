@@ -97,7 +97,7 @@ class HostRow(_SideRow):
 
 
 class UserRow(_SideRow):
-    """The name behind a user id: a directory that can be erased, so that events stay free of names."""
+    """The name behind a user id: kept apart, so that it can be erased and events stay nameless."""
 
     user_id: Label
     occurred_at: UtcTime
