@@ -1,0 +1,45 @@
+"""What all tests share: which hosts and services are there, and what to say when one is not."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+CACHE = ROOT / ".cache"
+
+
+def missing(what: str, remedy: str) -> None:
+    """Skip the test and say what would run it; under CI a missing service is a failure."""
+    sentence = f"{what} is not here: {remedy}"
+    if os.environ.get("CI"):
+        pytest.fail(sentence, pytrace=False)
+    pytest.skip(sentence)
+
+
+def needs_host(name: str) -> Path:
+    """Return the virtual environment of a host (`pipelines-current`, `pipelines-pinned`, `open-webui`)."""
+    home = CACHE / "hosts" / name
+    if not (home / "bin" / "python").exists():
+        missing(f"the host {name}", "run `make hosts`")
+    return home
+
+
+def needs_program(name: str, remedy: str) -> Path:
+    """Return the path of a program on PATH."""
+    for folder in os.environ.get("PATH", "").split(os.pathsep):
+        program = Path(folder) / name
+        if program.exists():
+            return program
+    missing(f"the program {name}", remedy)
+    raise AssertionError("missing() never returns")
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep the settings of the machine that runs the tests out of them."""
+    for name in list(os.environ):
+        if name.startswith(("USAGE_", "INFLUXDB_")) and not name.startswith(
+            ("USAGE_TEST_", "INFLUXDB_TEST_")
+        ):
+            monkeypatch.delenv(name)

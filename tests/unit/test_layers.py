@@ -1,0 +1,64 @@
+"""The import direction of the project: errors, domain, ports, adapters and use cases, entry points."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+ENTRY_POINTS = ("scheduler", "migration_tools", "pipelines.src", "demo")
+PORTS = ("shared.ports",)
+ALLOWED: dict[str, tuple[str, ...]] = {
+    "shared.errors": (),
+    "shared.domain": ("shared.errors", "shared.domain"),
+    "shared.ports": ("shared.errors", "shared.domain", "shared.ports"),
+    "shared.adapters": ("shared.errors", "shared.domain", "shared.ports", "shared.adapters"),
+    "shared": (
+        "shared.errors",
+        "shared.domain",
+        "shared.ports",
+        "shared.projection",
+        "shared.delivery",
+    ),
+    **{entry: ("shared", entry) for entry in ENTRY_POINTS},
+}
+DOMAIN_MAY_USE = {"pydantic", "shared", "zoneinfo"} | {
+    "collections", "dataclasses", "datetime", "decimal", "enum", "functools", "hashlib", "itertools",
+    "json", "math", "re", "typing", "uuid", "random", "statistics", "bisect", "operator",
+}  # fmt: skip
+
+
+def sources() -> list[Path]:
+    folders = ("shared", "scheduler", "migration_tools", "pipelines/src", "demo")
+    return sorted(path for folder in folders for path in (ROOT / folder).rglob("*.py"))
+
+
+def imports(path: Path) -> set[str]:
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports are absolute"
+            names.add(node.module or "")
+    return names
+
+
+def starts(name: str, prefixes: tuple[str, ...]) -> bool:
+    return any(name == prefix or name.startswith(prefix + ".") for prefix in prefixes)
+
+
+def module_name(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+@pytest.mark.parametrize("path", sources(), ids=module_name)
+def test_a_module_imports_only_what_lies_below_it(path: Path) -> None:
+    layer = max((name for name in ALLOWED if starts(module_name(path), (name,))), key=len)
+    ours = {name for name in imports(path) if starts(name, ("shared", *ENTRY_POINTS))}
+    assert {name for name in ours if not starts(name, ALLOWED[layer])} == set()
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "shared/domain").rglob("*.py")), ids=module_name)
+def test_the_domain_does_no_input_and_no_output(path: Path) -> None:
+    assert {name.split(".")[0] for name in imports(path)} - DOMAIN_MAY_USE == set()
