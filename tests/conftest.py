@@ -18,7 +18,7 @@ def missing(what: str, remedy: str) -> None:
 
 
 def needs_host(name: str) -> Path:
-    """Return the virtual environment of a host (`pipelines-current`, `pipelines-pinned`, `open-webui`)."""
+    """Return a host's environment: `pipelines-current`, `pipelines-pinned` or `open-webui`."""
     home = CACHE / "hosts" / name
     if not (home / "bin" / "python").exists():
         missing(f"the host {name}", "run `make hosts`")

@@ -20,7 +20,7 @@ _END_OF_TIME = datetime.max.replace(tzinfo=UTC)
 
 @dataclass(frozen=True)
 class Bill:
-    """What one request_id costs: money and tokens of the winner, identity from who knows it best."""
+    """What one request_id costs: money and tokens of the winner, identity of who knows best."""
 
     event: UsageEvent
     observations: int
@@ -175,7 +175,7 @@ def _superseded(bills: Sequence[Bill]) -> tuple[set[str], list[Bill]]:
     for answer in answers.values():
         turns = sorted(filter(_is_turn, answer), key=lambda bill: bill.event.occurred_at)
         ends = [turn.event.occurred_at - TURN_SLACK for turn in turns[1:]] + [_END_OF_TIME]
-        for turn, end in zip(turns, ends, strict=True):
+        for turn, end in zip(turns, ends, strict=False):
             start = turn.event.occurred_at - TURN_SLACK
             parts = [
                 bill
