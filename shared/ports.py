@@ -104,7 +104,10 @@ class Spool(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class UsageSums:
-    """Sums of one group of usage; token counts and pico-USD."""
+    """Sums of one group of usage; token counts and pico-USD.
+
+    `pending` counts the events without `cost_usd`; `estimated` those of them that carry an estimate.
+    """
 
     events: int = 0
     pending: int = 0
