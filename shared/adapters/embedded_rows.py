@@ -1,0 +1,72 @@
+"""How rows become columns of the embedded event store."""
+
+import sqlite3
+from datetime import UTC, datetime, timedelta
+
+from shared.domain.event import UsageEvent
+from shared.domain.money import to_pico
+from shared.domain.rows import HostRow, UnmeteredRow, row_from_json
+from shared.ports import SpooledRow
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MILLISECOND = timedelta(milliseconds=1)
+SUMMED = (
+    "input_tokens",
+    "output_tokens",
+    "total_tokens",
+    "cached_tokens",
+    "cache_write_tokens",
+    "reasoning_tokens",
+    "cost_pico_usd",
+    "upstream_pico_usd",
+    "estimated_pico_usd",
+)
+_INSERT_EVENT = f"INSERT OR IGNORE INTO events VALUES ({','.join('?' * 18)})"  # noqa: S608 no data
+_INSERT_UNMETERED = "INSERT OR IGNORE INTO unmetered VALUES (?, ?, ?)"
+# The newest row counts whatever the order of arrival; of two of one instant, the larger text.
+_INSERT_NEWEST = """
+    INSERT INTO {table} VALUES (?, ?, ?) ON CONFLICT ({key}) DO UPDATE
+    SET occurred_at_ms = excluded.occurred_at_ms, json = excluded.json
+    WHERE (excluded.occurred_at_ms, excluded.json) > (occurred_at_ms, json)
+"""
+_INSERT_HOST = _INSERT_NEWEST.format(table="hosts", key="host_id")
+_INSERT_USER = _INSERT_NEWEST.format(table="users", key="user_id")
+
+
+def insert(connection: sqlite3.Connection, row: SpooledRow) -> None:
+    """Insert a row unless it is stored. Raises InvalidEvent when it cannot be read."""
+    content = row_from_json(row.kind, row.json)
+    at = milliseconds(content.occurred_at)
+    if isinstance(content, UsageEvent):
+        connection.execute(_INSERT_EVENT, (row.event_id, *_columns(content, at), row.json))
+    elif isinstance(content, UnmeteredRow):
+        connection.execute(_INSERT_UNMETERED, (row.event_id, at, row.json))
+    elif isinstance(content, HostRow):
+        connection.execute(_INSERT_HOST, (content.host_id, at, row.json))
+    else:
+        connection.execute(_INSERT_USER, (content.user_id, at, row.json))
+
+
+def _columns(event: UsageEvent, at: int) -> tuple[object, ...]:
+    amounts = (event.cost_usd, event.upstream_cost_usd, event.estimated_cost_usd)
+    return (
+        event.request_id,
+        at,
+        event.client_org_id,
+        event.external_user,
+        event.model,
+        event.task,
+        event.source,
+        event.input_tokens,
+        event.output_tokens,
+        event.total_tokens,
+        event.cached_tokens,
+        event.cache_write_tokens,
+        event.reasoning_tokens,
+        *(None if amount is None else to_pico(amount) for amount in amounts),
+    )
+
+
+def milliseconds(time: datetime) -> int:
+    """Count milliseconds since 1970, rounded up: an edge inside one lies after its events."""
+    return -((EPOCH - time) // MILLISECOND)

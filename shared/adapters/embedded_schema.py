@@ -1,0 +1,99 @@
+"""The tables of the embedded event store, and opening its file."""
+
+import sqlite3
+from collections.abc import Sequence
+from pathlib import Path
+
+from shared.errors import ConfigError
+
+# Every migration leads from its index to the next user_version and only adds.
+MIGRATIONS: Sequence[str] = (
+    """
+    CREATE TABLE events (
+        event_id TEXT NOT NULL UNIQUE,
+        request_id TEXT NOT NULL,
+        occurred_at_ms INTEGER NOT NULL,
+        client_org_id TEXT NOT NULL,
+        external_user TEXT NOT NULL,
+        model TEXT NOT NULL,
+        task TEXT NOT NULL,
+        source TEXT NOT NULL,
+        input_tokens INTEGER NOT NULL,
+        output_tokens INTEGER NOT NULL,
+        total_tokens INTEGER NOT NULL,
+        cached_tokens INTEGER NOT NULL,
+        cache_write_tokens INTEGER NOT NULL,
+        reasoning_tokens INTEGER NOT NULL,
+        cost_pico_usd INTEGER,
+        upstream_pico_usd INTEGER,
+        estimated_pico_usd INTEGER,
+        json TEXT NOT NULL
+    );
+    CREATE INDEX events_by_time ON events (occurred_at_ms);
+    CREATE INDEX events_by_request ON events (request_id);
+    CREATE TABLE unmetered (
+        event_id TEXT NOT NULL UNIQUE,
+        occurred_at_ms INTEGER NOT NULL,
+        json TEXT NOT NULL
+    );
+    CREATE INDEX unmetered_by_time ON unmetered (occurred_at_ms);
+    CREATE TABLE hosts (
+        host_id TEXT NOT NULL PRIMARY KEY,
+        occurred_at_ms INTEGER NOT NULL,
+        json TEXT NOT NULL
+    );
+    CREATE TABLE users (
+        user_id TEXT NOT NULL PRIMARY KEY,
+        occurred_at_ms INTEGER NOT NULL,
+        json TEXT NOT NULL
+    );
+    """,
+)
+
+
+def connect(path: Path, mode: str = "rw") -> sqlite3.Connection:
+    """Open a connection that any thread may use, one at a time; mode `rwc` makes a missing file.
+
+    FULL, because a spool forgets a row that the store accepted: it must survive a power loss.
+    """
+    connection = sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode={mode}",
+        uri=True,
+        timeout=30,
+        isolation_level=None,
+        check_same_thread=False,
+    )
+    connection.execute("PRAGMA synchronous=FULL")
+    return connection
+
+
+def open_store(path: Path) -> sqlite3.Connection:
+    """Open the file of a store, made or upgraded as needed.
+
+    Raises ConfigError when a later version wrote it, and sqlite3.Error when it cannot be used.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    connection = connect(path, "rwc")
+    try:
+        _upgrade(connection, path)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _upgrade(connection: sqlite3.Connection, path: Path) -> None:
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        if version > len(MIGRATIONS):
+            raise ConfigError("USAGE_STORE_PATH", path, "was written by a later version; upgrade")
+        for migration in MIGRATIONS[version:]:
+            for statement in filter(str.strip, migration.split(";")):
+                connection.execute(statement)
+        connection.execute(f"PRAGMA user_version={len(MIGRATIONS)}")
+        connection.execute("COMMIT")
+    finally:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
