@@ -9,6 +9,7 @@ UsageError
     SpoolTooNew           written by a later version    -> refuse with a sentence
   DeliveryError           a batch was not taken
     Unavailable           network, timeout, 408/429/5xx -> keep, back off
+      StoreFault          a bare 500                    -> the same; bisect if others pass
     Misconfigured         401/403/404 ...               -> keep, probe slowly, tell the admin
     BatchRefused          400/422                       -> bisect; a single line -> dead letter
     TooLarge              413                           -> halve
@@ -69,6 +70,10 @@ class Unavailable(DeliveryError):
     def __init__(self, message: str, retry_after_seconds: float | None = None) -> None:
         self.retry_after_seconds = retry_after_seconds
         super().__init__(message)
+
+
+class StoreFault(Unavailable):
+    """The store failed inside (500): it may be ill, or it may be this batch that makes it fail."""
 
 
 class Misconfigured(DeliveryError):
