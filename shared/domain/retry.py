@@ -1,0 +1,60 @@
+"""When to try again: waits of one delivery, and what a server asks for."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
+RETRY_AFTER_MAX_SECONDS = 600.0
+
+
+@dataclass(frozen=True)
+class RetrySchedule:
+    """The waits between the attempts of a delivery, each stretched by up to `jitter` of itself."""
+
+    waits_seconds: tuple[float, ...] = (1.0, 2.0, 4.0, 8.0)
+    jitter: float = 0.25
+
+    @property
+    def attempts(self) -> int:
+        """How often a delivery tries at most."""
+        return len(self.waits_seconds) + 1
+
+    def covers(self, retry_after_seconds: float | None) -> bool:
+        """Tell whether the server's wait fits into a delivery; a longer one ends the delivery."""
+        return (retry_after_seconds or 0.0) <= max(self.waits_seconds, default=0.0)
+
+    def wait_seconds(
+        self, failures: int, retry_after_seconds: float | None, chance: float
+    ) -> float:
+        """Return the wait after so many failures (from 1): never less than the server asked for.
+
+        `chance` lies in [0, 1) and spreads many clients of a store that comes back.
+        """
+        wait = self.waits_seconds[min(failures, len(self.waits_seconds)) - 1]
+        return max(wait * (1 + self.jitter * chance), retry_after_seconds or 0.0)
+
+
+def parse_retry_after(value: str | None, now: datetime) -> float | None:
+    """Read a Retry-After header (seconds or a date, RFC 9110): seconds, at most ten minutes.
+
+    None for a header that is missing or says nothing usable.
+    """
+    if value is None:
+        return None
+    try:
+        seconds = float(value)
+    except ValueError:
+        seconds = _seconds_until_date(value, now)
+    if seconds != seconds:  # NaN
+        return None
+    return min(max(seconds, 0.0), RETRY_AFTER_MAX_SECONDS)
+
+
+def _seconds_until_date(value: str, now: datetime) -> float:
+    try:
+        date = parsedate_to_datetime(value)
+    except ValueError:
+        return float("nan")
+    if date.tzinfo is None:  # "-0000" means UTC without saying so
+        date = date.replace(tzinfo=UTC)
+    return (date - now).total_seconds()
