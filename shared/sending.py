@@ -1,0 +1,132 @@
+"""Sending: one batch to one sink, tried again while that may help, halved while that may."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from random import random
+from threading import Event
+from time import perf_counter
+
+from shared.domain.latency import Latencies
+from shared.domain.retry import RetrySchedule
+from shared.errors import BatchRefused, StoreFault, TooLarge, Unavailable
+from shared.ports import EventSink, SpooledRow, WriteResult
+
+_WORDS_MAX = 500
+
+
+@dataclass
+class Tally:
+    """How the rows of a batch ended so far, by row id; `was_halved` when it had to be cut down."""
+
+    accepted: list[int] = field(default_factory=list)
+    rejected: dict[int, str] = field(default_factory=dict)
+    was_halved: bool = False
+
+    def add(self, rows: Sequence[SpooledRow], result: WriteResult) -> None:
+        """Add the result of one write of these rows."""
+        self.accepted += [rows[position].row_id for position in result.accepted]
+        self.rejected |= {rows[position].row_id: words for position, words in result.rejected}
+
+    def waiting(self, rows: Sequence[SpooledRow]) -> list[SpooledRow]:
+        """Return those of the rows that have not ended."""
+        ended = {*self.accepted, *self.rejected}
+        return [row for row in rows if row.row_id not in ended]
+
+
+class Sender:
+    """Sends rows to one sink, from one thread.
+
+    `may_send` is asked before every attempt; after a no, nothing is sent and no row ends. Waits end
+    when `stop` is set.
+    """
+
+    def __init__(
+        self,
+        sink: EventSink,
+        schedule: RetrySchedule,
+        may_send: Callable[[], bool],
+        stop: Event,
+    ) -> None:
+        self._sink = sink
+        self._schedule = schedule
+        self._may_send = may_send
+        self._stop = stop
+        self.latencies = Latencies()
+
+    def send(
+        self, rows: Sequence[SpooledRow], tally: Tally, witness: Sequence[SpooledRow] = ()
+    ) -> None:
+        """Send rows, halved for as long as the store refuses them together.
+
+        With a witness (a row that the store took a moment ago), rows that get nothing but 500 are
+        halved too. Before a single one of those is given up, the witness must pass once more: else
+        it is the store that is ill, not the row.
+
+        Raises Unavailable or Misconfigured; the tally holds what ended before.
+        """
+        try:
+            tally.add(rows, self._write(rows, attempts=1 if witness and len(rows) > 1 else None))
+            return
+        except (BatchRefused, TooLarge) as refusal:
+            words = str(refusal)
+        except StoreFault as fault:
+            if not witness:
+                raise
+            words = str(fault)
+            if len(rows) == 1:
+                self.attempt(witness)
+        tally.was_halved = True
+        if len(rows) == 1:
+            tally.rejected[rows[0].row_id] = words[:_WORDS_MAX]
+            return
+        middle = len(rows) // 2
+        self.send(rows[:middle], tally, witness)
+        self.send(rows[middle:], tally, witness)
+
+    def attempt(self, rows: Sequence[SpooledRow]) -> WriteResult:
+        """Write rows once."""
+        if not self._may_send():
+            return WriteResult()
+        started = perf_counter()
+        try:
+            return self._sink.write(rows)
+        finally:
+            self.latencies.add((perf_counter() - started) * 1000)
+
+    def _write(self, rows: Sequence[SpooledRow], attempts: int | None) -> WriteResult:
+        """Write rows, again and with growing waits while the store may come back.
+
+        Raises StoreFault only when every attempt ended so: then it may be the rows.
+        """
+        from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt
+
+        failures: list[BaseException | None] = []
+
+        def note(state: RetryCallState) -> None:
+            failures.append(state.outcome.exception() if state.outcome else None)
+
+        def wait(state: RetryCallState) -> float:
+            asked = getattr(failures[-1], "retry_after_seconds", None)
+            return self._schedule.wait_seconds(state.attempt_number, asked, random())
+
+        retrying = Retrying(
+            stop=stop_after_attempt(attempts or self._schedule.attempts),
+            retry=retry_if_exception(self._may_pass_later),
+            after=note,
+            wait=wait,
+            sleep=self._sleep,
+            reraise=True,
+        )
+        try:
+            return retrying(self.attempt, rows)
+        except StoreFault as fault:
+            if all(isinstance(failure, StoreFault) for failure in failures):
+                raise
+            raise Unavailable(str(fault)) from fault
+
+    def _may_pass_later(self, error: BaseException) -> bool:
+        return isinstance(error, Unavailable) and self._schedule.covers(error.retry_after_seconds)
+
+    def _sleep(self, seconds: float) -> None:
+        if self._stop.wait(seconds):
+            raise Unavailable("delivery was stopped")
