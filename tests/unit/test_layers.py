@@ -19,6 +19,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         "shared.ports",
         "shared.projection",
         "shared.delivery",
+        "shared.sending",
     ),
     **{entry: ("shared", entry) for entry in ENTRY_POINTS},
 }
