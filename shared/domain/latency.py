@@ -18,7 +18,7 @@ class Latencies:
         self._next += 1
 
     def percentile(self, percent: float) -> float | None:
-        """Return the duration that `percent` of them do not exceed (nearest rank); None if empty."""
+        """Return the duration that `percent` of them do not exceed; None without any."""
         values = sorted(self._values)
         if not values:
             return None
