@@ -1,7 +1,7 @@
 """Identity: what makes two observations the same event, and two events the same bill."""
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from hashlib import blake2b, sha256
 from json import dumps
 
@@ -13,6 +13,9 @@ LABEL_MAX_BYTES = 128
 # a colon is a child span of its Broadcast and names no bill of its own.
 _GENERATION_ID = re.compile(r"gen-[A-Za-z0-9_-]{1,156}")
 _GENERATION_SECONDS = re.compile(r"gen-(\d{10})-")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+# The last whole second that 64 bits of nanoseconds hold: 2262-04-11.
+_LAST_STORE_SECOND = 2**63 // 10**9 - 1
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
 
 
@@ -35,6 +38,31 @@ def generation_time(request_id: str) -> datetime | None:
     """Return the second that OpenRouter wrote into a generation id; old ids have none."""
     match = _GENERATION_SECONDS.match(request_id)
     return datetime.fromtimestamp(int(match[1]), UTC) if match else None
+
+
+def utc_milliseconds(instant: datetime) -> int:
+    """Return the whole milliseconds between 1970 and this instant."""
+    return (instant - _EPOCH) // timedelta(milliseconds=1)
+
+
+def has_store_time(occurred_at: datetime) -> bool:
+    """Tell whether a store that counts 64-bit nanoseconds from 1970 can hold this instant."""
+    return 0 <= utc_milliseconds(occurred_at) // 1000 <= _LAST_STORE_SECOND
+
+
+def store_ns(event_id: str, request_id: str, occurred_at: datetime, moved: int = 0) -> int:
+    """Return the nanosecond at which an event stands in a store that keeps one event per instant.
+
+    The event's identity spreads it over the second that its generation id names, else over its
+    millisecond; `moved` counts the neighbours that already took a slot and wraps around inside that
+    span, so that no event leaves its second. A time that `has_store_time` denies stands in 1970.
+    """
+    spread = int.from_bytes(blake2b(event_id.encode(), digest_size=8).digest(), "big") + moved
+    milliseconds = utc_milliseconds(occurred_at) if has_store_time(occurred_at) else 0
+    second = generation_time(request_id)
+    if second is not None and utc_milliseconds(second) == milliseconds // 1000 * 1000:
+        return milliseconds // 1000 * 10**9 + spread % 10**9
+    return milliseconds * 10**6 + spread % 10**6
 
 
 def turn_request_id(chat_id: str, message_id: str, merged_tokens: int | None = None) -> str:

@@ -1,0 +1,160 @@
+"""The spool's file on disk: opening, transactions under the lock, and a corrupt file set aside."""
+
+import logging
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Literal
+
+from shared.adapters.spool_lock import create_spool_file, spool_lock
+from shared.adapters.spool_schema import spool_pragma, upgrade_spool
+from shared.ports import Clock
+
+logger = logging.getLogger("owui_usage")
+
+Synchronous = Literal["FULL", "NORMAL"]
+# SQLite's own patience with programs that do not know our lock (an admin's shell, a backup).
+_BUSY_SECONDS = 30.0
+# What the log may keep on disk after a long reader or a large delivery made it grow.
+_LOG_BYTES_KEPT = 16 * 1024**2
+_CORRUPT_CODES = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
+class SpoolFile:
+    """One spool file, used by one thread for writing and by any thread for reading.
+
+    Nothing touches the disk before the first use. Raises sqlite3.Error and OSError as they come,
+    SpoolError and SpoolTooNew for a file that is not ours to use.
+    """
+
+    def __init__(
+        self, path: Path, synchronous: Synchronous, clock: Clock, on_corrupt: Callable[[], None]
+    ) -> None:
+        self.path = path
+        self._synchronous = synchronous
+        self._clock = clock
+        self._on_corrupt = on_corrupt
+        self._connection: sqlite3.Connection | None = None
+        self._identity: tuple[int, int] | None = None
+
+    @contextmanager
+    def writing(self) -> Iterator[sqlite3.Connection]:
+        """Run one transaction under the lock; it is on disk when the block has ended."""
+        self._make_folder()
+        with spool_lock(self.path):
+            connection = self._current_connection()
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+                yield connection
+                connection.execute("COMMIT")
+            except BaseException as error:
+                with suppress(sqlite3.Error):
+                    connection.rollback()
+                self._set_aside_if_corrupt(error, self._identity)
+                raise
+
+    @contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        """Read one consistent state of the file, while others may write.
+
+        Each reader opens the file anew: a connection that outlives its thread or is copied by a
+        fork would do harm when it is closed.
+        """
+        self._make_folder()
+        with spool_lock(self.path):
+            connection = self._open_or_replace()
+            identity = self._file_identity()
+        try:
+            connection.execute("BEGIN")
+            yield connection
+        except sqlite3.DatabaseError as error:
+            connection.rollback()
+            with spool_lock(self.path):
+                self._set_aside_if_corrupt(error, identity)
+            raise
+        finally:
+            with spool_lock(self.path):
+                connection.close()
+
+    def close(self) -> None:
+        """Close the writing connection; the last one to leave a file empties its log."""
+        if self._connection is not None:
+            with spool_lock(self.path):
+                self._connection.close()
+            self._connection = None
+
+    def _make_folder(self) -> None:
+        if not self.path.parent.is_dir():
+            # Group rights only matter where the parent hands its group down (setgid).
+            self.path.parent.mkdir(mode=0o770, parents=True, exist_ok=True)
+
+    def _current_connection(self) -> sqlite3.Connection:
+        """Return the connection to the file that stands at our path now.
+
+        Another process may have set a corrupt file aside since our last transaction: what we wrote
+        to the old one would be lost. SQLite leaves the log alone when it closes a moved file.
+        """
+        identity = self._file_identity()
+        if self._connection is not None and identity != self._identity:
+            self._connection.close()
+            self._connection = None
+        if self._connection is None:
+            self._connection = self._open_or_replace()
+            self._identity = self._file_identity()
+        return self._connection
+
+    def _file_identity(self) -> tuple[int, int] | None:
+        try:
+            found = self.path.stat()
+        except FileNotFoundError:
+            return None
+        return found.st_dev, found.st_ino
+
+    def _open_or_replace(self) -> sqlite3.Connection:
+        try:
+            return self._open()
+        except sqlite3.DatabaseError as error:
+            if not self._set_aside_if_corrupt(error, self._file_identity()):
+                raise
+            return self._open()
+
+    def _open(self) -> sqlite3.Connection:
+        create_spool_file(self.path)
+        connection = sqlite3.connect(self.path, timeout=_BUSY_SECONDS, isolation_level=None)
+        try:
+            # Must come before the first page is written; without effect on an existing file.
+            connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute(f"PRAGMA synchronous = {self._synchronous}")
+            connection.execute(f"PRAGMA journal_size_limit = {_LOG_BYTES_KEPT}")
+            upgrade_spool(connection, self.path)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _set_aside_if_corrupt(self, error: BaseException, identity: tuple[int, int] | None) -> bool:
+        """Rename a corrupt file and its log, unless another process already did. Holds the lock."""
+        if not is_corrupt(error) or identity is None or self._file_identity() != identity:
+            return False
+        aside = f"{self.path.name}.corrupt-{self._clock.now():%Y%m%dT%H%M%S%fZ}"
+        for suffix in ("-wal", "-shm", ""):
+            with suppress(FileNotFoundError):
+                part = self.path.with_name(self.path.name + suffix)
+                part.rename(self.path.with_name(aside + suffix))
+        logger.error("spool %s is corrupt: kept as %s, a new one begins", self.path, aside)
+        self._on_corrupt()
+        return True
+
+
+def is_corrupt(error: BaseException) -> bool:
+    """Tell whether SQLite says that a file is damaged or no database at all."""
+    code = getattr(error, "sqlite_errorcode", None)
+    return code is not None and code & 0xFF in _CORRUPT_CODES
+
+
+def spool_bytes_used(connection: sqlite3.Connection) -> int:
+    """Return how many bytes of the file hold something; pages freed by delivery do not count."""
+    pages = spool_pragma(connection, "page_count") - spool_pragma(connection, "freelist_count")
+    return pages * spool_pragma(connection, "page_size")

@@ -1,0 +1,164 @@
+"""Marking: what one transaction does with rows and notes that are already there."""
+
+import sqlite3
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime, timedelta
+from decimal import Decimal
+from json import dumps
+
+from shared.adapters.spool_rows import SpoolTransaction, incoming_row, queue_row
+from shared.adapters.spool_schema import spool_pragma
+from shared.domain.event import event_from_json
+from shared.domain.identity import utc_milliseconds
+from shared.errors import InvalidEvent
+
+_WORDS_MAX = 500
+# A lease that ends later than this was written under a clock that has been corrected since.
+_LEASE_MAX_MS = 3_600_000
+# How long the owner of a note may be silent beyond the quiet time before others act for him.
+_OWNER_GRACE_SECONDS = 60.0
+_PRUNE_ROWS = 500
+_VACUUM_PAGES = 128
+# Free pages that are not worth giving back: the next rows need them.
+_SPARE_PAGES = 256
+_HOST_DAYS = 35
+
+
+def accept_rows(tx: SpoolTransaction, row_ids: Sequence[int]) -> None:
+    """Forget delivered rows but for their digest and their place in the store."""
+    ids = dumps(list(row_ids))
+    tx.db.execute(
+        "INSERT OR IGNORE INTO delivered (event_id, store_ns, delivered_at)"
+        " SELECT event_id, store_ns, ? FROM rows"
+        " WHERE row_id IN (SELECT value FROM json_each(?)) AND kind <> 'host' ORDER BY row_id",
+        (tx.now_ms, ids),
+    )
+    done = tx.db.execute(
+        "DELETE FROM rows WHERE row_id IN (SELECT value FROM json_each(?))", (ids,)
+    )
+    tx.counted["delivered"] += done.rowcount
+
+
+def reject_rows(tx: SpoolTransaction, row_ids: Sequence[tuple[int, str]]) -> None:
+    """Put rows aside with the server's words, for a person to look at."""
+    for row_id, words in row_ids:
+        done = tx.db.execute(
+            "UPDATE rows SET state = 'dead', attempts = attempts + 1, words = ?"
+            " WHERE row_id = ? AND state = 'queued'",
+            (words[:_WORDS_MAX], row_id),
+        )
+        tx.counted["dead"] += done.rowcount
+
+
+def keep_rows(tx: SpoolTransaction, row_ids: Sequence[int]) -> None:
+    """Note that rows were tried and stay."""
+    tx.db.execute(
+        "UPDATE rows SET attempts = attempts + 1"
+        " WHERE row_id IN (SELECT value FROM json_each(?)) AND state = 'queued'",
+        (dumps(list(row_ids)),),
+    )
+
+
+def replay_rows(tx: SpoolTransaction, states: Collection[str], kinds: Collection[str]) -> int:
+    """Queue rows again that were put aside; returns how many."""
+    done = tx.db.execute(
+        "UPDATE rows SET state = 'queued', attempts = 0, words = ''"
+        " WHERE state IN (SELECT value FROM json_each(?)) AND state <> 'queued'"
+        " AND kind IN (SELECT value FROM json_each(?))",
+        (dumps(sorted(states)), dumps(sorted(kinds))),
+    )
+    tx.counted["replayed"] += done.rowcount
+    return done.rowcount
+
+
+def take_lease(tx: SpoolTransaction, owner: str, seconds: float) -> bool:
+    """Become or stay the one that delivers; renewed only in its second half, to spare the disk."""
+    held = tx.db.execute("SELECT owner, expires_at FROM lease").fetchone()
+    left_ms = 0 if held is None else held[1] - tx.now_ms
+    is_live = 0 < left_ms <= max(_LEASE_MAX_MS, seconds * 1000)
+    if is_live and held[0] != owner:
+        return False
+    if is_live and left_ms > seconds * 500:
+        return True
+    tx.db.execute(
+        "INSERT OR REPLACE INTO lease (place, owner, expires_at) VALUES (1, ?, ?)",
+        (owner, tx.now_ms + round(seconds * 1000)),
+    )
+    return True
+
+
+def holds_lease(tx: SpoolTransaction, owners: Collection[str]) -> bool:
+    """Tell whether one of these owners delivers this spool now."""
+    held = tx.db.execute("SELECT owner FROM lease WHERE expires_at > ?", (tx.now_ms,)).fetchone()
+    return held is not None and held[0] in owners
+
+
+def release_lease(tx: SpoolTransaction, owner: str) -> None:
+    """Give up the lease, if it is this owner's."""
+    tx.db.execute("DELETE FROM lease WHERE owner = ?", (owner,))
+
+
+def refresh_notes(tx: SpoolTransaction, owner: str, seen: Mapping[str, int]) -> set[str]:
+    """Write down when the generations of an owner were last seen; returns those still open."""
+    still_open = {
+        request_id
+        for (request_id,) in tx.db.execute(
+            "SELECT request_id FROM open_generations WHERE owner = ?", (owner,)
+        )
+    }
+    tx.db.executemany(
+        "UPDATE open_generations SET last_seen = ? WHERE request_id = ? AND last_seen < ?",
+        [(ms, name, ms) for name, ms in seen.items() if name in still_open],
+    )
+    return still_open
+
+
+def expire_notes(
+    tx: SpoolTransaction,
+    owner: str,
+    now: datetime,
+    quiet_seconds: float,
+    max_cost_usd: Decimal,
+    with_silent_owners: bool,
+) -> int:
+    """Book what stayed open as pending, the event in and the note out in one transaction."""
+    quiet = utc_milliseconds(now - timedelta(seconds=quiet_seconds))
+    silent = quiet - round(_OWNER_GRACE_SECONDS * 1000)
+    expired = tx.db.execute(
+        "SELECT request_id, json FROM open_generations WHERE (owner = ? AND last_seen <= ?)"
+        " OR (? AND owner <> ? AND last_seen <= ?)",
+        (owner, quiet, with_silent_owners, owner, silent),
+    ).fetchall()
+    for request_id, text in expired:
+        try:
+            queue_row(tx, incoming_row(event_from_json(text), now, max_cost_usd))
+        except InvalidEvent:
+            tx.counted["refused_damaged_note"] += 1
+        tx.db.execute("DELETE FROM open_generations WHERE request_id = ?", (request_id,))
+    tx.counted["expired_open"] += len(expired)
+    return len(expired)
+
+
+def prune_spool(tx: SpoolTransaction, digest_days: int) -> bool:
+    """Forget old digests and give free pages back, in a small step; True when there may be more."""
+    day_ms = 86_400_000
+    pruned = tx.db.execute(
+        "DELETE FROM delivered WHERE delivered_at < ? AND number IN"
+        " (SELECT number FROM delivered ORDER BY number LIMIT ?)",
+        (tx.now_ms - digest_days * day_ms, _PRUNE_ROWS),
+    ).rowcount
+    tx.db.execute("DELETE FROM hosts WHERE occurred_at < ?", (tx.now_ms - _HOST_DAYS * day_ms,))
+    spare = spool_pragma(tx.db, "freelist_count") - _SPARE_PAGES
+    if spare > 0:
+        # Every row of the answer is one page given back: it must be read to its end.
+        tx.db.execute(f"PRAGMA incremental_vacuum({min(spare, _VACUUM_PAGES)})").fetchall()
+    return pruned == _PRUNE_ROWS or spare > _VACUUM_PAGES
+
+
+def save_counters(db: sqlite3.Connection, counted: Mapping[str, int]) -> None:
+    """Add to the totals that the file keeps."""
+    db.executemany(
+        "INSERT INTO counters (reason, total) VALUES (?, ?)"
+        " ON CONFLICT (reason) DO UPDATE SET total = total + excluded.total",
+        [(reason, by) for reason, by in counted.items() if by],
+    )

@@ -1,0 +1,117 @@
+"""Reading a spool: what waits, what was put aside, and the counts of its status."""
+
+import sqlite3
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from json import dumps, loads
+from typing import Literal
+
+from shared.adapters.spool_file import spool_bytes_used
+from shared.domain.rows import HostRow, RowKind
+from shared.ports import SpooledRow, SpoolStatus
+
+AsideState = Literal["dead", "quarantined"]
+ROW_STATES: tuple[str, ...] = ("queued", "dead", "quarantined")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeadLetter:
+    """A row that is not delivered until a person replays it, and why.
+
+    `words` are those of the server for a dead row, the reason of the quarantine otherwise.
+    """
+
+    row_id: int
+    kind: RowKind
+    state: str
+    request_id: str
+    words: str
+    attempts: int
+    queued_at: datetime
+    json: str
+
+    def to_line(self) -> str:
+        """Write the letter as one line of JSON, the row inside it as an object."""
+        return dumps(
+            {
+                "row_id": self.row_id,
+                "kind": self.kind,
+                "state": self.state,
+                "request_id": self.request_id,
+                "words": self.words,
+                "attempts": self.attempts,
+                "queued_at": self.queued_at.isoformat(),
+                "row": loads(self.json),
+            }
+        )
+
+
+def read_queued(db: sqlite3.Connection, limit: int, after_row_id: int) -> list[SpooledRow]:
+    """Return the oldest queued rows after a given one."""
+    found = db.execute(
+        "SELECT row_id, kind, lower(hex(event_id)), json, store_ns, attempts FROM rows"
+        " WHERE state = 'queued' AND row_id > ? ORDER BY row_id LIMIT ?",
+        (after_row_id, limit),
+    )
+    return [SpooledRow(*values) for values in found]
+
+
+def read_letters(
+    db: sqlite3.Connection,
+    states: Collection[str],
+    kinds: Collection[str],
+    after_row_id: int,
+    limit: int,
+) -> list[DeadLetter]:
+    """Return rows in one of these states, the oldest first."""
+    found = db.execute(
+        "SELECT row_id, kind, state, request_id, words, attempts, queued_at, json FROM rows"
+        " WHERE row_id > ? AND state IN (SELECT value FROM json_each(?))"
+        " AND kind IN (SELECT value FROM json_each(?)) ORDER BY row_id LIMIT ?",
+        (after_row_id, dumps(sorted(states)), dumps(sorted(kinds)), limit),
+    )
+    return [
+        DeadLetter(
+            row_id=row_id,
+            kind=kind,
+            state=state,
+            request_id=request_id,
+            words=words,
+            attempts=attempts,
+            queued_at=_utc(queued_at),
+            json=text,
+        )
+        for row_id, kind, state, request_id, words, attempts, queued_at, text in found
+    ]
+
+
+def read_hosts(db: sqlite3.Connection) -> list[HostRow]:
+    """Return the newest row of every host that used this file."""
+    found = db.execute("SELECT json FROM hosts ORDER BY host_id")
+    return [HostRow.model_validate_json(text) for (text,) in found]
+
+
+def read_status(db: sqlite3.Connection, unsaved: Mapping[str, int], max_bytes: int) -> SpoolStatus:
+    """Count what the file holds; `unsaved` counts are not in it yet."""
+    states = dict(db.execute("SELECT state, count(*) FROM rows GROUP BY state"))
+    counters = dict(db.execute("SELECT reason, total FROM counters"))
+    for reason, by in unsaved.items():
+        counters[reason] = counters.get(reason, 0) + by
+    oldest = db.execute(
+        "SELECT queued_at FROM rows WHERE state = 'queued' ORDER BY row_id LIMIT 1"
+    ).fetchone()
+    return SpoolStatus(
+        queued=states.get("queued", 0),
+        dead_letters=states.get("dead", 0),
+        quarantined=states.get("quarantined", 0),
+        open_generations=db.execute("SELECT count(*) FROM open_generations").fetchone()[0],
+        oldest_queued_at=None if oldest is None else _utc(oldest[0]),
+        size_bytes=spool_bytes_used(db),
+        size_limit_bytes=max_bytes,
+        counters=counters,
+    )
+
+
+def _utc(milliseconds: int) -> datetime:
+    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=milliseconds)

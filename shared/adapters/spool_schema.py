@@ -1,0 +1,112 @@
+"""The tables of a spool file and how a file of any age is brought up to date."""
+
+import sqlite3
+from pathlib import Path
+
+from shared.errors import SpoolError, SpoolTooNew
+
+# In the header of the file, so that another program's database is never taken for a spool.
+SPOOL_APPLICATION_ID = 0x4F575553
+
+# One entry per version of the schema, the newest last; user_version of a file says how many it has.
+# Only ever add: an older program must be able to go on with a newer file. A change that it could
+# not live with also sets meta.min_reader to the version that is needed from then on.
+SPOOL_MIGRATIONS: tuple[tuple[str, ...], ...] = (
+    (
+        # AUTOINCREMENT: the number of a delivered row is never given to another one, so that a late
+        # mark of a delivery cannot hit the wrong row. Times are milliseconds since 1970.
+        """CREATE TABLE rows (
+            row_id INTEGER PRIMARY KEY AUTOINCREMENT,
+            kind TEXT NOT NULL,
+            event_id BLOB NOT NULL UNIQUE,
+            request_id TEXT NOT NULL,
+            store_ns INTEGER NOT NULL UNIQUE,
+            state TEXT NOT NULL,
+            attempts INTEGER NOT NULL DEFAULT 0,
+            words TEXT NOT NULL DEFAULT '',
+            queued_at INTEGER NOT NULL,
+            json TEXT NOT NULL
+        )""",
+        "CREATE INDEX rows_by_state ON rows (state)",
+        "CREATE INDEX rows_by_request ON rows (request_id)",
+        # In the order of delivery, which is the order in which they are forgotten.
+        """CREATE TABLE delivered (
+            number INTEGER PRIMARY KEY,
+            event_id BLOB NOT NULL UNIQUE,
+            store_ns INTEGER NOT NULL,
+            delivered_at INTEGER NOT NULL
+        )""",
+        "CREATE INDEX delivered_by_slot ON delivered (store_ns)",
+        """CREATE TABLE open_generations (
+            request_id TEXT PRIMARY KEY,
+            owner TEXT NOT NULL,
+            last_seen INTEGER NOT NULL,
+            json TEXT NOT NULL
+        )""",
+        """CREATE TABLE hosts (
+            host_id TEXT PRIMARY KEY,
+            occurred_at INTEGER NOT NULL,
+            json TEXT NOT NULL
+        )""",
+        """CREATE TABLE lease (
+            place INTEGER PRIMARY KEY CHECK (place = 1),
+            owner TEXT NOT NULL,
+            expires_at INTEGER NOT NULL
+        )""",
+        "CREATE TABLE counters (reason TEXT PRIMARY KEY, total INTEGER NOT NULL) WITHOUT ROWID",
+        "CREATE TABLE meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID",
+        "INSERT INTO meta VALUES ('min_reader', 1)",
+    ),
+)
+
+
+def upgrade_spool(
+    connection: sqlite3.Connection,
+    path: Path,
+    migrations: tuple[tuple[str, ...], ...] = SPOOL_MIGRATIONS,
+) -> None:
+    """Bring the file up to date; a newer file is used as it is if it says that this is safe.
+
+    The caller holds the lock. Raises SpoolTooNew for a file that needs a later version, SpoolError
+    for a database that is no spool.
+    """
+    version = spool_pragma(connection, "user_version")
+    if version == len(migrations):
+        return
+    if version > len(migrations):
+        _check_min_reader(connection, path, version, len(migrations))
+        return
+    _check_application(connection, path)
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        for statements in migrations[version:]:
+            for statement in statements:
+                connection.execute(statement)
+        connection.execute(f"PRAGMA application_id = {SPOOL_APPLICATION_ID}")
+        connection.execute(f"PRAGMA user_version = {len(migrations)}")
+        connection.execute("COMMIT")
+    except BaseException:
+        connection.rollback()
+        raise
+
+
+def spool_pragma(connection: sqlite3.Connection, name: str) -> int:
+    """Read a number that SQLite keeps about the file."""
+    return int(connection.execute(f"PRAGMA {name}").fetchone()[0])
+
+
+def _check_application(connection: sqlite3.Connection, path: Path) -> None:
+    tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+    if tables and spool_pragma(connection, "application_id") != SPOOL_APPLICATION_ID:
+        raise SpoolError(f"{path} is a database of another program; choose another spool folder")
+
+
+def _check_min_reader(connection: sqlite3.Connection, path: Path, version: int, known: int) -> None:
+    needed = None
+    if spool_pragma(connection, "application_id") == SPOOL_APPLICATION_ID:
+        needed = connection.execute("SELECT value FROM meta WHERE name = 'min_reader'").fetchone()
+    if needed is None or needed[0] > known:
+        raise SpoolTooNew(
+            f"{path} was written by a later version (schema {version}, this one knows {known}): "
+            "update this installation or choose another spool folder"
+        )

@@ -1,0 +1,209 @@
+"""The one thread of a process that writes to a spool: everything that waits, in one commit."""
+
+import atexit
+import logging
+import os
+import sqlite3
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from queue import Empty, SimpleQueue
+from typing import Any
+
+from shared.adapters.spool_counters import SpoolCounters
+from shared.adapters.spool_file import SpoolFile, is_corrupt
+from shared.adapters.spool_marks import save_counters
+from shared.adapters.spool_rows import SpoolTransaction
+from shared.domain.identity import utc_milliseconds
+from shared.errors import SpoolError, SpoolFull, UsageError
+from shared.ports import Clock
+
+logger = logging.getLogger("owui_usage")
+
+# So many jobs share a commit at most, and so many may wait while the disk does not answer.
+_JOBS_PER_COMMIT = 1000
+_JOBS_WAITING_MAX = 10_000
+_EXIT_SECONDS = 5.0
+_UPKEEP_RETRY_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class SpoolJob:
+    """Work for one transaction. It may refuse with a UsageError before its first change."""
+
+    run: Callable[[SpoolTransaction], Any]
+    future: Future[Any]
+
+
+class SpoolWriter:
+    """Commits jobs in the order of their arrival, as many at once as wait.
+
+    The thread starts with the first job, keeps no reference to the spool that it serves and ends
+    with `stop` or with the process. `upkeep` runs in a transaction of its own now and then and
+    returns the seconds until it wants to run again.
+    """
+
+    def __init__(
+        self,
+        file: SpoolFile,
+        counters: SpoolCounters,
+        clock: Clock,
+        upkeep: Callable[[SpoolTransaction], float],
+    ) -> None:
+        self._file = file
+        self._counters = counters
+        self._clock = clock
+        self._upkeep = upkeep
+        self._upkeep_at = time.monotonic()
+        self._process_id = os.getpid()
+        # SimpleQueue and RLock: a garbage collection that ends a spool may enter both once more.
+        self._jobs: SimpleQueue[SpoolJob | None] = SimpleQueue()
+        self._lock = threading.RLock()
+        self._thread: threading.Thread | None = None
+        self._stopped = False
+        self._is_failing = False
+
+    def submit(self, run: Callable[[SpoolTransaction], Any]) -> Future[Any]:
+        """Have work done in one of the next transactions.
+
+        The future ends in a UsageError of the work itself or in SpoolError; it cannot be cancelled,
+        so that an impatient caller never undoes a commit.
+        """
+        future: Future[Any] = Future()
+        future.set_running_or_notify_cancel()
+        try:
+            self._enqueue(SpoolJob(run, future))
+        except SpoolError as error:
+            future.set_exception(error)
+        return future
+
+    def stop(self) -> None:
+        """Let the thread end after what waits; nothing is taken any more. Does not wait."""
+        with self._lock:
+            if not self._stopped:
+                self._stopped = True
+                self._jobs.put(None)
+
+    def join(self, seconds: float) -> bool:
+        """Wait for the thread to end after `stop`; False if it has not."""
+        thread = self._thread
+        if thread is None or thread is threading.current_thread():
+            return True
+        thread.join(seconds)
+        return not thread.is_alive()
+
+    def _enqueue(self, job: SpoolJob) -> None:
+        with self._lock:
+            if self._stopped:
+                self._counters.add("refused_closed")
+                raise SpoolError(f"spool {self._file.path} is closed")
+            if self._jobs.qsize() >= _JOBS_WAITING_MAX:
+                self._counters.add("refused_backlog")
+                raise SpoolFull(
+                    f"the disk of {self._file.path} does not keep up: {_JOBS_WAITING_MAX} jobs wait"
+                )
+            self._start()
+            self._jobs.put(job)
+
+    def _start(self) -> None:
+        if self._thread is not None and self._thread.is_alive():
+            return
+        thread = threading.Thread(target=self._run, name="owui_usage spool", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:
+            raise SpoolError(f"no thread for the spool: {error}") from error
+        self._thread = thread
+        atexit.register(self._exit)
+
+    def _exit(self) -> None:
+        """Give what waits a moment when the process ends; a forked child has no such thread."""
+        if os.getpid() == self._process_id:
+            self.stop()
+            self.join(_EXIT_SECONDS)
+
+    def _run(self) -> None:
+        while not self._stopped or not self._jobs.empty():
+            jobs = self._next_jobs()
+            if jobs:
+                self._commit(jobs)
+            if time.monotonic() >= self._upkeep_at:
+                self._upkeep_at = time.monotonic() + _UPKEEP_RETRY_SECONDS
+                self._commit([SpoolJob(self._run_upkeep, Future())])
+        self._close_file()
+        atexit.unregister(self._exit)
+
+    def _next_jobs(self) -> list[SpoolJob]:
+        """Wait for a job or for the next upkeep, then take everything else that waits."""
+        jobs: list[SpoolJob] = []
+        try:
+            job = self._jobs.get(timeout=max(0.0, self._upkeep_at - time.monotonic()))
+            while True:
+                if job is not None:
+                    jobs.append(job)
+                if len(jobs) == _JOBS_PER_COMMIT:
+                    return jobs
+                job = self._jobs.get_nowait()
+        except Empty:
+            return jobs
+
+    def _run_upkeep(self, tx: SpoolTransaction) -> None:
+        self._upkeep_at = time.monotonic() + self._upkeep(tx)
+
+    def _commit(self, jobs: Sequence[SpoolJob]) -> None:
+        """Commit jobs together and tell their callers; a failure is theirs, never the thread's."""
+        try:
+            answers = self._transact(jobs)
+        except Exception as error:  # noqa: BLE001 - whatever happens, callers get an answer
+            self._fail(jobs, error)
+            return
+        self._is_failing = False
+        for job, answer in zip(jobs, answers, strict=True):
+            if isinstance(answer, UsageError):
+                job.future.set_exception(answer)
+            else:
+                job.future.set_result(answer)
+
+    def _transact(self, jobs: Sequence[SpoolJob]) -> list[Any]:
+        try:
+            return self._transact_once(jobs)
+        except sqlite3.DatabaseError as error:
+            if not is_corrupt(error):
+                raise
+            # The file has been set aside; nothing of these jobs is in the new one yet.
+            return self._transact_once(jobs)
+
+    def _transact_once(self, jobs: Sequence[SpoolJob]) -> list[Any]:
+        with self._file.writing() as db:
+            tx = SpoolTransaction(db, utc_milliseconds(self._clock.now()))
+            answers = [_answer(job, tx) for job in jobs]
+            carried = self._counters.unsaved()
+            save_counters(db, tx.counted + Counter(carried))
+        self._counters.commit(carried, tx.counted)
+        return answers
+
+    def _fail(self, jobs: Sequence[SpoolJob], error: Exception) -> None:
+        self._counters.add("write_failed", len(jobs))
+        if not self._is_failing:  # once per outage
+            logger.error("spool %s cannot be written: %s", self._file.path, error)
+            self._is_failing = True
+        told = error if isinstance(error, SpoolError) else SpoolError(f"{self._file.path}: {error}")
+        for job in jobs:
+            job.future.set_exception(told)
+
+    def _close_file(self) -> None:
+        try:
+            self._file.close()
+        except (sqlite3.Error, OSError) as error:
+            # Everything is committed; the next one to open the file reads the rest from its log.
+            logger.warning("spool %s did not close: %s", self._file.path, error)
+
+
+def _answer(job: SpoolJob, tx: SpoolTransaction) -> Any:
+    try:
+        return job.run(tx)
+    except UsageError as refusal:
+        return refusal
