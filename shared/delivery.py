@@ -189,7 +189,7 @@ class Delivery:
         )
         if tally.rejected:
             # What the server said may quote the line: it goes to the dead letter, not to the log.
-            logger.warning("%d rows were refused and are dead letters now", len(tally.rejected))
+            logger.warning("new dead letters: %d refused by the store", len(tally.rejected))
 
     def _may_send(self) -> bool:
         """Renew the lease: attempts of one batch may last longer than it does."""
@@ -224,7 +224,8 @@ class Delivery:
         self.release()
 
     def _become(self, state: DeliveryState, message: str) -> None:
-        if state != self._state:
+        is_news = state != self._state or (state == "misconfigured" and message != self._message)
+        if is_news:
             level = logging.INFO if state in ("idle", "standby") else logging.WARNING
             logger.log(level, "delivery to %s is %s: %s", self._sink.name, state, message)
         self._state, self._message = state, message
