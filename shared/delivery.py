@@ -1,11 +1,11 @@
 """Delivery: moving batches from a spool to an event store, losing and doubling nothing."""
 
 import logging
+import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from threading import Event
 from typing import Literal
 
 from shared.domain.breaker import Breaker, BreakerState
@@ -67,14 +67,14 @@ class Delivery:
         owner: str,
         clock: Clock,
         policy: DeliveryPolicy | None = None,
-        stop: Event | None = None,
+        stop: threading.Event | None = None,
     ) -> None:
         self._spool = spool
         self._sink = sink
         self._owner = owner
         self._clock = clock
         self._policy = policy or DeliveryPolicy()
-        self._stop = stop or Event()
+        self._stop = stop or threading.Event()
         self._sender = Sender(sink, self._policy.schedule, self._may_send, self._stop)
         self._breaker = self._policy.breaker
         self._state: DeliveryState = "idle"

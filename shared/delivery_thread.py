@@ -2,7 +2,7 @@
 
 import logging
 import os
-from threading import Event, Thread
+import threading
 from weakref import finalize
 
 from shared.delivery import Delivery
@@ -19,11 +19,13 @@ class DeliveryThread:
     the delivery was made with.
     """
 
-    def __init__(self, delivery: Delivery, stop: Event, interval_seconds: float = 1.0) -> None:
+    def __init__(
+        self, delivery: Delivery, stop: threading.Event, interval_seconds: float = 1.0
+    ) -> None:
         self._delivery = delivery
         self._stop = stop
         self._interval_seconds = interval_seconds
-        self._thread: Thread | None = None
+        self._thread: threading.Thread | None = None
         self._pid = 0
         finalize(self, stop.set)
 
@@ -33,7 +35,7 @@ class DeliveryThread:
         if self._stop.is_set() or (is_running and self._pid == os.getpid()):
             return
         self._pid = os.getpid()
-        self._thread = Thread(
+        self._thread = threading.Thread(
             target=_deliver_until_stopped,
             args=(self._delivery, self._stop, self._interval_seconds),
             name="usage-delivery",
@@ -53,7 +55,9 @@ class DeliveryThread:
         return not self._thread.is_alive()
 
 
-def _deliver_until_stopped(delivery: Delivery, stop: Event, interval_seconds: float) -> None:
+def _deliver_until_stopped(
+    delivery: Delivery, stop: threading.Event, interval_seconds: float
+) -> None:
     last_trouble = ""
     while not stop.is_set():
         try:

@@ -1,9 +1,9 @@
 """Sending: one batch to one sink, tried again while that may help, halved while that may."""
 
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from random import random
-from threading import Event
 from time import perf_counter
 
 from shared.domain.latency import Latencies
@@ -45,7 +45,7 @@ class Sender:
         sink: EventSink,
         schedule: RetrySchedule,
         may_send: Callable[[], bool],
-        stop: Event,
+        stop: threading.Event,
     ) -> None:
         self._sink = sink
         self._schedule = schedule
