@@ -70,7 +70,7 @@ def rate_ppm(multiplier: object) -> int:
 
 
 def apply_rate(raw_pico: int, ppm: int) -> int:
-    """Return `raw × rate` in pico-USD, rounded half to even, for amounts of any size."""
+    """Return `raw * rate` in pico-USD, rounded half to even, for amounts of any size."""
     quotient, remainder = divmod(raw_pico * ppm, PPM)
     if remainder * 2 > PPM or (remainder * 2 == PPM and quotient % 2):
         quotient += 1

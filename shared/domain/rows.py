@@ -29,11 +29,11 @@ class _SideRow(BaseModel):
         return self.model_dump_json(exclude_none=True)
 
 
-def _label(value: object) -> str:
+def _side_row_label(value: object) -> str:
     return clean_label(value, "unknown")
 
 
-Label = Annotated[str, BeforeValidator(_label)]
+Label = Annotated[str, BeforeValidator(_side_row_label)]
 
 
 class UnmeteredRow(_SideRow):
