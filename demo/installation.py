@@ -35,6 +35,7 @@ _OPEN_WEBUI_ENVIRONMENT = {
     "SCARF_NO_ANALYTICS": "true",
     "BYPASS_MODEL_ACCESS_CONTROL": "true",
     "ENABLE_CHANNELS": "true",
+    "ENABLE_AUTOCOMPLETE_GENERATION": "true",
     "USER_PERMISSIONS_FEATURES_CHANNELS": "true",
     "WEBUI_SECRET_KEY": "of-a-demo-that-ends-with-its-folder-0123456789",
 }
@@ -105,6 +106,10 @@ class Installation:
         """Let every answer go on that `[[hold]]` keeps open."""
         url = self.openrouter.url + "/__release"
         httpx.post(url, timeout=30, trust_env=False).raise_for_status()
+
+    def logs(self) -> str:
+        """Return the end of every server's log."""
+        return "\n".join(f"--- {server.name}\n{server.log_tail()}" for server in self._servers())
 
     def _servers(self) -> list[Server]:
         return [self.openrouter, self.pipelines, self.open_webui]

@@ -197,6 +197,17 @@ class Admin:
         self.post("/api/v1/evaluations/config", body)
         self.load_models()
 
+    def create_channel(self, name: str, user_ids: Sequence[str]) -> str:
+        """Create a channel with these members and return its id."""
+        body = {"name": name, "type": "group", "user_ids": list(user_ids)}
+        channel_id: str = self.post("/api/v1/channels/create", body)["id"]
+        return channel_id
+
+    def running_tasks(self) -> list[str]:
+        """List the answers that are being made right now."""
+        tasks: list[str] = _ok(self._client.get("/api/tasks"))["tasks"]
+        return tasks
+
     def post(self, path: str, body: Mapping[str, Any]) -> Any:
         """Post to an admin endpoint; raises with Open WebUI's own words when it refuses."""
         return _ok(self._client.post(path, json=dict(body)))

@@ -1,0 +1,154 @@
+"""Holding one person's books against the ledger, generation by generation."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any
+
+from shared.domain.resolution import Bill
+from shared.domain.rows import UnmeteredRow
+from tests.e2e.fates import Fate, is_chat
+
+Row = dict[str, Any]
+
+
+@dataclass
+class Account:
+    """What became of every ledger row of a person, and what the books hold beyond them."""
+
+    rows: list[Row]
+    fates: dict[str, Fate] = field(default_factory=dict)
+    booked_usd: Decimal = Decimal(0)
+    wrong: list[str] = field(default_factory=list)
+
+    def billed_usd(self, *fates: Fate) -> Decimal:
+        """Add up what OpenRouter billed for the generations with one of these fates."""
+        chosen = [row for row in self.rows if not fates or self.fates[row["id"]] in fates]
+        return sum((Decimal(row["cost"]) for row in chosen), Decimal(0))
+
+    def count(self, *fates: Fate) -> int:
+        """Count the generations with one of these fates."""
+        return sum(fate in fates for fate in self.fates.values())
+
+    @property
+    def difference_usd(self) -> Decimal:
+        """What the books show too much (or, negative, too little) of what they say is booked."""
+        return self.booked_usd - self.billed_usd(Fate.BOOKED, Fate.OVERSTATED)
+
+
+def settle_account(
+    rows: Sequence[Row], bills: Sequence[Bill], unmetered: Sequence[UnmeteredRow]
+) -> Account:
+    """Match ledger rows with what the books hold of them; each of both is used once."""
+    account = Account(list(rows))
+    open_bills = [bill for bill in bills if not _match_generation(account, bill)]
+    for bill in open_bills:
+        _match_turn(account, bill)
+    for side_row in unmetered:
+        _match_unmetered(account, side_row)
+    for row in _unmatched(account):
+        is_billed = row["status"] != "refused" and row["connection"] == "openrouter"
+        account.fates[row["id"]] = Fate.HIDDEN if is_billed else Fate.NOTHING
+    return account
+
+
+def _unmatched(account: Account, condition: Callable[[Row], bool] = lambda row: True) -> list[Row]:
+    return [row for row in account.rows if row["id"] not in account.fates and condition(row)]
+
+
+def _match_generation(account: Account, bill: Bill) -> bool:
+    event = bill.event
+    row = next((row for row in account.rows if row["id"] == event.request_id), None)
+    if event.grain != "generation":
+        return False
+    if row is None:
+        account.wrong.append(f"{event.request_id} is in no ledger")
+        return True
+    account.fates[row["id"]] = Fate.BOOKED if event.is_settled else Fate.PENDING
+    if event.is_settled:
+        account.booked_usd += event.cost_usd or 0
+        _compare(account, bill, [row])
+    if row["status"] == "refused" or row["connection"] != "openrouter":
+        account.wrong.append(f"{row['id']} was not billed through OpenRouter")
+    if event.model != row["model"]:
+        account.wrong.append(f"{row['id']}: model {event.model}, answered by {row['model']}")
+    return True
+
+
+def _match_turn(account: Account, bill: Bill) -> None:
+    """Give a turn the generations of its message; one without a chat those without a message.
+
+    A continued answer comes as several turns: each takes the generations of its own tokens.
+    """
+    event = bill.event
+    message_id = event.message_id if event.chat_id else ""
+    rows = _unmatched(
+        account,
+        lambda row: (
+            is_chat(row)
+            and row["status"] != "refused"
+            and row["connection"] == "openrouter"
+            and row["sent_by"].get("message", "") == message_id
+        ),
+    )
+    if not rows:
+        account.wrong.append(f"{event.request_id} stands for no generation")
+        return
+    exact = [row for row in rows if _has_tokens_of(event, row)]
+    rows = exact[:1] or rows
+    fate = Fate.PENDING
+    if event.is_settled:
+        account.booked_usd += event.cost_usd or 0
+        is_too_high = (event.cost_usd or 0) > sum(Decimal(row["cost"]) for row in rows)
+        fate = Fate.OVERSTATED if is_too_high else Fate.BOOKED
+        if not is_too_high:
+            _compare(account, bill, rows)
+    elif event.estimated_cost_usd is not None:
+        fate = Fate.ESTIMATED
+    account.fates.update({row["id"]: fate for row in rows})
+
+
+def _has_tokens_of(event: Any, row: Row) -> bool:
+    tokens = (row["prompt_tokens"], row["completion_tokens"])
+    return bool((event.input_tokens, event.output_tokens) == tokens)
+
+
+def _compare(account: Account, bill: Bill, rows: Sequence[Row]) -> None:
+    """Hold money and tokens of a settled bill against the rows it stands for."""
+    event = bill.event
+    expected = {
+        "cost_usd": sum(Decimal(row["cost"]) for row in rows),
+        "input_tokens": sum(row["prompt_tokens"] for row in rows),
+        "output_tokens": sum(row["completion_tokens"] for row in rows),
+        "cached_tokens": sum(row["cached_tokens"] for row in rows),
+        "reasoning_tokens": sum(row["reasoning_tokens"] for row in rows),
+        "is_byok": rows[-1]["is_byok"],
+    }
+    if rows[-1]["is_byok"]:
+        expected["upstream_cost_usd"] = Decimal(rows[-1]["upstream_cost"])
+    for name, value in expected.items():
+        if getattr(event, name) != value:
+            account.wrong.append(
+                f"{event.request_id}: {name} is {getattr(event, name)}, billed {value}"
+            )
+    if bill.conflict:
+        account.wrong.append(f"{event.request_id}: observations disagree")
+
+
+def _match_unmetered(account: Account, side_row: UnmeteredRow) -> None:
+    """Give a task its generation, and a silent inlet all generations of its message."""
+    if side_row.task == "chat":
+        found = _unmatched(
+            account, lambda row: row["sent_by"].get("message", "") == (side_row.message_id or "-")
+        )
+    else:
+        found = _unmatched(
+            account,
+            lambda row: (
+                row["sent_by"].get("task") == side_row.task
+                and row["requested_model"] == side_row.model
+            ),
+        )[:1]
+    if not found:
+        account.wrong.append(f"unmetered {side_row.task} {side_row.request_id} was not billed")
+    account.fates.update({row["id"]: Fate.UNMETERED for row in found})

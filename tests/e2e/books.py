@@ -1,0 +1,66 @@
+"""Reading the books as the sidecar does: every spool drained into the embedded store."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from shared.adapters.clock import SystemClock
+from shared.adapters.embedded_store import EmbeddedStore
+from shared.adapters.spool import SqliteSpool
+from shared.delivery import Delivery
+from shared.domain.resolution import Bill, resolve, uncancelled
+from shared.domain.rows import UnmeteredRow
+from shared.ports import SpoolStatus, Window
+
+
+class Books:
+    """The event store of one installation, beside the spools of its hosts."""
+
+    def __init__(self, spool_folder: Path, store_path: Path) -> None:
+        self._spool_folder = spool_folder
+        self._store = EmbeddedStore(store_path)
+        self.bills: list[Bill] = []
+        self.unmetered: list[UnmeteredRow] = []
+
+    def close(self) -> None:
+        """Close the store."""
+        self._store.close()
+
+    def collect(self) -> None:
+        """Drain every spool and resolve everything that was ever delivered."""
+        for path in sorted(self._spool_folder.glob("*.sqlite3")):
+            with _opened(path) as spool:
+                result = Delivery(spool, self._store, "books-of-a-test", SystemClock()).run_once()
+                assert result.state == "idle", result.message
+                assert result.rejected == 0, f"{path.name} holds rows the store refuses"
+        now = datetime.now(UTC)
+        window = Window(now - timedelta(days=1), now + timedelta(days=1))
+        events = list(self._store.events(window))
+        self.bills = resolve(events).bills
+        self.unmetered = uncancelled(self._store.unmetered(window), events)
+
+    def status(self) -> list[SpoolStatus]:
+        """Return how every spool stands."""
+        found = []
+        for path in sorted(self._spool_folder.glob("*.sqlite3")):
+            with _opened(path) as spool:
+                found.append(spool.status())
+        return found
+
+    def bills_of(self, user_id: str) -> list[Bill]:
+        """Return the bills of one person."""
+        return [bill for bill in self.bills if bill.event.external_user == user_id]
+
+    def unmetered_of(self, user_id: str) -> list[UnmeteredRow]:
+        """Return the unmetered rows of one person that no event explains."""
+        return [row for row in self.unmetered if row.external_user == user_id]
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[SqliteSpool]:
+    spool = SqliteSpool(path)
+    try:
+        yield spool
+    finally:
+        spool.close()

@@ -1,0 +1,64 @@
+"""What may become of a generation that was billed, and the rules that say what must."""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any
+
+
+class Fate(StrEnum):
+    """What the books show of one generation, from the best to the worst."""
+
+    BOOKED = "booked to the last digit"
+    PENDING = "pending: known, its cost is not"
+    ESTIMATED = "estimated from tokens and prices"
+    UNMETERED = "unmetered: seen to begin, its cost is in no hook"
+    HIDDEN = "no hook sees it"
+    OVERSTATED = "the host's own record is too high"
+    NOTHING = "nothing was billed through OpenRouter"
+
+
+_ORDER = list(Fate)
+# What a chat generation is called by Open WebUI's task header; every other name is a task.
+_CHAT = ""
+# Open WebUI asks for it past all filters.
+_LEGACY_SELECTION = "function_calling"
+
+
+def expected_fate(host: str, row: Mapping[str, Any]) -> Fate:
+    """Say what must become of a ledger row where only `host` has the plugin."""
+    if row["status"] == "refused" or row["connection"] != "openrouter":
+        return Fate.NOTHING
+    return _by_function(row) if host == "function" else _by_pipelines(row)
+
+
+def better(one: Fate, other: Fate) -> Fate:
+    """Return the fate that shows more."""
+    return min(one, other, key=_ORDER.index)
+
+
+def is_chat(row: Mapping[str, Any]) -> bool:
+    """Tell whether a ledger row is an answer, not one of Open WebUI's own tasks."""
+    return bool(row["sent_by"].get("task", "") == _CHAT)
+
+
+def _by_function(row: Mapping[str, Any]) -> Fate:
+    if not is_chat(row):
+        return Fate.HIDDEN
+    if row["status"] == "cancelled" or not _shows_cost(row):
+        return Fate.PENDING
+    return Fate.BOOKED
+
+
+def _by_pipelines(row: Mapping[str, Any]) -> Fate:
+    if not is_chat(row):
+        is_hidden = row["sent_by"]["task"] == _LEGACY_SELECTION
+        return Fate.HIDDEN if is_hidden else Fate.UNMETERED
+    if row["status"] == "cancelled":  # no outlet; only a chat and a message make the inlet known
+        return Fate.UNMETERED if row["sent_by"].get("message") else Fate.HIDDEN
+    return Fate.BOOKED if _shows_cost(row) else Fate.PENDING
+
+
+def _shows_cost(row: Mapping[str, Any]) -> bool:
+    words = row["words"]
+    is_silent = words.get("usage") == "never" or "error-before-usage" in words
+    return not is_silent and not {"null-cost", "no-cost"} & set(words)

@@ -1,0 +1,50 @@
+"""Every path on the real hosts: what is booked equals what was billed, to the last digit."""
+
+import pytest
+
+from tests.e2e.account import Account
+from tests.e2e.conftest import Performance
+from tests.e2e.coverage import Line
+from tests.e2e.fates import Fate, better, expected_fate, is_chat
+from tests.e2e.scenarios import SCENARIOS, Scenario
+
+pytestmark = pytest.mark.e2e
+
+
+def expected_fates(scenario: Scenario, installed: str, account: Account) -> dict[str, Fate]:
+    """Return the fate each generation must have."""
+    hosts = ("function", "pipelines") if installed == "both" else (installed,)
+    fates: dict[str, Fate] = {}
+    for host in hosts:
+        exceptions = list(scenario.fates.get(host, ()))
+        for row in account.rows:
+            fate = expected_fate(host, row)
+            if is_chat(row) and exceptions:
+                fate = exceptions.pop(0) if len(exceptions) > 1 else exceptions[0]
+            fates[row["id"]] = better(fate, fates.get(row["id"], fate))
+    return fates
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
+def test_it_books_what_was_billed(
+    performance: Performance, scenario: Scenario, lines: list[Line]
+) -> None:
+    if scenario.name in performance.failures:
+        raise performance.failures[scenario.name]
+    user_id = performance.users[scenario.name]
+
+    def is_complete(account: Account) -> bool:
+        return account.fates == expected_fates(scenario, performance.installed, account)
+
+    account = performance.stage.account_once(user_id, is_complete)
+    lines.append(Line(performance.installed, scenario.name, account))
+
+    assert len(account.rows) == scenario.generations
+    assert not account.wrong
+    expected = expected_fates(scenario, performance.installed, account)
+    assert _readable(account.fates) == _readable(expected)
+    assert account.difference_usd == 0 or Fate.OVERSTATED in expected.values()
+
+
+def _readable(fates: dict[str, Fate]) -> list[str]:
+    return [f"{generation_id}: {fate}" for generation_id, fate in fates.items()]
