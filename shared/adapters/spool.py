@@ -22,9 +22,9 @@ from shared.adapters.spool_marks import (
 )
 from shared.adapters.spool_process import SpoolProcess, SpoolSettings
 from shared.adapters.spool_reading import (
-    ROW_STATES,
     AsideState,
     DeadLetter,
+    read_everything,
     read_hosts,
     read_letters,
     read_queued,
@@ -41,7 +41,7 @@ SpoolAnswer = TypeVar("SpoolAnswer")
 _ROW_KINDS: tuple[str, ...] = get_args(RowKind)
 _ASIDE_STATES: tuple[AsideState, ...] = ("dead", "quarantined")
 # A delivery thread would rather give up than wait for ever for a disk that hangs.
-_ANSWER_SECONDS = 60.0
+_DISK_ANSWER_SECONDS = 60.0
 # Rows marked in one transaction: a hook that comes in between waits for no more than these.
 _MARKS_PER_COMMIT = 1000
 _LETTERS_PER_PAGE = 500
@@ -77,7 +77,7 @@ class SqliteSpool:
         """
         now = self._clock.now()
         incoming = [incoming_row(row, now, self.settings.max_cost_usd) for row in rows]
-        return self._submit(partial(_queue, rows=incoming, max_bytes=self.settings.max_bytes))
+        return self._submit(partial(queue_rows, rows=incoming, max_bytes=self.settings.max_bytes))
 
     def put_host(self, row: HostRow) -> Future[list[PutOutcome]]:
         """Keep what a host says of itself and queue it, in place of an older one that waits."""
@@ -163,7 +163,7 @@ class SqliteSpool:
         kinds: Collection[str] = _ROW_KINDS,
     ) -> Iterator[DeadLetter]:
         """Return the rows that were put aside, the oldest first, with the reason."""
-        return self._letters(states, kinds)
+        return self._pages(partial(read_letters, states=states, kinds=kinds))
 
     def replay(
         self,
@@ -175,7 +175,7 @@ class SqliteSpool:
 
     def export(self) -> Iterator[str]:
         """Return every row of the file, in whatever state, as lines of JSON."""
-        return (letter.to_line() for letter in self._letters(ROW_STATES, _ROW_KINDS))
+        return (row.to_line() for row in self._pages(read_everything))
 
     def close(self) -> None:
         """Commit what waits, for at most the time of the settings, and end the writer thread."""
@@ -199,7 +199,7 @@ class SqliteSpool:
 
     def _wait(self, run: Callable[[SpoolTransaction], SpoolAnswer]) -> SpoolAnswer:
         try:
-            return self._submit(run).result(_ANSWER_SECONDS)
+            return self._submit(run).result(_DISK_ANSWER_SECONDS)
         except TimeoutError:
             raise SpoolError(f"{self.path}: no answer from the disk") from None
 
@@ -211,11 +211,12 @@ class SqliteSpool:
         except (sqlite3.Error, OSError) as error:
             raise SpoolError(f"{self.path}: {error}") from error
 
-    def _letters(self, states: Collection[str], kinds: Collection[str]) -> Iterator[DeadLetter]:
+    def _pages(self, read: Callable[..., list[DeadLetter]]) -> Iterator[DeadLetter]:
+        # Page by page: whoever reads slowly must not keep the log from being emptied.
         after = 0
         while True:
             with self._reading() as db:
-                page = read_letters(db, states, kinds, after, _LETTERS_PER_PAGE)
+                page = read(db, after_row_id=after, limit=_LETTERS_PER_PAGE)
             if not page:
                 return
             yield from page
@@ -237,10 +238,6 @@ async def put_within(
         spool.count("overrun")
         return None
     return future.result()
-
-
-def _queue(tx: SpoolTransaction, rows: Any, max_bytes: int) -> list[PutOutcome]:
-    return queue_rows(tx, rows, max_bytes)
 
 
 def _stop_writers(processes: dict[int, SpoolProcess]) -> None:

@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal
 
-from shared.adapters.spool_lock import create_spool_file, spool_lock
+from shared.adapters.spool_lock import create_spool_file, make_spool_folder, spool_lock
 from shared.adapters.spool_schema import spool_pragma, upgrade_spool
 from shared.ports import Clock
 
@@ -15,9 +15,9 @@ logger = logging.getLogger("owui_usage")
 
 Synchronous = Literal["FULL", "NORMAL"]
 # SQLite's own patience with programs that do not know our lock (an admin's shell, a backup).
-_BUSY_SECONDS = 30.0
+_SQLITE_BUSY_SECONDS = 30.0
 # What the log may keep on disk after a long reader or a large delivery made it grow.
-_LOG_BYTES_KEPT = 16 * 1024**2
+_SPOOL_LOG_BYTES = 16 * 1024**2
 _CORRUPT_CODES = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
@@ -41,7 +41,7 @@ class SpoolFile:
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
         """Run one transaction under the lock; it is on disk when the block has ended."""
-        self._make_folder()
+        make_spool_folder(self.path.parent)
         with spool_lock(self.path):
             connection = self._current_connection()
             try:
@@ -61,7 +61,7 @@ class SpoolFile:
         Each reader opens the file anew: a connection that outlives its thread or is copied by a
         fork would do harm when it is closed.
         """
-        self._make_folder()
+        make_spool_folder(self.path.parent)
         with spool_lock(self.path):
             connection = self._open_or_replace()
             identity = self._file_identity()
@@ -83,11 +83,6 @@ class SpoolFile:
             with spool_lock(self.path):
                 self._connection.close()
             self._connection = None
-
-    def _make_folder(self) -> None:
-        if not self.path.parent.is_dir():
-            # Group rights only matter where the parent hands its group down (setgid).
-            self.path.parent.mkdir(mode=0o770, parents=True, exist_ok=True)
 
     def _current_connection(self) -> sqlite3.Connection:
         """Return the connection to the file that stands at our path now.
@@ -121,13 +116,13 @@ class SpoolFile:
 
     def _open(self) -> sqlite3.Connection:
         create_spool_file(self.path)
-        connection = sqlite3.connect(self.path, timeout=_BUSY_SECONDS, isolation_level=None)
+        connection = sqlite3.connect(self.path, timeout=_SQLITE_BUSY_SECONDS, isolation_level=None)
         try:
             # Must come before the first page is written; without effect on an existing file.
             connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute(f"PRAGMA synchronous = {self._synchronous}")
-            connection.execute(f"PRAGMA journal_size_limit = {_LOG_BYTES_KEPT}")
+            connection.execute(f"PRAGMA journal_size_limit = {_SPOOL_LOG_BYTES}")
             upgrade_spool(connection, self.path)
         except BaseException:
             connection.close()

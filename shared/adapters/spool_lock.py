@@ -14,6 +14,14 @@ def spool_file_mode(folder: Path) -> int:
     return 0o660 if folder.stat().st_mode & stat.S_ISGID else 0o600
 
 
+def make_spool_folder(folder: Path) -> None:
+    """Create the folder of a spool unless it exists, for the group where its parent is shared."""
+    if not folder.is_dir():
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if folder.stat().st_mode & stat.S_ISGID:
+            folder.chmod(0o2770)
+
+
 def create_spool_file(path: Path) -> None:
     """Create an empty file with the mode of its folder, whatever the umask, unless it exists."""
     try:
@@ -33,7 +41,8 @@ def spool_lock(path: Path) -> Iterator[None]:
     is opened anew each time, so that a forked process never shares a lock with its parent.
     """
     lock_path = path.with_name(path.name + ".lock")
-    create_spool_file(lock_path)
+    if not lock_path.exists():
+        create_spool_file(lock_path)
     descriptor = os.open(lock_path, os.O_RDWR)
     try:
         _lock_spool(descriptor)

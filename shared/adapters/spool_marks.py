@@ -12,7 +12,7 @@ from shared.domain.event import event_from_json
 from shared.domain.identity import utc_milliseconds
 from shared.errors import InvalidEvent
 
-_WORDS_MAX = 500
+_LETTER_WORDS_MAX = 500
 # A lease that ends later than this was written under a clock that has been corrected since.
 _LEASE_MAX_MS = 3_600_000
 # How long the owner of a note may be silent beyond the quiet time before others act for him.
@@ -45,7 +45,7 @@ def reject_rows(tx: SpoolTransaction, row_ids: Sequence[tuple[int, str]]) -> Non
         done = tx.db.execute(
             "UPDATE rows SET state = 'dead', attempts = attempts + 1, words = ?"
             " WHERE row_id = ? AND state = 'queued'",
-            (words[:_WORDS_MAX], row_id),
+            (words[:_LETTER_WORDS_MAX], row_id),
         )
         tx.counted["dead"] += done.rowcount
 

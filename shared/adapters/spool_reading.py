@@ -2,24 +2,25 @@
 
 import sqlite3
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from json import dumps, loads
 from typing import Literal
 
 from shared.adapters.spool_file import spool_bytes_used
-from shared.domain.rows import HostRow, RowKind
+from shared.domain.rows import HostRow, RowKind, row_from_json
+from shared.errors import InvalidEvent
 from shared.ports import SpooledRow, SpoolStatus
 
 AsideState = Literal["dead", "quarantined"]
-ROW_STATES: tuple[str, ...] = ("queued", "dead", "quarantined")
 
 
 @dataclass(frozen=True, kw_only=True)
 class DeadLetter:
-    """A row that is not delivered until a person replays it, and why.
+    """A row as a person reads it; dead and quarantined ones wait until somebody replays them.
 
-    `words` are those of the server for a dead row, the reason of the quarantine otherwise.
+    `words` are those of the server for a dead row, the reason for a quarantined one.
     """
 
     row_id: int
@@ -64,12 +65,62 @@ def read_letters(
     after_row_id: int,
     limit: int,
 ) -> list[DeadLetter]:
-    """Return rows in one of these states, the oldest first."""
-    found = db.execute(
-        "SELECT row_id, kind, state, request_id, words, attempts, queued_at, json FROM rows"
-        " WHERE row_id > ? AND state IN (SELECT value FROM json_each(?))"
+    """Return rows that were put aside, in one of these states, the oldest first."""
+    return _read_page(
+        db,
+        # Named, because a million queued rows may stand between two letters.
+        "FROM rows INDEXED BY rows_put_aside WHERE state <> 'queued' AND row_id > ?"
+        " AND state IN (SELECT value FROM json_each(?))"
         " AND kind IN (SELECT value FROM json_each(?)) ORDER BY row_id LIMIT ?",
         (after_row_id, dumps(sorted(states)), dumps(sorted(kinds)), limit),
+    )
+
+
+def read_everything(db: sqlite3.Connection, after_row_id: int, limit: int) -> list[DeadLetter]:
+    """Return rows in whatever state, the oldest first."""
+    return _read_page(
+        db, "FROM rows WHERE row_id > ? ORDER BY row_id LIMIT ?", (after_row_id, limit)
+    )
+
+
+def read_hosts(db: sqlite3.Connection) -> list[HostRow]:
+    """Return the newest row of every host that used this file."""
+    hosts = []
+    for (text,) in db.execute("SELECT json FROM hosts ORDER BY host_id"):
+        with suppress(InvalidEvent):  # of a later version that says things we do not know
+            hosts.append(row_from_json("host", text))
+    return [host for host in hosts if isinstance(host, HostRow)]
+
+
+def read_status(db: sqlite3.Connection, unsaved: Mapping[str, int], max_bytes: int) -> SpoolStatus:
+    """Count what the file holds; `unsaved` counts are not in it yet."""
+    aside = dict(
+        db.execute("SELECT state, count(*) FROM rows WHERE state <> 'queued' GROUP BY state")
+    )
+    counters = dict(db.execute("SELECT reason, total FROM counters"))
+    for reason, by in unsaved.items():
+        counters[reason] = counters.get(reason, 0) + by
+    oldest = db.execute(
+        "SELECT queued_at FROM rows WHERE state = 'queued' ORDER BY row_id LIMIT 1"
+    ).fetchone()
+    return SpoolStatus(
+        queued=_count_of(db, "rows") - sum(aside.values()),
+        dead_letters=aside.get("dead", 0),
+        quarantined=aside.get("quarantined", 0),
+        open_generations=_count_of(db, "open_generations"),
+        oldest_queued_at=None if oldest is None else _spool_time(oldest[0]),
+        size_bytes=spool_bytes_used(db),
+        size_limit_bytes=max_bytes,
+        counters=counters,
+    )
+
+
+def _read_page(
+    db: sqlite3.Connection, source: str, values: tuple[int | str, ...]
+) -> list[DeadLetter]:
+    found = db.execute(
+        "SELECT row_id, kind, state, request_id, words, attempts, queued_at, json " + source,
+        values,
     )
     return [
         DeadLetter(
@@ -79,39 +130,16 @@ def read_letters(
             request_id=request_id,
             words=words,
             attempts=attempts,
-            queued_at=_utc(queued_at),
+            queued_at=_spool_time(queued_at),
             json=text,
         )
         for row_id, kind, state, request_id, words, attempts, queued_at, text in found
     ]
 
 
-def read_hosts(db: sqlite3.Connection) -> list[HostRow]:
-    """Return the newest row of every host that used this file."""
-    found = db.execute("SELECT json FROM hosts ORDER BY host_id")
-    return [HostRow.model_validate_json(text) for (text,) in found]
+def _count_of(db: sqlite3.Connection, table: Literal["rows", "open_generations"]) -> int:
+    return int(db.execute(f"SELECT count(*) FROM {table}").fetchone()[0])  # noqa: S608 - own names
 
 
-def read_status(db: sqlite3.Connection, unsaved: Mapping[str, int], max_bytes: int) -> SpoolStatus:
-    """Count what the file holds; `unsaved` counts are not in it yet."""
-    states = dict(db.execute("SELECT state, count(*) FROM rows GROUP BY state"))
-    counters = dict(db.execute("SELECT reason, total FROM counters"))
-    for reason, by in unsaved.items():
-        counters[reason] = counters.get(reason, 0) + by
-    oldest = db.execute(
-        "SELECT queued_at FROM rows WHERE state = 'queued' ORDER BY row_id LIMIT 1"
-    ).fetchone()
-    return SpoolStatus(
-        queued=states.get("queued", 0),
-        dead_letters=states.get("dead", 0),
-        quarantined=states.get("quarantined", 0),
-        open_generations=db.execute("SELECT count(*) FROM open_generations").fetchone()[0],
-        oldest_queued_at=None if oldest is None else _utc(oldest[0]),
-        size_bytes=spool_bytes_used(db),
-        size_limit_bytes=max_bytes,
-        counters=counters,
-    )
-
-
-def _utc(milliseconds: int) -> datetime:
+def _spool_time(milliseconds: int) -> datetime:
     return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=milliseconds)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from itertools import count
+from typing import NamedTuple
 
 from shared.adapters.spool_file import spool_bytes_used
 from shared.domain.event import UsageEvent, event_from_json, quarantine_reason
@@ -20,12 +21,13 @@ _ROW_BYTES_MAX = 64 * 1024
 # A row's columns and its entries in the indexes, beside its JSON.
 _ROW_OVERHEAD_BYTES = 200
 
-_LOOK_UP = """SELECT
+_LOOK_UP_SQL = """SELECT
     EXISTS (SELECT 1 FROM rows WHERE event_id = :event_id)
         OR EXISTS (SELECT 1 FROM delivered WHERE event_id = :event_id),
     EXISTS (SELECT 1 FROM rows WHERE store_ns = :store_ns)
         OR EXISTS (SELECT 1 FROM delivered WHERE store_ns = :store_ns),
-    EXISTS (SELECT 1 FROM rows WHERE request_id = :request_id AND kind = 'usage')"""
+    EXISTS (SELECT 1 FROM rows WHERE request_id = :request_id AND kind = 'usage'),
+    EXISTS (SELECT 1 FROM open_generations WHERE request_id = :request_id)"""
 
 
 @dataclass
@@ -35,6 +37,16 @@ class SpoolTransaction:
     db: sqlite3.Connection
     now_ms: int
     counted: Counter[str] = field(default_factory=Counter)
+    _bytes_used: int = -1
+
+    def room_for(self, size: int, max_bytes: int) -> bool:
+        """Tell whether so many bytes fit, and count them as used if they do."""
+        if self._bytes_used < 0:
+            self._bytes_used = spool_bytes_used(self.db)
+        if self._bytes_used + size > max_bytes:
+            return False
+        self._bytes_used += size
+        return True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,15 +61,24 @@ class IncomingRow:
     quarantine: str | None
 
 
+class KnownRow(NamedTuple):
+    """What the file knows of a row that comes in, of its place, its bill and its note."""
+
+    is_known: bool
+    is_taken: bool
+    is_related: bool
+    is_open: bool
+
+
 def incoming_row(row: Row, now: datetime, max_cost_usd: Decimal) -> IncomingRow:
     """Make a row ready for the writer, at the caller's cost."""
     return IncomingRow(
         kind=row.kind,
         event_id=row.event_id,
-        request_id=_request_id(row),
+        request_id=_row_request_id(row),
         occurred_at=row_time(row),
         json=row.to_json(),
-        quarantine=_quarantine(row, now, max_cost_usd),
+        quarantine=_row_quarantine(row, now, max_cost_usd),
     )
 
 
@@ -74,9 +95,13 @@ def queue_rows(
 
 def queue_row(tx: SpoolTransaction, row: IncomingRow) -> PutOutcome:
     """Queue one row whether there is room or not, and close the note it answers."""
-    outcome = _insert_row(tx, row)
+    if len(row.json) > _ROW_BYTES_MAX:
+        tx.counted["refused_too_large"] += 1
+        return "refused"
+    found, slot = _free_slot(tx.db, row)
+    outcome = "duplicate" if found.is_known else _insert_spool_row(tx, row, slot, found.is_related)
     tx.counted[outcome] += 1
-    if row.kind == "usage":
+    if found.is_open and row.kind == "usage":
         tx.db.execute("DELETE FROM open_generations WHERE request_id = ?", (row.request_id,))
     return outcome
 
@@ -96,20 +121,22 @@ def write_note(tx: SpoolTransaction, row: IncomingRow, owner: str, seen_ms: int)
     )
 
 
-def _insert_row(tx: SpoolTransaction, row: IncomingRow) -> PutOutcome:
-    if len(row.json) > _ROW_BYTES_MAX:
-        tx.counted["refused_too_large"] += 1
-        return "refused"
+def _free_slot(db: sqlite3.Connection, row: IncomingRow) -> tuple[KnownRow, int]:
+    """Look a row up, at a place in the store that no other event of this spool has."""
     for moved in count():
         slot = store_ns(row.event_id, row.request_id, row.occurred_at, moved)
-        known, taken, related = _look_up(tx.db, row, slot)
-        if known:
-            return "duplicate"
-        if not taken:
+        found = _look_up_row(db, row, slot)
+        if found.is_known or not found.is_taken:
             break
+    return found, slot
+
+
+def _insert_spool_row(
+    tx: SpoolTransaction, row: IncomingRow, slot: int, is_related: bool
+) -> PutOutcome:
     if row.kind == "host":
         _keep_newest_host(tx, row)
-    if related and row.kind == "usage" and _is_conflict(tx.db, row):
+    if is_related and row.kind == "usage" and _is_money_conflict(tx.db, row):
         tx.counted["conflict"] += 1
     if row.quarantine is not None:
         tx.counted[f"quarantined_{row.quarantine}"] += 1
@@ -131,27 +158,23 @@ def _insert_row(tx: SpoolTransaction, row: IncomingRow) -> PutOutcome:
     return outcome
 
 
-def _look_up(db: sqlite3.Connection, row: IncomingRow, slot: int) -> tuple[bool, bool, bool]:
-    found: tuple[bool, bool, bool] = db.execute(
-        _LOOK_UP,
-        {
-            "event_id": bytes.fromhex(row.event_id),
-            "store_ns": slot,
-            "request_id": row.request_id,
-        },
-    ).fetchone()
-    return found
+def _look_up_row(db: sqlite3.Connection, row: IncomingRow, slot: int) -> KnownRow:
+    names = {
+        "event_id": bytes.fromhex(row.event_id),
+        "store_ns": slot,
+        "request_id": row.request_id,
+    }
+    return KnownRow(*map(bool, db.execute(_LOOK_UP_SQL, names).fetchone()))
 
 
 def _refuse_when_full(tx: SpoolTransaction, rows: Sequence[IncomingRow], max_bytes: int) -> None:
     # Host rows are let in: each replaces the last one, and they say that the spool is full.
     new = [row for row in rows if row.kind != "host"]
     needed = sum(len(row.json) + _ROW_OVERHEAD_BYTES for row in new)
-    used = spool_bytes_used(tx.db)
-    if not new or used + needed <= max_bytes or all(_look_up(tx.db, row, 0)[0] for row in new):
+    if tx.room_for(needed, max_bytes) or all(_look_up_row(tx.db, row, 0).is_known for row in new):
         return
     tx.counted["refused_full"] += len(rows)
-    raise SpoolFull(f"the spool holds {used} of {max_bytes} bytes: {len(rows)} rows refused")
+    raise SpoolFull(f"the spool has reached its limit of {max_bytes} bytes")
 
 
 def _keep_newest_host(tx: SpoolTransaction, row: IncomingRow) -> None:
@@ -168,7 +191,7 @@ def _keep_newest_host(tx: SpoolTransaction, row: IncomingRow) -> None:
     )
 
 
-def _is_conflict(db: sqlite3.Connection, row: IncomingRow) -> bool:
+def _is_money_conflict(db: sqlite3.Connection, row: IncomingRow) -> bool:
     """Tell whether another observation of this bill, still here, was settled at another amount."""
     mine = _settled_money(row.json)
     if mine is None:
@@ -187,7 +210,7 @@ def _settled_money(text: str) -> tuple[Decimal, Decimal | None] | None:
     return None if event.cost_usd is None else (event.cost_usd, event.upstream_cost_usd)
 
 
-def _request_id(row: Row) -> str:
+def _row_request_id(row: Row) -> str:
     if isinstance(row, HostRow):
         return row.host_id
     if isinstance(row, UserRow):
@@ -195,7 +218,7 @@ def _request_id(row: Row) -> str:
     return row.request_id
 
 
-def _quarantine(row: Row, now: datetime, max_cost_usd: Decimal) -> str | None:
+def _row_quarantine(row: Row, now: datetime, max_cost_usd: Decimal) -> str | None:
     if not isinstance(row, UsageEvent):
         return None
     if not has_store_time(row.occurred_at):

@@ -26,8 +26,9 @@ logger = logging.getLogger("owui_usage")
 # So many jobs share a commit at most, and so many may wait while the disk does not answer.
 _JOBS_PER_COMMIT = 1000
 _JOBS_WAITING_MAX = 10_000
-_EXIT_SECONDS = 5.0
+_SPOOL_EXIT_SECONDS = 5.0
 _UPKEEP_RETRY_SECONDS = 30.0
+_COMPLAINT_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,8 @@ class SpoolWriter:
         self._lock = threading.RLock()
         self._thread: threading.Thread | None = None
         self._stopped = False
-        self._is_failing = False
+        self._complaint = ""
+        self._complain_at = 0.0
 
     def submit(self, run: Callable[[SpoolTransaction], Any]) -> Future[Any]:
         """Have work done in one of the next transactions.
@@ -123,7 +125,7 @@ class SpoolWriter:
         """Give what waits a moment when the process ends; a forked child has no such thread."""
         if os.getpid() == self._process_id:
             self.stop()
-            self.join(_EXIT_SECONDS)
+            self.join(_SPOOL_EXIT_SECONDS)
 
     def _run(self) -> None:
         while not self._stopped or not self._jobs.empty():
@@ -160,9 +162,9 @@ class SpoolWriter:
         except Exception as error:  # noqa: BLE001 - whatever happens, callers get an answer
             self._fail(jobs, error)
             return
-        self._is_failing = False
         for job, answer in zip(jobs, answers, strict=True):
             if isinstance(answer, UsageError):
+                self._complain(answer)
                 job.future.set_exception(answer)
             else:
                 job.future.set_result(answer)
@@ -179,20 +181,25 @@ class SpoolWriter:
     def _transact_once(self, jobs: Sequence[SpoolJob]) -> list[Any]:
         with self._file.writing() as db:
             tx = SpoolTransaction(db, utc_milliseconds(self._clock.now()))
-            answers = [_answer(job, tx) for job in jobs]
+            answers = [_run_spool_job(job, tx) for job in jobs]
             carried = self._counters.unsaved()
             save_counters(db, tx.counted + Counter(carried))
-        self._counters.commit(carried, tx.counted)
+        self._counters.commit(carried, +tx.counted)
         return answers
 
     def _fail(self, jobs: Sequence[SpoolJob], error: Exception) -> None:
         self._counters.add("write_failed", len(jobs))
-        if not self._is_failing:  # once per outage
-            logger.error("spool %s cannot be written: %s", self._file.path, error)
-            self._is_failing = True
         told = error if isinstance(error, SpoolError) else SpoolError(f"{self._file.path}: {error}")
+        self._complain(told)
         for job in jobs:
             job.future.set_exception(told)
+
+    def _complain(self, error: UsageError) -> None:
+        """Log a failure, the same one once a minute: an outage must not fill the disk."""
+        if str(error) != self._complaint or time.monotonic() >= self._complain_at:
+            logger.error("rows were not queued: %s", error)
+            self._complaint = str(error)
+            self._complain_at = time.monotonic() + _COMPLAINT_SECONDS
 
     def _close_file(self) -> None:
         try:
@@ -202,7 +209,7 @@ class SpoolWriter:
             logger.warning("spool %s did not close: %s", self._file.path, error)
 
 
-def _answer(job: SpoolJob, tx: SpoolTransaction) -> Any:
+def _run_spool_job(job: SpoolJob, tx: SpoolTransaction) -> Any:
     try:
         return job.run(tx)
     except UsageError as refusal:
