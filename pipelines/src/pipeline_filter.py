@@ -1,0 +1,185 @@
+"""The Pipelines filter: background tasks, merged usage of answers, and who asked, upstream."""
+
+import asyncio
+import os
+import secrets
+from collections.abc import Iterable
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from pipelines.src.inlet_memory import InletMemory
+from pipelines.src.plugin_settings import PluginSettings
+from pipelines.src.recorder import Recorder
+from pipelines.src.user_directory import UserDirectory
+from pipelines.src.valves import PipelineValves
+from shared.domain.capture import Answer, Inlet, is_fresh, read_inlet, turn_event, unmetered_row
+from shared.domain.openwebui import (
+    answer_message,
+    has_openrouter_usage,
+    host_id,
+    host_user_id,
+    json_object,
+    ledger_ids,
+    read_model_record,
+    short_text,
+)
+from shared.domain.rows import Row
+
+_CLOSE_SECONDS = 6.0
+
+
+def pipeline_spool_dir() -> Path:
+    """Return the folder that the Pipelines server keeps for this plugin."""
+    return Path(os.environ.get("PIPELINES_DIR") or "./pipelines") / "openrouter_usage_filter"
+
+
+class Pipeline:
+    """Books answers from their merged usage, and lists every background task as unmetered.
+
+    No hook ever raises. `inlet` adds who asked to requests that go to OpenRouter and nothing else;
+    `outlet` changes nothing.
+    """
+
+    def __init__(self) -> None:
+        self.type = "filter"
+        self.name = "OpenRouter usage ledger"
+        self.valves = PipelineValves()
+        self._memory = InletMemory()
+        self._users = UserDirectory()
+        self._recorder = Recorder(
+            "pipeline", pipeline_spool_dir, partial(_silent_rows, self._memory)
+        )
+
+    async def on_startup(self) -> None:
+        """Begin to record, so that the status shows the plugin before its first answer."""
+        await self.on_valves_updated()
+
+    async def on_valves_updated(self) -> None:
+        """Follow the new valves at once."""
+        try:
+            self._recorder.follow(self.valves)
+        except Exception as error:  # noqa: BLE001 the server would not start, or answer 500
+            self._recorder.counters.complain("failed_start", type(error).__name__)
+
+    async def on_shutdown(self) -> None:
+        """Hand over what is known of answers under way, and leave no thread behind."""
+        try:
+            settings = self._recorder.follow(self.valves).settings
+            rows = _rows_of(self._memory.give_up_all(), settings)
+            if rows:
+                await self._recorder.put(self.valves, rows)
+            recording = self._recorder.stop()
+            if recording is not None:
+                await asyncio.to_thread(recording.join, _CLOSE_SECONDS)
+        except Exception as error:  # noqa: BLE001 the other plugins must still be shut down
+            self._recorder.counters.complain("failed_shutdown", type(error).__name__)
+
+    async def inlet(
+        self, body: dict[str, Any], user: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """Remember an answer's request, list a background task, and say who asked upstream."""
+        try:
+            await self._take_request(body, user)
+        except Exception as error:  # noqa: BLE001 a raising inlet kills the chat
+            self._recorder.counters.complain("failed_inlet", type(error).__name__)
+        return body
+
+    async def outlet(
+        self, body: dict[str, Any], user: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """Book the answer this outlet is about, unless a Function filter has booked it."""
+        try:
+            await self._take_answer(json_object(body), user)
+        except Exception as error:  # noqa: BLE001 the answer must not depend on its bookkeeping
+            self._recorder.counters.complain("failed_outlet", type(error).__name__)
+        return body
+
+    async def _take_request(self, body: dict[str, Any], user: object) -> None:
+        metadata = json_object(body.get("metadata"))
+        record = read_model_record(metadata.get("model"))
+        if record is not None:
+            self._memory.learn(record)
+        settings = self._recorder.follow(self.valves).settings
+        inlet = self._read_inlet(metadata, body, user, settings)
+        if inlet.billing == "openrouter":
+            _say_who_asked(body, inlet, settings)
+        rows: list[Row] = []
+        if inlet.task != "chat":
+            rows += _rows_of([inlet], settings)
+        elif inlet.chat_id and inlet.message_id:
+            rows += _rows_of(self._memory.remember(inlet), settings)
+        person = self._users.row(user, inlet.at) if settings.user_directory else None
+        if person is not None:
+            rows.append(person)
+        if rows:
+            await self._recorder.put(self.valves, rows)
+
+    async def _take_answer(self, body: dict[str, Any], user: object) -> None:
+        message = answer_message(body)
+        if not message:
+            self._recorder.counters.count("ignored_outlet")
+            return
+        settings = self._recorder.follow(self.valves).settings
+        ids = {"chat_id": host_id(body.get("chat_id")), "message_id": host_id(body.get("id"))}
+        inlet = self._memory.answered(**ids) or self._read_inlet(ids, body, user, settings)
+        usage = json_object(message.get("usage"))
+        booked = ledger_ids(usage)
+        is_metered = inlet.billing in ("openrouter", "named")
+        if booked and (not inlet.is_continued or is_fresh(booked, inlet)):
+            self._recorder.counters.count("booked_by_function")
+        elif usage and (is_metered or has_openrouter_usage(usage)):
+            answer = Answer(source="pipeline", user=host_user_id(user), body=body, message=message)
+            await self._recorder.book(self.valves, partial(turn_event, answer, inlet))
+        elif is_metered:
+            await self._recorder.put(self.valves, _rows_of([inlet], settings))
+
+    def _read_inlet(
+        self,
+        metadata: dict[str, Any],
+        body: dict[str, Any],
+        user: object,
+        settings: PluginSettings,
+    ) -> Inlet:
+        return read_inlet(
+            metadata,
+            short_text(body.get("model")),
+            host_user_id(user),
+            self._recorder.clock.now(),
+            self._memory.record,
+            settings.extra_connections,
+        )
+
+
+def _say_who_asked(body: dict[str, Any], inlet: Inlet, settings: PluginSettings) -> None:
+    """Add identities to a request that goes to OpenRouter, never over what the caller sent."""
+    if settings.add_user and inlet.user:
+        body.setdefault("user", inlet.user)
+    if settings.add_session_id and inlet.chat_id:
+        body.setdefault("session_id", inlet.chat_id)
+    if settings.add_trace:
+        trace = {
+            "owui_chat_id": inlet.chat_id,
+            "owui_message_id": inlet.message_id,
+            "owui_task": inlet.task,
+        }
+        body.setdefault("trace", {name: value for name, value in trace.items() if value})
+
+
+def _rows_of(inlets: Iterable[Inlet], settings: PluginSettings) -> list[Row]:
+    """Return the unmetered rows of answers and tasks, those of foreign models left out."""
+    return [
+        unmetered_row(inlet, settings.client_org_id, _task_id(inlet))
+        for inlet in inlets
+        if inlet.billing != "foreign"
+    ]
+
+
+def _task_id(inlet: Inlet) -> str | None:
+    """Name a background task, which has no message: by chance, for it is seen exactly once."""
+    return None if inlet.task == "chat" else f"task:{secrets.token_hex(12)}"
+
+
+def _silent_rows(memory: InletMemory, settings: PluginSettings, now: datetime) -> list[Row]:
+    return _rows_of(memory.give_up(now), settings)

@@ -1,0 +1,108 @@
+"""The plugin's settings: valves over environment over defaults, one frozen object."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+
+from pipelines.src.valves import UsageValves
+from shared.domain.event import UNASSIGNED
+from shared.domain.identity import clean_label
+from shared.domain.money import parse_usd
+
+# Valve -> environment variable. A token may come from a file whose path NAME_FILE holds.
+_VARIABLES = {
+    "client_org": "USAGE_CLIENT_ORG",
+    "spool_dir": "USAGE_SPOOL_DIR",
+    "spool_max_mb": "USAGE_SPOOL_MAX_MB",
+    "deliver_from": "USAGE_DELIVER_FROM",
+    "influxdb_first_enabled": "INFLUXDB_FIRST_ENABLED",
+    "influxdb_url": "INFLUXDB_URL",
+    "influxdb_token": "INFLUXDB_TOKEN",
+    "influxdb_org": "INFLUXDB_ORG",
+    "influxdb_bucket": "INFLUXDB_BUCKET",
+    "influxdb_measurement": "INFLUXDB_MEASUREMENT",
+    "influxdb_write_timeout": "INFLUXDB_WRITE_TIMEOUT",
+    "influxdb_batch_size": "INFLUXDB_BATCH_SIZE",
+    "influxdb_flush_interval": "INFLUXDB_FLUSH_INTERVAL",
+}
+_CLOUD_VALVES = ("influxdb_url", "influxdb_token", "influxdb_org", "influxdb_bucket")
+_TOKEN_FILE_MAX = 8192
+
+
+@dataclass(frozen=True, kw_only=True)
+class PluginSettings:
+    """What the plugin works by; `problems` are sentences about values that could not be used."""
+
+    client_org_id: str
+    spool_dir: Path
+    spool_max_bytes: int
+    max_cost_usd: Decimal
+    extra_connections: frozenset[str]
+    user_directory: bool
+    quiet_seconds: int
+    add_user: bool
+    add_session_id: bool
+    add_trace: bool
+    problems: tuple[str, ...]
+
+
+def read_settings(
+    valves: UsageValves, environment: Mapping[str, str], default_spool_dir: Path
+) -> PluginSettings:
+    """Merge valves and environment; nothing in either can make this fail."""
+    problems = list(valves.problems)
+    effective = _over_environment(valves, environment, problems)
+    return PluginSettings(
+        client_org_id=clean_label(effective.client_org, UNASSIGNED),
+        spool_dir=Path(effective.spool_dir).expanduser()
+        if effective.spool_dir
+        else default_spool_dir,
+        spool_max_bytes=(effective.spool_max_mb or 1024) * 1_000_000,
+        max_cost_usd=parse_usd(effective.max_cost_usd),
+        extra_connections=frozenset(tag.strip() for tag in effective.extra_connections),
+        user_directory=effective.user_directory,
+        quiet_seconds=getattr(effective, "quiet_seconds", 120),
+        add_user=getattr(effective, "add_user", False),
+        add_session_id=getattr(effective, "add_session_id", False),
+        add_trace=getattr(effective, "add_trace", False),
+        problems=tuple(problems),
+    )
+
+
+def _over_environment(
+    valves: UsageValves, environment: Mapping[str, str], problems: list[str]
+) -> UsageValves:
+    """Fill the empty valves from the environment, checked by the same rules."""
+    set_values = {
+        name: value
+        for name, value in valves.model_dump().items()
+        if value not in (None, "", "environment")
+    }
+    filled = {
+        name: _variable(name, environment, problems)
+        for name in _VARIABLES
+        if name not in set_values
+    }
+    effective = type(valves)(**{**filled, **set_values})
+    problems.extend(
+        f"{_VARIABLES.get(problem.split(':')[0], '')} in {problem}"
+        for problem in effective.problems
+    )
+    return effective
+
+
+def _variable(valve: str, environment: Mapping[str, str], problems: list[str]) -> str | None:
+    name = _VARIABLES[valve]
+    uses_cloud = environment.get("INFLUXDB_USE_CLOUD", "").strip().lower() in ("1", "true", "yes")
+    if uses_cloud and valve in _CLOUD_VALVES:
+        name = name.replace("INFLUXDB_", "INFLUXDB_CLOUD_")
+    path = environment.get(f"{name}_FILE")
+    if valve != "influxdb_token" or not path:
+        return environment.get(name)
+    try:
+        with Path(path).open(encoding="utf-8") as file:
+            return file.read(_TOKEN_FILE_MAX).strip()
+    except (OSError, ValueError) as error:
+        problems.append(f"{name}_FILE: cannot be read ({type(error).__name__})")
+        return None

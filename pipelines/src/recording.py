@@ -1,0 +1,151 @@
+"""One recording: a spool, the settings it was opened with, and the thread that looks after it."""
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Literal
+
+from pipelines.src.counters import Counters
+from pipelines.src.open_generations import OpenGenerations
+from pipelines.src.plugin_settings import PluginSettings
+from pipelines.src.version import VERSION
+from shared.adapters.spool import SqliteSpool
+from shared.adapters.spool_process import SpoolSettings
+from shared.domain.latency import Latencies
+from shared.domain.rows import HostRow, Row
+from shared.errors import UsageError
+from shared.ports import Clock
+
+HostKind = Literal["function", "pipeline"]
+Overdue = Callable[[PluginSettings, datetime], Sequence[Row]]
+TICK_SECONDS = 1.0
+_REFRESH_SECONDS = 30.0
+_STATEMENT_SECONDS = 60.0
+_LEASE_SECONDS = 10.0
+
+
+class Recording:
+    """A spool in use. Its thread knows nothing of the plugin, so that the host can forget that.
+
+    `overdue` returns the rows that time alone makes due. `stop` may be called from any thread and
+    does not wait; the thread commits what waits and closes the spool.
+    """
+
+    def __init__(
+        self,
+        kind: HostKind,
+        settings: PluginSettings,
+        clock: Clock,
+        counters: Counters,
+        host_id: str,
+        overdue: Overdue,
+    ) -> None:
+        self.kind = kind
+        self.settings = settings
+        self.clock = clock
+        self.counters = counters
+        self.hook_latencies = Latencies()
+        self.open = OpenGenerations()
+        self.spool = SqliteSpool(
+            settings.spool_dir / f"{kind}.sqlite3",
+            settings=SpoolSettings(
+                max_bytes=settings.spool_max_bytes, max_cost_usd=settings.max_cost_usd
+            ),
+            clock=clock,
+        )
+        self.host_id = host_id
+        self.started_at = clock.now()
+        self._overdue = overdue
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Begin to look after the spool."""
+        self._thread = threading.Thread(
+            target=self._keep, name=f"owui_usage {self.kind}", daemon=True
+        )
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread soon, without waiting for it."""
+        self._stopping.set()
+
+    def join(self, seconds: float) -> bool:
+        """Wait until the thread has closed the spool; False when that takes longer."""
+        if self._thread is None:
+            return True
+        self._thread.join(seconds)
+        return not self._thread.is_alive()
+
+    def state(self) -> HostRow:
+        """Say how this host is doing."""
+        status = self.spool.status()
+        now = self.clock.now()
+        oldest = status.oldest_queued_at
+        return HostRow(
+            host_id=self.host_id,
+            occurred_at=now,
+            host_kind=self.kind,
+            version=VERSION,
+            started_at=self.started_at,
+            message="; ".join(self.settings.problems) or "ok",
+            queued=status.queued,
+            dead_letters=status.dead_letters,
+            oldest_age_seconds=max(0.0, (now - oldest).total_seconds()) if oldest else 0.0,
+            hook_p50_ms=self.hook_latencies.percentile(50),
+            hook_p99_ms=self.hook_latencies.percentile(99),
+            counters={**self.spool.counters(), **self.counters.totals()},
+        )
+
+    def _keep(self) -> None:
+        quiet = self.settings.quiet_seconds
+        duties: list[tuple[Callable[[], None], float]] = [
+            (self._put_overdue, TICK_SECONDS),
+            (self._refresh, min(_REFRESH_SECONDS, quiet / 4)),
+            (self._expire, min(_REFRESH_SECONDS, quiet / 4)),
+            (self._state, _STATEMENT_SECONDS),
+        ]
+        due = [time.monotonic()] * len(duties)
+        while not self._stopping.wait(min(TICK_SECONDS, quiet / 4)):
+            for index, (duty, seconds) in enumerate(duties):
+                if time.monotonic() >= due[index]:
+                    due[index] = time.monotonic() + seconds
+                    self._perform(duty)
+        self._perform(self._refresh)
+        self._perform(self._state)
+        self.spool.close()
+
+    def _perform(self, duty: Callable[[], None]) -> None:
+        name = getattr(duty, "__name__", "duty").strip("_")
+        try:
+            duty()
+        except UsageError as error:
+            self.counters.complain(f"failed_{name}", error)
+        except Exception as error:  # noqa: BLE001 the thread must outlive whatever one duty meets
+            self.counters.complain(f"failed_{name}", type(error).__name__)
+
+    def _put_overdue(self) -> None:
+        if rows := self._overdue(self.settings, self.clock.now()):
+            self.spool.put(rows)
+
+    def _refresh(self) -> None:
+        """Keep living generations open, and write down how far their running totals have come."""
+        for event in self.open.take_grown(self.settings.client_org_id, self.clock.now()):
+            self.spool.note_open(event)
+        self.spool.note_seen(self.open.take_seen())
+
+    def _expire(self) -> None:
+        """Book as pending what stayed open, also that of a process that is gone.
+
+        Whoever delivers this spool does the latter; where nobody does, a short lease makes it us.
+        """
+        is_ours = self.spool.lease(self.host_id, _LEASE_SECONDS)
+        try:
+            self.spool.expire_open(self.clock.now(), self.settings.quiet_seconds)
+        finally:
+            if is_ours:
+                self.spool.release(self.host_id)
+
+    def _state(self) -> None:
+        self.spool.put_host(self.state())
