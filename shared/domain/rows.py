@@ -75,6 +75,7 @@ class HostRow(_SideRow):
     version: Label
     started_at: UtcTime
     delivery_state: Label = "idle"
+    breaker: Label = "closed"
     message: Label = "ok"
     queued: Annotated[int, Field(ge=0)] = 0
     dead_letters: Annotated[int, Field(ge=0)] = 0
