@@ -270,6 +270,14 @@ class PipelineValves(UsageValves):
         description="`*` for all models, or exact model ids separated by commas. Takes effect "
         "when Open WebUI loads its model list again.",
     )
+    answer_wait_seconds: int = Field(
+        default=3600,
+        ge=1,
+        le=86_400,
+        title="Wait for an answer (s)",
+        description="An answer whose end is not shown in this time (stopped, hung up) is listed "
+        "as unmetered; should it end later, it is booked and no longer listed.",
+    )
     add_user: bool = Field(
         default=True,
         title="Tell OpenRouter the user id",
@@ -828,6 +836,7 @@ class PluginSettings:
     extra_connections: frozenset[str]
     user_directory: bool
     quiet_seconds: int
+    answer_wait_seconds: int
     add_user: bool
     add_session_id: bool
     add_trace: bool
@@ -850,6 +859,7 @@ def read_settings(
         extra_connections=frozenset(tag.strip() for tag in effective.extra_connections),
         user_directory=effective.user_directory,
         quiet_seconds=getattr(effective, "quiet_seconds", 120),
+        answer_wait_seconds=getattr(effective, "answer_wait_seconds", 3600),
         add_user=getattr(effective, "add_user", False),
         add_session_id=getattr(effective, "add_session_id", False),
         add_trace=getattr(effective, "add_trace", False),
@@ -1120,6 +1130,7 @@ class HostRow(_SideRow):
     version: Label
     started_at: UtcTime
     delivery_state: Label = "idle"
+    breaker: Label = "closed"
     message: Label = "ok"
     queued: Annotated[int, Field(ge=0)] = 0
     dead_letters: Annotated[int, Field(ge=0)] = 0
@@ -3365,15 +3376,16 @@ class Recording:
         )
 
     def _keep(self) -> None:
-        quiet = self.settings.quiet_seconds
+        shortest = min(self.settings.quiet_seconds, self.settings.answer_wait_seconds) / 4
+        tick, refresh = min(TICK_SECONDS, shortest), min(_REFRESH_SECONDS, shortest)
         duties: list[tuple[Callable[[], None], float]] = [
-            (self._put_overdue, TICK_SECONDS),
-            (self._refresh, min(_REFRESH_SECONDS, quiet / 4)),
-            (self._expire, min(_REFRESH_SECONDS, quiet / 4)),
+            (self._put_overdue, tick),
+            (self._refresh, refresh),
+            (self._expire, refresh),
             (self._state, _STATEMENT_SECONDS),
         ]
         due = [time.monotonic()] * len(duties)
-        while not self._stopping.wait(min(TICK_SECONDS, quiet / 4)):
+        while not self._stopping.wait(tick):
             for index, (duty, seconds) in enumerate(duties):
                 if time.monotonic() >= due[index]:
                     due[index] = time.monotonic() + seconds
@@ -3705,6 +3717,8 @@ def _without_content(chunk: dict[str, Any]) -> dict[str, Any]:
 # --------------------------------------------------------------------------------------------------
 
 
+InletKey = tuple[str, str]
+
 INLETS_MAX = 10_000
 INLET_LIFETIME = timedelta(hours=1)
 
@@ -3713,48 +3727,50 @@ class InletMemory:
     """Inlets by chat and message, model records by id; any thread may use it.
 
     An inlet stays after its outlet, so that a repeated outlet is read in the same way. Those that
-    are given up without an outlet are handed back: something was billed there.
+    stay silent are handed back once: something was billed there.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._inlets: OrderedDict[tuple[str, str], Inlet] = OrderedDict()
-        self._silent: set[tuple[str, str]] = set()
+        self._inlets: OrderedDict[InletKey, Inlet] = OrderedDict()
+        self._silent: OrderedDict[InletKey, Inlet] = OrderedDict()
         self._records: OrderedDict[str, ModelRecord] = OrderedDict()
 
     def remember(self, inlet: Inlet) -> list[Inlet]:
         """Remember an inlet; return those it drives out before their outlet came."""
         key = (inlet.chat_id, inlet.message_id)
         with self._lock:
-            driven_out = [self._forget(key)] if key in self._inlets else []
-            self._inlets[key] = inlet
-            self._silent.add(key)
+            self._inlets.pop(key, None)
+            driven_out = [self._silent.pop(key, None)]
+            self._inlets[key] = self._silent[key] = inlet
             while len(self._inlets) > INLETS_MAX:
-                driven_out.append(self._forget(next(iter(self._inlets))))
+                oldest, _ = self._inlets.popitem(last=False)
+                driven_out.append(self._silent.pop(oldest, None))
         return [found for found in driven_out if found is not None]
 
     def answered(self, chat_id: str, message_id: str) -> Inlet | None:
         """Return the inlet of an outlet, which is silent no longer."""
         key = (chat_id, message_id)
         with self._lock:
-            self._silent.discard(key)
+            self._silent.pop(key, None)
             return self._inlets.get(key)
 
-    def give_up(self, now: datetime) -> list[Inlet]:
-        """Forget what is older than an hour; return the silent ones."""
-        given_up = []
+    def give_up(self, now: datetime, wait: timedelta) -> list[Inlet]:
+        """Return the inlets that were silent for so long, and forget what is an hour old."""
         with self._lock:
-            for key, inlet in list(self._inlets.items()):
-                if now - inlet.at < INLET_LIFETIME:
-                    break
-                given_up.append(self._forget(key))
-        return [found for found in given_up if found is not None]
+            lost = [key for key, inlet in self._silent.items() if now - inlet.at >= wait]
+            old = [key for key, inlet in self._inlets.items() if now - inlet.at >= INLET_LIFETIME]
+            for key in old:
+                if key not in self._silent:
+                    del self._inlets[key]
+            return [self._silent.pop(key) for key in lost]
 
     def give_up_all(self) -> list[Inlet]:
-        """Forget every inlet; return the silent ones."""
+        """Return every silent inlet: nobody here will wait for its outlet any more."""
         with self._lock:
-            given_up = [self._forget(key) for key in list(self._inlets)]
-        return [found for found in given_up if found is not None]
+            given_up = list(self._silent.values())
+            self._silent.clear()
+        return given_up
 
     def learn(self, record: ModelRecord) -> None:
         """Remember a model record under exactly its id."""
@@ -3768,14 +3784,6 @@ class InletMemory:
         """Return the record of a model, None when no inlet carried it."""
         with self._lock:
             return self._records.get(model_id)
-
-    def _forget(self, key: tuple[str, str]) -> Inlet | None:
-        """Drop an inlet; return it when nobody answered it."""
-        inlet = self._inlets.pop(key)
-        if key not in self._silent:
-            return None
-        self._silent.discard(key)
-        return inlet
 
 
 # --------------------------------------------------------------------------------------------------
@@ -3974,4 +3982,4 @@ def _task_id(inlet: Inlet) -> str | None:
 
 
 def _silent_rows(memory: InletMemory, settings: PluginSettings, now: datetime) -> list[Row]:
-    return _rows_of(memory.give_up(now), settings)
+    return _rows_of(memory.give_up(now, timedelta(seconds=settings.answer_wait_seconds)), settings)

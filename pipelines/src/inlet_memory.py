@@ -7,6 +7,8 @@ from datetime import datetime, timedelta
 from shared.domain.capture import Inlet
 from shared.domain.openwebui import ModelRecord
 
+InletKey = tuple[str, str]
+
 INLETS_MAX = 10_000
 INLET_LIFETIME = timedelta(hours=1)
 
@@ -15,48 +17,50 @@ class InletMemory:
     """Inlets by chat and message, model records by id; any thread may use it.
 
     An inlet stays after its outlet, so that a repeated outlet is read in the same way. Those that
-    are given up without an outlet are handed back: something was billed there.
+    stay silent are handed back once: something was billed there.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._inlets: OrderedDict[tuple[str, str], Inlet] = OrderedDict()
-        self._silent: set[tuple[str, str]] = set()
+        self._inlets: OrderedDict[InletKey, Inlet] = OrderedDict()
+        self._silent: OrderedDict[InletKey, Inlet] = OrderedDict()
         self._records: OrderedDict[str, ModelRecord] = OrderedDict()
 
     def remember(self, inlet: Inlet) -> list[Inlet]:
         """Remember an inlet; return those it drives out before their outlet came."""
         key = (inlet.chat_id, inlet.message_id)
         with self._lock:
-            driven_out = [self._forget(key)] if key in self._inlets else []
-            self._inlets[key] = inlet
-            self._silent.add(key)
+            self._inlets.pop(key, None)
+            driven_out = [self._silent.pop(key, None)]
+            self._inlets[key] = self._silent[key] = inlet
             while len(self._inlets) > INLETS_MAX:
-                driven_out.append(self._forget(next(iter(self._inlets))))
+                oldest, _ = self._inlets.popitem(last=False)
+                driven_out.append(self._silent.pop(oldest, None))
         return [found for found in driven_out if found is not None]
 
     def answered(self, chat_id: str, message_id: str) -> Inlet | None:
         """Return the inlet of an outlet, which is silent no longer."""
         key = (chat_id, message_id)
         with self._lock:
-            self._silent.discard(key)
+            self._silent.pop(key, None)
             return self._inlets.get(key)
 
-    def give_up(self, now: datetime) -> list[Inlet]:
-        """Forget what is older than an hour; return the silent ones."""
-        given_up = []
+    def give_up(self, now: datetime, wait: timedelta) -> list[Inlet]:
+        """Return the inlets that were silent for so long, and forget what is an hour old."""
         with self._lock:
-            for key, inlet in list(self._inlets.items()):
-                if now - inlet.at < INLET_LIFETIME:
-                    break
-                given_up.append(self._forget(key))
-        return [found for found in given_up if found is not None]
+            lost = [key for key, inlet in self._silent.items() if now - inlet.at >= wait]
+            old = [key for key, inlet in self._inlets.items() if now - inlet.at >= INLET_LIFETIME]
+            for key in old:
+                if key not in self._silent:
+                    del self._inlets[key]
+            return [self._silent.pop(key) for key in lost]
 
     def give_up_all(self) -> list[Inlet]:
-        """Forget every inlet; return the silent ones."""
+        """Return every silent inlet: nobody here will wait for its outlet any more."""
         with self._lock:
-            given_up = [self._forget(key) for key in list(self._inlets)]
-        return [found for found in given_up if found is not None]
+            given_up = list(self._silent.values())
+            self._silent.clear()
+        return given_up
 
     def learn(self, record: ModelRecord) -> None:
         """Remember a model record under exactly its id."""
@@ -70,11 +74,3 @@ class InletMemory:
         """Return the record of a model, None when no inlet carried it."""
         with self._lock:
             return self._records.get(model_id)
-
-    def _forget(self, key: tuple[str, str]) -> Inlet | None:
-        """Drop an inlet; return it when nobody answered it."""
-        inlet = self._inlets.pop(key)
-        if key not in self._silent:
-            return None
-        self._silent.discard(key)
-        return inlet

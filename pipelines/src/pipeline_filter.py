@@ -4,7 +4,7 @@ import asyncio
 import os
 import secrets
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -182,4 +182,4 @@ def _task_id(inlet: Inlet) -> str | None:
 
 
 def _silent_rows(memory: InletMemory, settings: PluginSettings, now: datetime) -> list[Row]:
-    return _rows_of(memory.give_up(now), settings)
+    return _rows_of(memory.give_up(now, timedelta(seconds=settings.answer_wait_seconds)), settings)

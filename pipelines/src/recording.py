@@ -99,15 +99,16 @@ class Recording:
         )
 
     def _keep(self) -> None:
-        quiet = self.settings.quiet_seconds
+        shortest = min(self.settings.quiet_seconds, self.settings.answer_wait_seconds) / 4
+        tick, refresh = min(TICK_SECONDS, shortest), min(_REFRESH_SECONDS, shortest)
         duties: list[tuple[Callable[[], None], float]] = [
-            (self._put_overdue, TICK_SECONDS),
-            (self._refresh, min(_REFRESH_SECONDS, quiet / 4)),
-            (self._expire, min(_REFRESH_SECONDS, quiet / 4)),
+            (self._put_overdue, tick),
+            (self._refresh, refresh),
+            (self._expire, refresh),
             (self._state, _STATEMENT_SECONDS),
         ]
         due = [time.monotonic()] * len(duties)
-        while not self._stopping.wait(min(TICK_SECONDS, quiet / 4)):
+        while not self._stopping.wait(tick):
             for index, (duty, seconds) in enumerate(duties):
                 if time.monotonic() >= due[index]:
                     due[index] = time.monotonic() + seconds
