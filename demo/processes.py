@@ -87,6 +87,19 @@ class Server:
             return ""
         return "\n".join(self.log_path.read_text(errors="replace").splitlines()[-lines:])
 
+    def processes_holding(self, path: Path) -> list[int]:
+        """List the processes of this server that have a file open (Linux)."""
+        return [
+            process_id
+            for process_id in (int(entry.name) for entry in Path("/proc").glob("[0-9]*"))
+            if self._is_ours(process_id) and path in _open_files(process_id)
+        ]
+
+    def _is_ours(self, process_id: int) -> bool:
+        with contextlib.suppress(ProcessLookupError):
+            return self._process is not None and os.getpgid(process_id) == self._process.pid
+        return False
+
     def _answers(self, path: str) -> bool:
         if self._process is None or self._process.poll() is not None:
             raise RuntimeError(f"{self.name} has ended:\n{self.log_tail()}")
@@ -105,3 +118,11 @@ class Server:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(_END_SECONDS)
                 return
+
+
+def _open_files(process_id: int) -> set[Path]:
+    found = set()
+    for link in Path(f"/proc/{process_id}/fd").iterdir():
+        with contextlib.suppress(OSError):
+            found.add(link.readlink())
+    return found

@@ -70,9 +70,20 @@ def _match_generation(account: Account, bill: Bill) -> bool:
         _compare(account, bill, [row])
     if row["status"] == "refused" or row["connection"] != "openrouter":
         account.wrong.append(f"{row['id']} was not billed through OpenRouter")
-    if event.model != row["model"]:
-        account.wrong.append(f"{row['id']}: model {event.model}, answered by {row['model']}")
+    for name, value in _identity_of(row).items():
+        if getattr(event, name) != value:
+            account.wrong.append(f"{row['id']}: {name} is {getattr(event, name)}, not {value}")
     return True
+
+
+def _identity_of(row: Row) -> dict[str, str | None]:
+    """Return what Open WebUI and OpenRouter themselves say of a generation."""
+    return {
+        "model": row["model"],
+        "task": "chat",
+        "chat_id": row["sent_by"].get("chat") or None,
+        "message_id": row["sent_by"].get("message") or None,
+    }
 
 
 def _match_turn(account: Account, bill: Bill) -> None:

@@ -1,5 +1,6 @@
 """Reading the books as the sidecar does: every spool drained into the embedded store."""
 
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -31,7 +32,9 @@ class Books:
         """Drain every spool and resolve everything that was ever delivered."""
         for path in sorted(self._spool_folder.glob("*.sqlite3")):
             with _opened(path) as spool:
-                result = Delivery(spool, self._store, "books-of-a-test", SystemClock()).run_once()
+                delivery = Delivery(spool, self._store, "books-of-a-test", SystemClock())
+                result = delivery.run_once()
+                delivery.release()
                 assert result.state == "idle", result.message
                 assert result.rejected == 0, f"{path.name} holds rows the store refuses"
         now = datetime.now(UTC)
@@ -47,6 +50,15 @@ class Books:
             with _opened(path) as spool:
                 found.append(spool.status())
         return found
+
+    def age_notes(self, seconds: int) -> None:
+        """Make every open note older, as if its hosts had been silent for so long."""
+        for path in sorted(self._spool_folder.glob("*.sqlite3")):
+            with sqlite3.connect(path) as connection:
+                connection.execute(
+                    "UPDATE open_generations SET last_seen = last_seen - ?", (seconds * 1000,)
+                )
+            connection.close()
 
     def bills_of(self, user_id: str) -> list[Bill]:
         """Return the bills of one person."""

@@ -63,8 +63,6 @@ def perform(stage: Stage, installed: str, scenarios: tuple[Scenario, ...]) -> Pe
             play.wait(scenario.generations)
         except Exception as error:  # noqa: BLE001  one scenario must not hide the others
             performance.failures[scenario.name] = error
-        finally:
-            visitor.close()
     return performance
 
 

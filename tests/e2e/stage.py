@@ -36,6 +36,7 @@ class Stage:
         self.installation = installation
         self.books = Books(installation.spool_folder, installation.folder / "events.sqlite3")
         self._numbers = count(1)
+        self._visitors: list[Visitor] = []
         self._has_function = self._is_function_on = self._has_pipeline = False
 
     @property
@@ -79,7 +80,9 @@ class Stage:
         number = next(self._numbers)
         name = _PEOPLE[number % len(_PEOPLE)]
         person = self.admin.add_user(name, f"{name.lower()}-{number}@example.org", PASSWORD)
-        return Visitor(self.installation.open_webui.url, person)
+        visitor = Visitor(self.installation.open_webui.url, person)
+        self._visitors.append(visitor)
+        return visitor
 
     def rows_of(self, user_id: str) -> list[Row]:
         """Return what the upstreams were asked for by one person."""
@@ -100,7 +103,20 @@ class Stage:
         bills, unmetered = self.books.bills_of(user_id), self.books.unmetered_of(user_id)
         return settle_account(self.rows_of(user_id), bills, unmetered)
 
-    def account_once(self, user_id: str, is_complete: Callable[[Account], bool]) -> Account:
+    def wait_for_note(self) -> None:
+        """Wait until a generation that has begun is noted on disk."""
+        wait_for(
+            lambda: any(status.open_generations for status in self.books.status()),
+            "an open note",
+            10,
+        )
+
+    def account_once(
+        self,
+        user_id: str,
+        is_complete: Callable[[Account], bool],
+        seconds: float = _BOOKED_WITHIN_SECONDS,
+    ) -> Account:
         """Collect until the account is as expected, or return it as it stands in the end."""
         account: list[Account] = []
 
@@ -110,13 +126,15 @@ class Stage:
             return is_complete(account[0])
 
         try:
-            wait_for(is_reached, "the books", _BOOKED_WITHIN_SECONDS)
+            wait_for(is_reached, "the books", seconds)
         except TimeoutError:
             return account[0]
         return account[0]
 
     def close(self) -> None:
-        """Close the books; the servers are the installation's."""
+        """Sign everybody off and close the books; the servers are the installation's."""
+        for visitor in self._visitors:
+            visitor.close()
         self.books.close()
 
 
@@ -153,9 +171,9 @@ class Play:
         assert answer.status_code == 200, answer.text
 
 
-def open_stage(folder: Path) -> Stage:
+def open_stage(folder: Path, workers: int = 1) -> Stage:
     """Start an installation and furnish it; no plugin is installed yet."""
-    installation = Installation(folder, {"USAGE_CLIENT_ORG": "acme"})
+    installation = Installation(folder, {"USAGE_CLIENT_ORG": "acme"}, workers)
     try:
         installation.start()
         stage = Stage(installation)

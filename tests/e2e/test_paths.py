@@ -42,9 +42,12 @@ def test_it_books_what_was_billed(
     assert len(account.rows) == scenario.generations
     assert not account.wrong
     expected = expected_fates(scenario, performance.installed, account)
-    assert _readable(account.fates) == _readable(expected)
+    assert _readable(account, account.fates) == _readable(account, expected)
     assert account.difference_usd == 0 or Fate.OVERSTATED in expected.values()
 
 
-def _readable(fates: dict[str, Fate]) -> list[str]:
-    return [f"{generation_id}: {fate}" for generation_id, fate in fates.items()]
+def _readable(account: Account, fates: dict[str, Fate]) -> list[str]:
+    return [
+        f"{row['id']} {row['sent_by'].get('task') or 'chat'} {row['status']}: {fates[row['id']]}"
+        for row in account.rows
+    ]
