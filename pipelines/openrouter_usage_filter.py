@@ -1804,23 +1804,37 @@ SPOOL_MIGRATIONS: tuple[tuple[str, ...], ...] = (
 )
 
 
-def upgrade_spool(
+def check_spool(
     connection: sqlite3.Connection,
     path: Path,
     migrations: tuple[tuple[str, ...], ...] = SPOOL_MIGRATIONS,
 ) -> None:
-    """Bring the file up to date; a newer file is used as it is if it says that this is safe.
+    """See whether the file is ours to use, without changing it.
 
-    The caller holds the lock. Raises SpoolTooNew for a file that needs a later version, SpoolError
-    for a database that is no spool.
+    A newer one is, if it says that it only has more. Raises SpoolTooNew for a file that needs a
+    later version, SpoolError for the database of another program.
     """
+    tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+    if tables and spool_pragma(connection, "application_id") != SPOOL_APPLICATION_ID:
+        raise SpoolError(f"{path} is a database of another program; choose another spool folder")
     version = spool_pragma(connection, "user_version")
-    if version == len(migrations):
+    if version <= len(migrations):
         return
-    if version > len(migrations):
-        _check_min_reader(connection, path, version, len(migrations))
+    needed = connection.execute("SELECT value FROM meta WHERE name = 'min_reader'").fetchone()
+    if needed is None or needed[0] > len(migrations):
+        raise SpoolTooNew(
+            f"{path} was written by a later version (schema {version}, this one knows "
+            f"{len(migrations)}): update this installation or choose another spool folder"
+        )
+
+
+def upgrade_spool(
+    connection: sqlite3.Connection, migrations: tuple[tuple[str, ...], ...] = SPOOL_MIGRATIONS
+) -> None:
+    """Bring a checked file up to date in one transaction. The caller holds the lock."""
+    version = spool_pragma(connection, "user_version")
+    if version >= len(migrations):
         return
-    _check_application(connection, path)
     connection.execute("BEGIN IMMEDIATE")
     try:
         for statements in migrations[version:]:
@@ -1837,23 +1851,6 @@ def upgrade_spool(
 def spool_pragma(connection: sqlite3.Connection, name: str) -> int:
     """Read a number that SQLite keeps about the file."""
     return int(connection.execute(f"PRAGMA {name}").fetchone()[0])
-
-
-def _check_application(connection: sqlite3.Connection, path: Path) -> None:
-    tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-    if tables and spool_pragma(connection, "application_id") != SPOOL_APPLICATION_ID:
-        raise SpoolError(f"{path} is a database of another program; choose another spool folder")
-
-
-def _check_min_reader(connection: sqlite3.Connection, path: Path, version: int, known: int) -> None:
-    needed = None
-    if spool_pragma(connection, "application_id") == SPOOL_APPLICATION_ID:
-        needed = connection.execute("SELECT value FROM meta WHERE name = 'min_reader'").fetchone()
-    if needed is None or needed[0] > known:
-        raise SpoolTooNew(
-            f"{path} was written by a later version (schema {version}, this one knows {known}): "
-            "update this installation or choose another spool folder"
-        )
 
 
 # --------------------------------------------------------------------------------------------------
@@ -2170,12 +2167,13 @@ class SpoolFile:
         create_spool_file(self.path)
         connection = sqlite3.connect(self.path, timeout=_SQLITE_BUSY_SECONDS, isolation_level=None)
         try:
+            check_spool(connection, self.path)
             # Must come before the first page is written; without effect on an existing file.
             connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute(f"PRAGMA synchronous = {self._synchronous}")
             connection.execute(f"PRAGMA journal_size_limit = {_SPOOL_LOG_BYTES}")
-            upgrade_spool(connection, self.path)
+            upgrade_spool(connection)
         except BaseException:
             connection.close()
             raise
@@ -2832,7 +2830,8 @@ def _run_spool_job(job: SpoolJob, tx: SpoolTransaction) -> Any:
 
 # More generations than one host can have open; what comes beyond is not refreshed.
 _SEEN_MAX = 50_000
-_PRUNE_PAUSE_SECONDS = 1.0
+# Between two small steps of tidying up: hooks come first.
+_PRUNE_PAUSE_SECONDS = 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -3723,6 +3722,15 @@ INLETS_MAX = 10_000
 INLET_LIFETIME = timedelta(hours=1)
 
 
+@dataclass(frozen=True)
+class BookedPart:
+    """The ids that a Function left in the outlets of one message, of this part and before it."""
+
+    began: datetime
+    earlier: frozenset[str] | None
+    latest: frozenset[str]
+
+
 class InletMemory:
     """Inlets by chat and message, model records by id; any thread may use it.
 
@@ -3734,6 +3742,7 @@ class InletMemory:
         self._lock = threading.Lock()
         self._inlets: OrderedDict[InletKey, Inlet] = OrderedDict()
         self._silent: OrderedDict[InletKey, Inlet] = OrderedDict()
+        self._booked: OrderedDict[InletKey, BookedPart] = OrderedDict()
         self._records: OrderedDict[str, ModelRecord] = OrderedDict()
 
     def remember(self, inlet: Inlet) -> list[Inlet]:
@@ -3754,6 +3763,22 @@ class InletMemory:
         with self._lock:
             self._silent.pop(key, None)
             return self._inlets.get(key)
+
+    def has_new_ids(self, inlet: Inlet, generation_ids: Sequence[str]) -> bool | None:
+        """Tell whether a Function booked more of this message than its earlier parts show.
+
+        None when no earlier part showed any: then only time can tell.
+        """
+        key = (inlet.chat_id, inlet.message_id)
+        with self._lock:
+            part = self._booked.pop(key, None)
+            # The same outlet may come again: it is compared with the part before, not with itself.
+            is_repeated = part is not None and part.began == inlet.at
+            earlier = part and (part.earlier if is_repeated else part.latest)
+            self._booked[key] = BookedPart(inlet.at, earlier, frozenset(generation_ids))
+            if len(self._booked) > INLETS_MAX:
+                self._booked.popitem(last=False)
+        return None if earlier is None else not earlier.issuperset(generation_ids)
 
     def give_up(self, now: datetime, wait: timedelta) -> list[Inlet]:
         """Return the inlets that were silent for so long, and forget what is an hour old."""
@@ -3868,8 +3893,7 @@ class Pipeline:
         try:
             settings = self._recorder.follow(self.valves).settings
             rows = _rows_of(self._memory.give_up_all(), settings)
-            if rows:
-                await self._recorder.put(self.valves, rows)
+            await self._put_rows(rows)
             recording = self._recorder.stop()
             if recording is not None:
                 await asyncio.to_thread(recording.join, _CLOSE_SECONDS)
@@ -3913,8 +3937,7 @@ class Pipeline:
         person = self._users.row(user, inlet.at) if settings.user_directory else None
         if person is not None:
             rows.append(person)
-        if rows:
-            await self._recorder.put(self.valves, rows)
+        await self._put_rows(rows)
 
     async def _take_answer(self, body: dict[str, Any], user: object) -> None:
         message = answer_message(body)
@@ -3923,17 +3946,30 @@ class Pipeline:
             return
         settings = self._recorder.follow(self.valves).settings
         ids = {"chat_id": host_id(body.get("chat_id")), "message_id": host_id(body.get("id"))}
-        inlet = self._memory.answered(**ids) or self._read_inlet(ids, body, user, settings)
+        remembered = self._memory.answered(**ids)
+        inlet = remembered or self._read_inlet(ids, body, user, settings)
         usage = json_object(message.get("usage"))
-        booked = ledger_ids(usage)
         is_metered = inlet.billing in ("openrouter", "named")
-        if booked and (not inlet.is_continued or is_fresh(booked, inlet)):
+        if self._is_booked(inlet, ledger_ids(usage)):
             self._recorder.counters.count("booked_by_function")
         elif usage and (is_metered or has_openrouter_usage(usage)):
             answer = Answer(source="pipeline", user=host_user_id(user), body=body, message=message)
             await self._recorder.book(self.valves, partial(turn_event, answer, inlet))
-        elif is_metered:
-            await self._recorder.put(self.valves, _rows_of([inlet], settings))
+        elif not usage and (remembered or is_metered):
+            await self._put_rows(_rows_of([inlet], settings))
+
+    def _is_booked(self, inlet: Inlet, generation_ids: list[str]) -> bool:
+        """Tell whether a Function booked this answer; ids alone may be those of an earlier part."""
+        if not generation_ids:
+            return False
+        has_new = self._memory.has_new_ids(inlet, generation_ids)
+        if not inlet.is_continued:
+            return True
+        return is_fresh(generation_ids, inlet) if has_new is None else has_new
+
+    async def _put_rows(self, rows: list[Row]) -> None:
+        if rows:
+            await self._recorder.put(self.valves, rows)
 
     def _read_inlet(
         self,

@@ -2,6 +2,8 @@
 
 import threading
 from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from shared.domain.capture import Inlet
@@ -11,6 +13,15 @@ InletKey = tuple[str, str]
 
 INLETS_MAX = 10_000
 INLET_LIFETIME = timedelta(hours=1)
+
+
+@dataclass(frozen=True)
+class BookedPart:
+    """The ids that a Function left in the outlets of one message, of this part and before it."""
+
+    began: datetime
+    earlier: frozenset[str] | None
+    latest: frozenset[str]
 
 
 class InletMemory:
@@ -24,6 +35,7 @@ class InletMemory:
         self._lock = threading.Lock()
         self._inlets: OrderedDict[InletKey, Inlet] = OrderedDict()
         self._silent: OrderedDict[InletKey, Inlet] = OrderedDict()
+        self._booked: OrderedDict[InletKey, BookedPart] = OrderedDict()
         self._records: OrderedDict[str, ModelRecord] = OrderedDict()
 
     def remember(self, inlet: Inlet) -> list[Inlet]:
@@ -44,6 +56,22 @@ class InletMemory:
         with self._lock:
             self._silent.pop(key, None)
             return self._inlets.get(key)
+
+    def has_new_ids(self, inlet: Inlet, generation_ids: Sequence[str]) -> bool | None:
+        """Tell whether a Function booked more of this message than its earlier parts show.
+
+        None when no earlier part showed any: then only time can tell.
+        """
+        key = (inlet.chat_id, inlet.message_id)
+        with self._lock:
+            part = self._booked.pop(key, None)
+            # The same outlet may come again: it is compared with the part before, not with itself.
+            is_repeated = part is not None and part.began == inlet.at
+            earlier = part and (part.earlier if is_repeated else part.latest)
+            self._booked[key] = BookedPart(inlet.at, earlier, frozenset(generation_ids))
+            if len(self._booked) > INLETS_MAX:
+                self._booked.popitem(last=False)
+        return None if earlier is None else not earlier.issuperset(generation_ids)
 
     def give_up(self, now: datetime, wait: timedelta) -> list[Inlet]:
         """Return the inlets that were silent for so long, and forget what is an hour old."""

@@ -68,8 +68,7 @@ class Pipeline:
         try:
             settings = self._recorder.follow(self.valves).settings
             rows = _rows_of(self._memory.give_up_all(), settings)
-            if rows:
-                await self._recorder.put(self.valves, rows)
+            await self._put_rows(rows)
             recording = self._recorder.stop()
             if recording is not None:
                 await asyncio.to_thread(recording.join, _CLOSE_SECONDS)
@@ -113,8 +112,7 @@ class Pipeline:
         person = self._users.row(user, inlet.at) if settings.user_directory else None
         if person is not None:
             rows.append(person)
-        if rows:
-            await self._recorder.put(self.valves, rows)
+        await self._put_rows(rows)
 
     async def _take_answer(self, body: dict[str, Any], user: object) -> None:
         message = answer_message(body)
@@ -123,17 +121,30 @@ class Pipeline:
             return
         settings = self._recorder.follow(self.valves).settings
         ids = {"chat_id": host_id(body.get("chat_id")), "message_id": host_id(body.get("id"))}
-        inlet = self._memory.answered(**ids) or self._read_inlet(ids, body, user, settings)
+        remembered = self._memory.answered(**ids)
+        inlet = remembered or self._read_inlet(ids, body, user, settings)
         usage = json_object(message.get("usage"))
-        booked = ledger_ids(usage)
         is_metered = inlet.billing in ("openrouter", "named")
-        if booked and (not inlet.is_continued or is_fresh(booked, inlet)):
+        if self._is_booked(inlet, ledger_ids(usage)):
             self._recorder.counters.count("booked_by_function")
         elif usage and (is_metered or has_openrouter_usage(usage)):
             answer = Answer(source="pipeline", user=host_user_id(user), body=body, message=message)
             await self._recorder.book(self.valves, partial(turn_event, answer, inlet))
-        elif is_metered:
-            await self._recorder.put(self.valves, _rows_of([inlet], settings))
+        elif not usage and (remembered or is_metered):
+            await self._put_rows(_rows_of([inlet], settings))
+
+    def _is_booked(self, inlet: Inlet, generation_ids: list[str]) -> bool:
+        """Tell whether a Function booked this answer; ids alone may be those of an earlier part."""
+        if not generation_ids:
+            return False
+        has_new = self._memory.has_new_ids(inlet, generation_ids)
+        if not inlet.is_continued:
+            return True
+        return is_fresh(generation_ids, inlet) if has_new is None else has_new
+
+    async def _put_rows(self, rows: list[Row]) -> None:
+        if rows:
+            await self._recorder.put(self.valves, rows)
 
     def _read_inlet(
         self,
