@@ -11,7 +11,7 @@ from shared.domain.retry import RetrySchedule
 from shared.errors import BatchRefused, StoreFault, TooLarge, Unavailable
 from shared.ports import EventSink, SpooledRow, WriteResult
 
-_WORDS_MAX = 500
+_DEAD_LETTER_WORDS_MAX = 500
 
 
 @dataclass
@@ -77,7 +77,7 @@ class Sender:
                 self.attempt(witness)
         tally.was_halved = True
         if len(rows) == 1:
-            tally.rejected[rows[0].row_id] = words[:_WORDS_MAX]
+            tally.rejected[rows[0].row_id] = words[:_DEAD_LETTER_WORDS_MAX]
             return
         middle = len(rows) // 2
         self.send(rows[:middle], tally, witness)

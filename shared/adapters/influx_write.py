@@ -1,0 +1,180 @@
+"""Writing to InfluxDB: rows as line protocol, through influxdb-client, one request at a time."""
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from json import loads
+from typing import Any
+from urllib.parse import urlsplit
+
+from shared.domain.line_protocol import render_line
+from shared.domain.retry import parse_retry_after
+from shared.domain.store_answer import write_error
+from shared.errors import InvalidEvent, Misconfigured, Unavailable
+from shared.ports import SpooledRow, WriteResult
+
+# The measurement of the system this one replaces; it kept request_id as a tag.
+_ORIGINAL_MEASUREMENT = "usage_tracking"
+_LOOPBACK_HOSTS = ("localhost", "127.", "::1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class InfluxSettings:
+    """Where InfluxDB is and who we are to it.
+
+    The bucket may be `database/retention-policy`; for 1.x the token is `user:password`. Without a
+    read token the other one reads too. The measurement holds the usage events.
+    """
+
+    url: str
+    token: str = field(repr=False)
+    org: str
+    bucket: str
+    measurement: str = "usage_events"
+    write_timeout_ms: int = 2000
+    read_token: str = field(default="", repr=False)
+
+
+class InfluxSink:
+    """An EventSink in InfluxDB 1.8, 2.x, Cloud or 3.
+
+    A row written again lands on the same point, byte for byte. Needs influxdb-client on the first
+    write only; the connection is made then, and anew in a forked process.
+    """
+
+    name = "influxdb"
+
+    def __init__(self, settings: InfluxSettings) -> None:
+        self._settings = settings
+        self._client: Any = None
+        self._pid = 0
+        self._is_ours = False
+
+    def write(self, rows: Sequence[SpooledRow]) -> WriteResult:
+        """Write rows of any kind in one request.
+
+        Raises DeliveryError when the answer is no plain acceptance; Misconfigured also for the
+        measurement of the original system, where our points would mix with its series.
+        """
+        result = WriteResult()
+        lines: list[str] = []
+        for position, row in enumerate(rows):
+            try:
+                lines.append(
+                    render_line(row.kind, row.json, row.store_ns, self._settings.measurement)
+                )
+            except InvalidEvent as error:
+                result.rejected.append((position, str(error)))
+            else:
+                result.accepted.append(position)
+        if lines:
+            self._post("\n".join(lines).encode())
+        return result
+
+    def close(self) -> None:
+        """Close the connection; the next write opens another."""
+        client, self._client = self._client, None
+        if client is not None:
+            client.close()
+
+    def _post(self, body: bytes) -> None:
+        client = self._connected()
+        if not self._is_ours:
+            self._refuse_the_original()
+        with _client_errors_mapped():
+            from influxdb_client.client.write_api import SYNCHRONOUS
+
+            client.write_api(write_options=SYNCHRONOUS).write(
+                self._settings.bucket, self._settings.org, body
+            )
+            answer = client.api_client.last_response
+        if error := write_error(answer.status, answer.data):
+            raise error
+
+    def _connected(self) -> Any:
+        """Return the client of this process: its sockets must not be shared with a parent's."""
+        from influxdb_client.client.influxdb_client import InfluxDBClient
+
+        if self._client is None or self._pid != os.getpid():
+            host = urlsplit(self._settings.url).hostname or ""
+            self._pid = os.getpid()
+            self._client = InfluxDBClient(
+                self._settings.url,
+                self._settings.token,
+                timeout=self._settings.write_timeout_ms,
+                # On the same machine compressing costs more than it saves: 44 ms a batch.
+                enable_gzip=not host.startswith(_LOOPBACK_HOSTS),
+                org=self._settings.org,
+            )
+        return self._client
+
+    def _refuse_the_original(self) -> None:
+        """Refuse a measurement with request_id among its tag keys, once per connection.
+
+        A token that may only write cannot ask; then the original system's own name is refused.
+        """
+        measurement = self._settings.measurement
+        tags = self._tag_keys()
+        if "request_id" in tags or (tags == ["?"] and measurement == _ORIGINAL_MEASUREMENT):
+            raise Misconfigured(
+                f"the measurement {measurement} has request_id as a tag: it is the original "
+                "system's. Set INFLUXDB_MEASUREMENT to a new name, such as usage_events, and "
+                "bring its history over with the migration tools"
+            )
+        self._is_ours = True
+
+    def _tag_keys(self) -> list[str]:
+        """Return the tag keys of the measurement, or `?` when they cannot be known."""
+        database, _, policy = self._settings.bucket.partition("/")
+        name = self._settings.measurement.replace("\\", "\\\\").replace('"', '\\"')
+        asked = {"db": database, "rp": policy, "q": f'SHOW TAG KEYS FROM "{name}"'}
+        try:
+            with _client_errors_mapped():
+                api = self._connected().api_client
+                query = [(key, value) for key, value in asked.items() if value]
+                api.call_api("/query", "GET", None, query, {"Accept": "application/json"})
+                [answer] = loads(api.last_response.data)["results"]
+        except (Misconfigured, ValueError, KeyError, TypeError):
+            return ["?"]
+        if "error" in answer:
+            return ["?"]
+        return [row[0] for series in answer.get("series", ()) for row in series["values"]]
+
+
+@contextmanager
+def _client_errors_mapped() -> Iterator[None]:
+    """Turn whatever influxdb-client and urllib3 raise into the decision it stands for."""
+    from influxdb_client.rest import ApiException
+    from urllib3.exceptions import HTTPError, LocationValueError, SSLError
+
+    try:
+        yield
+    except ApiException as error:
+        raise _refused_request(error) from error
+    except LocationValueError as error:
+        raise Misconfigured("INFLUXDB_URL is no usable address") from error
+    except SSLError as error:
+        raise _tls_error(str(error)) from error
+    except UnicodeDecodeError as error:
+        raise Misconfigured("the answer is no text: this is not InfluxDB") from error
+    except (HTTPError, OSError) as error:
+        raise Unavailable(f"no answer from InfluxDB: {error}") from error
+
+
+def _refused_request(error: Any) -> Exception:
+    if not error.status:  # the client wraps what TLS says into an answer with status 0
+        return _tls_error(str(error.reason))
+    body = (
+        error.body if isinstance(error.body, str) else (error.body or b"").decode(errors="replace")
+    )
+    headers = error.headers or {}
+    retry_after = parse_retry_after(headers.get("Retry-After"), datetime.now(UTC))
+    return write_error(error.status, body, retry_after) or Unavailable(f"{error.status}")
+
+
+def _tls_error(words: str) -> Exception:
+    """A certificate that is not trusted stays so; everything else about TLS may pass."""
+    said = f"TLS to InfluxDB failed: {' '.join(words.split())}"
+    return Misconfigured(said) if "certificate" in words.lower() else Unavailable(said)

@@ -1,0 +1,135 @@
+"""Line protocol: how rows are written down for InfluxDB, and which columns hold them."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from decimal import Decimal
+from functools import lru_cache
+from json import loads
+from typing import Any
+
+from shared.domain.identity import canonical_json, generation_time, utc_milliseconds
+from shared.domain.rows import row_from_json
+from shared.errors import InvalidEvent
+
+MEASUREMENTS = {"unmetered": "usage_unmetered", "host": "usage_hosts", "user": "usage_users"}
+# Tags make a series each: every one is always there, in the order in which the server sorts them,
+# and the lists are never extended. What is unique to an event is a field.
+TAGS: Mapping[str, tuple[str, ...]] = {
+    "usage": ("api_key_hash", "client_org_id", "external_user", "model", "source", "task"),
+    "unmetered": ("client_org_id", "external_user", "model", "task"),
+    "host": ("host_id", "host_kind"),
+    "user": ("user_id",),
+}
+# Fields have one type for ever: a point with one field of another type is refused as a whole.
+INTEGER_FIELDS: Mapping[str, tuple[str, ...]] = {
+    "usage": (
+        "schema_version",
+        "input_tokens",
+        "output_tokens",
+        "total_tokens",
+        "cached_tokens",
+        "cache_write_tokens",
+        "reasoning_tokens",
+        "latency_ms",
+    ),
+    "unmetered": ("schema_version",),
+    "host": ("schema_version", "queued", "dead_letters"),
+    "user": ("schema_version",),
+}
+FLOAT_FIELDS: Mapping[str, tuple[str, ...]] = {
+    "usage": (),
+    "unmetered": (),
+    "host": ("oldest_age_seconds", "hook_p50_ms", "hook_p99_ms", "write_p50_ms", "write_p99_ms"),
+    "user": (),
+}
+STRING_FIELDS: Mapping[str, tuple[str, ...]] = {
+    "usage": (
+        "request_id",
+        "grain",
+        "requested_model",
+        "provider",
+        "cost_source",
+        "chat_id",
+        "message_id",
+        "finish_reason",
+        "service_tier",
+        "usage_extra",
+    ),
+    "unmetered": ("request_id", "chat_id", "message_id"),
+    "host": ("started_at", "version", "delivery_state", "breaker", "message"),
+    "user": ("name", "email"),
+}
+# Amounts are integers of 1e-12 USD; they are absent, never 0, when there is no amount.
+AMOUNT_FIELDS = {
+    "cost_usd": "cost_pico_usd",
+    "upstream_cost_usd": "upstream_pico_usd",
+    "estimated_cost_usd": "estimated_pico_usd",
+}
+
+
+def render_render(kind: str, text: str, store_ns: int, measurement: str) -> str:
+    """Write the row of a spool as one line that is the same, byte for byte, whenever it is written.
+
+    `measurement` is where usage events go. Raises InvalidEvent when the row cannot be read.
+    """
+    name = measurement if kind == "usage" else MEASUREMENTS.get(kind, "")
+    try:
+        return _render(kind, loads(text), store_ns, name)
+    except (KeyError, TypeError, ValueError, ArithmeticError):
+        # An older version wrote it, or it is damaged: the model fills in what is missing or refuses.
+        row = row_from_json(kind, text)
+    return _render(kind, row.model_dump(mode="json", exclude_none=True), store_ns, name)
+
+
+def derived_milliseconds(store_ns: int, request_id: str) -> int:
+    """Return the instant that a line's time stands for, in milliseconds since 1970.
+
+    A line's time holds the identity of its event below the second (ids that name one) or the
+    millisecond; the few events that happened at another instant carry it as a field.
+    """
+    second = generation_time(request_id)
+    if second is not None and store_ns // 10**9 == int(second.timestamp()):
+        return store_ns // 10**9 * 1000
+    return store_ns // 10**6
+
+
+def escape_key(text: str) -> str:
+    """Escape the name of a measurement."""
+    return text.replace(",", "\\,").replace(" ", "\\ ")
+
+
+def _render(kind: str, row: Mapping[str, Any], store_ns: int, measurement: str) -> str:
+    tags = ",".join([f"{tag}={_escape_tag(row[tag])}" for tag in TAGS[kind]])
+    fields = [f"{name}={row[name]:d}i" for name in INTEGER_FIELDS[kind] if name in row]
+    fields += [f"{name}={float(row[name])!r}" for name in FLOAT_FIELDS[kind] if row.get(name)]
+    fields += [f"{name}={_quote_field(row[name])}" for name in STRING_FIELDS[kind] if row.get(name)]
+    if kind == "usage":
+        fields += _amount_fields(row)
+    elif kind == "host":
+        fields.append(f"counters={_quote_field(canonical_json(row['counters']))}")
+    at = utc_milliseconds(datetime.fromisoformat(row["occurred_at"]))
+    if at != derived_milliseconds(store_ns, row.get("request_id", "")):
+        fields.append(f"occurred_at_ms={at}i")
+    return f"{escape_key(measurement)},{tags} {','.join(fields)} {store_ns}"
+
+
+def _amount_fields(row: Mapping[str, Any]) -> list[str]:
+    fields = [f"is_byok={'true' if row['is_byok'] else 'false'}"]
+    for name, field in AMOUNT_FIELDS.items():
+        if name in row:
+            fields.append(f"{field}={int(Decimal(row[name]).scaleb(12))}i")
+    if "cost_usd" in row:
+        fields.append(f"cost_usd={row['cost_usd']}")  # a float, for charts alone
+    return fields
+
+
+@lru_cache(maxsize=8192)
+def _escape_tag(text: str) -> str:
+    if not text or text.endswith("\\") or "\n" in text:
+        raise InvalidEvent("unusable_tag", "label", text)
+    return text.replace(",", "\\,").replace(" ", "\\ ").replace("=", "\\=")
+
+
+def _quote_field(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
