@@ -14,7 +14,18 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from shared.domain.money import parse_usd, rate_ppm
 from shared.errors import ConfigError, UnusableCost
 
-_SECRETS = ("INFLUXDB_TOKEN", "INFLUXDB_READ_TOKEN", "INFLUXDB_CLOUD_TOKEN", "USAGE_DATABASE_URL")
+_SECRETS = (
+    "INFLUXDB_TOKEN",
+    "INFLUXDB_READ_TOKEN",
+    "INFLUXDB_CLOUD_TOKEN",
+    "USAGE_DATABASE_URL",
+    "USAGE_ADMIN_TOKEN",
+    "USAGE_WEBHOOK_TOKEN",
+)
+# How many hosts of a kind must be heard of: `any`, `none`, or such as `pipeline,function:2`.
+_EXPECTED_HOSTS = (
+    r"^(any|none|(function|pipeline)(:[1-9][0-9]?)?(,(function|pipeline)(:[1-9][0-9]?)?)*)$"
+)
 
 
 def _known_zone(name: str) -> str:
@@ -61,6 +72,7 @@ class Settings(BaseSettings):
     )
 
     influxdb_first_enabled: bool = False
+    influxdb_first_mode: Annotated[bool | None, BeforeValidator(_empty_is_unset)] = None
     influxdb_url: str = ""
     influxdb_token: Secret = None
     influxdb_read_token: Secret = None
@@ -90,6 +102,15 @@ class Settings(BaseSettings):
     usage_currency: Annotated[str, Field(pattern=r"^[A-Z]{3}$")] = "USD"
     usage_daily_at: time = time(13, 0)
     usage_refresh_seconds: Annotated[int, Field(ge=1, le=86_400)] = 60
+    usage_bind: str = "127.0.0.1"
+    usage_port: Annotated[int, Field(ge=0, le=65_535)] = 8080
+    usage_admin_token: Secret = None
+    usage_webhook_token: Secret = None
+    usage_standby_seconds: Annotated[int, Field(ge=1, le=60)] = 10
+    usage_expect_hosts: Annotated[str, Field(pattern=_EXPECTED_HOSTS)] = "any"
+    usage_host_silent_seconds: Annotated[int, Field(ge=1, le=86_400)] = 300
+    usage_backlog_seconds: Annotated[int, Field(ge=1, le=604_800)] = 300
+    usage_audit_days: Annotated[int, Field(ge=1, le=36_500)] = 400
 
     @classmethod
     def settings_customise_sources(
