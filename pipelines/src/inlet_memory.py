@@ -65,9 +65,10 @@ class InletMemory:
         key = (inlet.chat_id, inlet.message_id)
         with self._lock:
             part = self._booked.pop(key, None)
-            # The same outlet may come again: it is compared with the part before, not with itself.
-            is_repeated = part is not None and part.began == inlet.at
-            earlier = part and (part.earlier if is_repeated else part.latest)
+            earlier: frozenset[str] | None = None
+            if part is not None:
+                # The same outlet may come again: it is compared with the part before it.
+                earlier = part.earlier if part.began == inlet.at else part.latest
             self._booked[key] = BookedPart(inlet.at, earlier, frozenset(generation_ids))
             if len(self._booked) > INLETS_MAX:
                 self._booked.popitem(last=False)

@@ -28,6 +28,8 @@ from shared.domain.openwebui import (
 from shared.domain.rows import Row
 
 _CLOSE_SECONDS = 6.0
+_TASK_KEY = "usage_ledger_task"
+_TASK_PREFIX = "task:"
 
 
 def pipeline_spool_dir() -> Path:
@@ -106,7 +108,7 @@ class Pipeline:
             _say_who_asked(body, inlet, settings)
         rows: list[Row] = []
         if inlet.task != "chat":
-            rows += _rows_of([inlet], settings)
+            rows += _rows_of([inlet], settings, _task_id(metadata))
         elif inlet.chat_id and inlet.message_id:
             rows += _rows_of(self._memory.remember(inlet), settings)
         person = self._users.row(user, inlet.at) if settings.user_directory else None
@@ -178,18 +180,28 @@ def _say_who_asked(body: dict[str, Any], inlet: Inlet, settings: PluginSettings)
         body.setdefault("trace", {name: value for name, value in trace.items() if value})
 
 
-def _rows_of(inlets: Iterable[Inlet], settings: PluginSettings) -> list[Row]:
-    """Return the unmetered rows of answers and tasks, those of foreign models left out."""
+def _rows_of(
+    inlets: Iterable[Inlet], settings: PluginSettings, task_id: str | None = None
+) -> list[Row]:
+    """Return the unmetered rows of answers or of a task, those of foreign models left out."""
     return [
-        unmetered_row(inlet, settings.client_org_id, _task_id(inlet))
+        unmetered_row(inlet, settings.client_org_id, task_id)
         for inlet in inlets
         if inlet.billing != "foreign"
     ]
 
 
-def _task_id(inlet: Inlet) -> str | None:
-    """Name a background task, which has no message: by chance, for it is seen exactly once."""
-    return None if inlet.task == "chat" else f"task:{secrets.token_hex(12)}"
+def _task_id(metadata: dict[str, Any]) -> str:
+    """Name a background task, which has no message, by chance, and leave the name in its metadata.
+
+    A second copy of this file in the same server then books the same row. Open WebUI never sends
+    metadata upstream.
+    """
+    left = host_id(metadata.get(_TASK_KEY))
+    if not left.startswith(_TASK_PREFIX):
+        left = f"{_TASK_PREFIX}{secrets.token_hex(12)}"
+        metadata[_TASK_KEY] = left
+    return left
 
 
 def _silent_rows(memory: InletMemory, settings: PluginSettings, now: datetime) -> list[Row]:
