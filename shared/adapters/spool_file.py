@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from shared.adapters.spool_lock import create_spool_file, make_spool_folder, spool_lock
-from shared.adapters.spool_schema import spool_pragma, upgrade_spool
+from shared.adapters.spool_schema import check_spool, spool_pragma, upgrade_spool
 from shared.ports import Clock
 
 logger = logging.getLogger("owui_usage")
@@ -118,12 +118,13 @@ class SpoolFile:
         create_spool_file(self.path)
         connection = sqlite3.connect(self.path, timeout=_SQLITE_BUSY_SECONDS, isolation_level=None)
         try:
+            check_spool(connection, self.path)
             # Must come before the first page is written; without effect on an existing file.
             connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute(f"PRAGMA synchronous = {self._synchronous}")
             connection.execute(f"PRAGMA journal_size_limit = {_SPOOL_LOG_BYTES}")
-            upgrade_spool(connection, self.path)
+            upgrade_spool(connection)
         except BaseException:
             connection.close()
             raise

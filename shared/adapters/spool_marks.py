@@ -149,9 +149,9 @@ def prune_spool(tx: SpoolTransaction, digest_days: int) -> bool:
     ).rowcount
     tx.db.execute("DELETE FROM hosts WHERE occurred_at < ?", (tx.now_ms - _HOST_DAYS * day_ms,))
     spare = spool_pragma(tx.db, "freelist_count") - _SPARE_PAGES
-    if spare > 0:
-        # Every row of the answer is one page given back: it must be read to its end.
-        tx.db.execute(f"PRAGMA incremental_vacuum({min(spare, _VACUUM_PAGES)})").fetchall()
+    for _ in range(min(spare, _VACUUM_PAGES)):
+        # One by one: Python's sqlite3 ends this statement after its first page, whatever N says.
+        tx.db.execute("PRAGMA incremental_vacuum(1)")
     return pruned == _PRUNE_ROWS or spare > _VACUUM_PAGES
 
 

@@ -61,23 +61,37 @@ SPOOL_MIGRATIONS: tuple[tuple[str, ...], ...] = (
 )
 
 
-def upgrade_spool(
+def check_spool(
     connection: sqlite3.Connection,
     path: Path,
     migrations: tuple[tuple[str, ...], ...] = SPOOL_MIGRATIONS,
 ) -> None:
-    """Bring the file up to date; a newer file is used as it is if it says that this is safe.
+    """See whether the file is ours to use, without changing it.
 
-    The caller holds the lock. Raises SpoolTooNew for a file that needs a later version, SpoolError
-    for a database that is no spool.
+    A newer one is, if it says that it only has more. Raises SpoolTooNew for a file that needs a
+    later version, SpoolError for the database of another program.
     """
+    tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+    if tables and spool_pragma(connection, "application_id") != SPOOL_APPLICATION_ID:
+        raise SpoolError(f"{path} is a database of another program; choose another spool folder")
     version = spool_pragma(connection, "user_version")
-    if version == len(migrations):
+    if version <= len(migrations):
         return
-    if version > len(migrations):
-        _check_min_reader(connection, path, version, len(migrations))
+    needed = connection.execute("SELECT value FROM meta WHERE name = 'min_reader'").fetchone()
+    if needed is None or needed[0] > len(migrations):
+        raise SpoolTooNew(
+            f"{path} was written by a later version (schema {version}, this one knows "
+            f"{len(migrations)}): update this installation or choose another spool folder"
+        )
+
+
+def upgrade_spool(
+    connection: sqlite3.Connection, migrations: tuple[tuple[str, ...], ...] = SPOOL_MIGRATIONS
+) -> None:
+    """Bring a checked file up to date in one transaction. The caller holds the lock."""
+    version = spool_pragma(connection, "user_version")
+    if version >= len(migrations):
         return
-    _check_application(connection, path)
     connection.execute("BEGIN IMMEDIATE")
     try:
         for statements in migrations[version:]:
@@ -94,20 +108,3 @@ def upgrade_spool(
 def spool_pragma(connection: sqlite3.Connection, name: str) -> int:
     """Read a number that SQLite keeps about the file."""
     return int(connection.execute(f"PRAGMA {name}").fetchone()[0])
-
-
-def _check_application(connection: sqlite3.Connection, path: Path) -> None:
-    tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-    if tables and spool_pragma(connection, "application_id") != SPOOL_APPLICATION_ID:
-        raise SpoolError(f"{path} is a database of another program; choose another spool folder")
-
-
-def _check_min_reader(connection: sqlite3.Connection, path: Path, version: int, known: int) -> None:
-    needed = None
-    if spool_pragma(connection, "application_id") == SPOOL_APPLICATION_ID:
-        needed = connection.execute("SELECT value FROM meta WHERE name = 'min_reader'").fetchone()
-    if needed is None or needed[0] > known:
-        raise SpoolTooNew(
-            f"{path} was written by a later version (schema {version}, this one knows {known}): "
-            "update this installation or choose another spool folder"
-        )

@@ -89,7 +89,7 @@ def test_what_was_told_to_be_safe_survives_sigkill_exactly_once(tmp_path: Path) 
     drain = Drain(spool)
     told: set[str] = set()
     for round_ in range(3):
-        # The ranges overlap, every process is killed long before its end, and every round repeats what came before.
+        # Ranges overlap, processes die long before their end, rounds repeat what came before.
         workers = [Worker(path, first=200 * n, count=2000) for n in range(PROCESSES)]
         killers = [
             threading.Thread(target=worker.kill_after, args=(chance.randrange(1, 120),))
