@@ -101,11 +101,23 @@ class Directory:
 
     def rate_ppm(self, organization_id: str, day: date) -> int:
         """Return the markup rate of a local day in parts per million."""
-        rates = self._rates.get(organization_id)
-        if not rates:
-            return self.defaults.rate_ppm
+        rates = self._rates_of(organization_id)
         position = bisect_right(rates, day, key=lambda rate: rate[0])
         return rates[position - 1][1] if position else self.defaults.rate_ppm
+
+    def agrees_with(self, other: "Directory", named: Iterable[str]) -> bool:
+        """Tell whether both bill alike: an organization added with the defaults changes nothing.
+
+        `named` are organizations that may stand in neither.
+        """
+        return self._moves == other._moves and all(
+            self.organization(each) == other.organization(each)
+            and self._rates_of(each) == other._rates_of(each)
+            for each in {*self.organizations, *other.organizations, *named}
+        )
+
+    def _rates_of(self, organization_id: str) -> list[tuple[date, int]]:
+        return self._rates.get(organization_id) or [(ALWAYS, self.defaults.rate_ppm)]
 
     def moves_between(self, start: datetime, end: datetime) -> list[datetime]:
         """Return every instant inside a span at which somebody's assignment begins."""

@@ -1,0 +1,173 @@
+"""Organizations and rates in the database; every change marks the days it touches."""
+
+from collections.abc import Iterable
+from datetime import date, datetime
+
+from sqlalchemy import ColumnElement, Connection, delete, insert, select, union, update
+
+from shared.adapters.summaries_marks import mark
+from shared.adapters.summaries_schema import (
+    client_organizations,
+    daily_usage,
+    dirty_days,
+    findings,
+    markup_rates,
+    unmetered_daily,
+    user_assignments,
+)
+from shared.domain.days import ONE_DAY, ZoneDay, zone_named
+from shared.domain.identity import clean_label
+from shared.domain.organization import (
+    ALWAYS,
+    Assignment,
+    Directory,
+    MarkupRate,
+    Organization,
+    OrganizationDefaults,
+)
+from shared.errors import ConfigError
+
+_RATE_PPM_MAX = 1_000_000_000
+
+
+def read_directory(connection: Connection, defaults: OrganizationDefaults) -> Directory:
+    """Return all organizations, rates and assignments."""
+    organizations = {
+        row.id: Organization(
+            organization_id=row.id,
+            name=row.name,
+            time_zone=row.time_zone,
+            currency=row.currency,
+            fee_only=row.fee_only,
+        )
+        for row in connection.execute(select(client_organizations))
+    }
+    rates = [
+        MarkupRate(row.organization_id, row.valid_from, row.rate_ppm)
+        for row in connection.execute(select(markup_rates))
+    ]
+    assignments = [
+        Assignment(
+            assignment_id=row.id,
+            external_user=row.external_user,
+            organization_id=row.organization_id,
+            valid_from=row.valid_from,
+        )
+        for row in connection.execute(select(user_assignments))
+    ]
+    return Directory(organizations, rates, assignments, defaults)
+
+
+def read_zones(connection: Connection, defaults: OrganizationDefaults) -> list[str]:
+    """Return every zone that has days."""
+    named = set(connection.scalars(select(client_organizations.c.time_zone)))
+    return sorted(named | {defaults.time_zone})
+
+
+def insert_organization(
+    connection: Connection, organization: Organization, rate_ppm: int, now: datetime
+) -> None:
+    """Add an organization that is not there yet, with its rate for all days."""
+    organization_id = usable_id(organization.organization_id)
+    zone_named(organization.time_zone)
+    if _exists(connection, organization_id):
+        raise ConfigError("organization_id", organization_id, "exists already")
+    values = {"id": organization_id, "created_at": now} | _described(organization)
+    connection.execute(insert(client_organizations), [values])
+    set_rate(connection, organization_id, ALWAYS, rate_ppm, now)
+
+
+def change_organization(connection: Connection, organization: Organization) -> None:
+    """Replace what is known of an organization; another zone or base is another bill."""
+    organization_id = organization.organization_id
+    zone_named(organization.time_zone)
+    require(connection, organization_id)
+    same = client_organizations.c.id == organization_id
+    old = connection.execute(select(client_organizations).where(same)).one()
+    connection.execute(update(client_organizations).where(same).values(_described(organization)))
+    zone = organization.time_zone
+    days = days_of_organization(connection, organization_id)
+    if old.time_zone != zone:
+        # Events that wait for a projection of the old zone's day are now on a day of the new one.
+        waiting = connection.scalars(select(dirty_days.c.local_date))
+        around = {day + step * ONE_DAY for day in (*days, *waiting) for step in (-1, 0, 1)}
+        mark(connection, _in_zone(around, zone), f"time zone of {organization_id}")
+    if old.fee_only != organization.fee_only:
+        mark(connection, _in_zone(days, zone), f"base of the markup of {organization_id}")
+
+
+def set_rate(
+    connection: Connection, organization_id: str, valid_from: date, rate_ppm: int, now: datetime
+) -> None:
+    """Set the rate from a day on, and mark the days until the next rate."""
+    require(connection, organization_id)
+    if not 0 <= rate_ppm <= _RATE_PPM_MAX:
+        raise ConfigError("rate_ppm", rate_ppm, "must lie between 0 and 1000 times the cost")
+    table = markup_rates
+    of_organization = table.c.organization_id == organization_id
+    connection.execute(delete(table).where(of_organization, table.c.valid_from == valid_from))
+    values = {"organization_id": organization_id, "valid_from": valid_from}
+    connection.execute(insert(table), [values | {"rate_ppm": rate_ppm, "changed_at": now}])
+    later = select(table.c.valid_from).where(of_organization, table.c.valid_from > valid_from)
+    until = min(connection.scalars(later), default=date.max)
+    days = days_of_organization(connection, organization_id)
+    zone = connection.scalar(
+        select(client_organizations.c.time_zone).where(client_organizations.c.id == organization_id)
+    )
+    touched = _in_zone((day for day in days if valid_from <= day < until), str(zone))
+    mark(connection, touched, f"rate of {organization_id}")
+
+
+def require(connection: Connection, organization_id: str) -> None:
+    """Raise ConfigError when there is no such organization."""
+    if not _exists(connection, organization_id):
+        raise ConfigError("organization_id", organization_id, "is not known; add it first")
+
+
+def usable_id(organization_id: str) -> str:
+    """Return an id that events can carry. Raises ConfigError for one that they cannot."""
+    if clean_label(organization_id, "") != organization_id or not organization_id:
+        raise ConfigError("organization_id", organization_id, "must be a short printable text")
+    return organization_id
+
+
+def days_of_organization(connection: Connection, organization_id: str) -> list[date]:
+    """Return the local days of which summaries are stored."""
+    tables = (daily_usage, unmetered_daily, findings)
+    return _days(
+        connection,
+        [(table.c.local_date, table.c.organization_id == organization_id) for table in tables],
+    )
+
+
+def days_of_user(connection: Connection, external_user: str) -> list[date]:
+    """Return the local days on which a user was seen."""
+    tables = (daily_usage, unmetered_daily)
+    return _days(
+        connection,
+        [(table.c.local_date, table.c.external_user == external_user) for table in tables],
+    )
+
+
+def _days(
+    connection: Connection, parts: Iterable[tuple[ColumnElement[date], ColumnElement[bool]]]
+) -> list[date]:
+    return sorted(connection.scalars(union(*(select(day).where(rows) for day, rows in parts))))
+
+
+def _in_zone(days: Iterable[date], zone: str) -> list[ZoneDay]:
+    return [ZoneDay(day, zone) for day in days]
+
+
+def _exists(connection: Connection, organization_id: str) -> bool:
+    same = client_organizations.c.id == organization_id
+    return connection.execute(select(client_organizations.c.id).where(same)).first() is not None
+
+
+def _described(organization: Organization) -> dict[str, object]:
+    return {
+        "name": organization.name,
+        "time_zone": organization.time_zone,
+        "currency": organization.currency,
+        "fee_only": organization.fee_only,
+    }
