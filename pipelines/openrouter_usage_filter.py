@@ -10,7 +10,6 @@ One file for both hosts of Open WebUI: a Pipelines filter (class Pipeline) and a
 shared by `make bundle`; edit those, not this.
 """
 
-
 import asyncio
 import atexit
 import logging
@@ -27,17 +26,22 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from decimal import ROUND_HALF_EVEN, Decimal, InvalidOperation
-from functools import partial
+from email.utils import parsedate_to_datetime
+from functools import lru_cache, partial
 from hashlib import blake2b, sha256
 from itertools import count
 from json import dumps, loads
 from pathlib import Path
 from queue import Empty, SimpleQueue
+from random import random
 from threading import RLock
+from time import perf_counter
 from typing import Annotated, Any, Literal, NamedTuple, Protocol, Self, TypeVar, get_args
+from urllib.parse import urlsplit
+from weakref import finalize
 
 from pydantic import (
     AfterValidator,
@@ -51,7 +55,6 @@ from pydantic import (
     model_validator,
 )
 from pydantic.functional_validators import ModelWrapValidatorHandler
-
 
 # --------------------------------------------------------------------------------------------------
 # pipelines/src/counters.py
@@ -799,6 +802,774 @@ def _as_invalid_event(error: ValidationError) -> InvalidEvent:
 
 
 # --------------------------------------------------------------------------------------------------
+# shared/domain/rows.py
+#
+# What travels through a spool: usage events and the three kinds of rows beside them.
+# --------------------------------------------------------------------------------------------------
+
+
+class _SideRow(BaseModel):
+    """A row beside the usage events; never money."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", protected_namespaces=())
+
+    schema_version: int = 1
+
+    def to_json(self) -> str:
+        """Write the row as one line of JSON."""
+        return self.model_dump_json(exclude_none=True)
+
+
+def _side_row_label(value: object) -> str:
+    return clean_label(value, "unknown")
+
+
+Label = Annotated[str, BeforeValidator(_side_row_label)]
+
+
+class UnmeteredRow(_SideRow):
+    """A generation that we know was made and whose cost no hook shows.
+
+    `request_id` is `task:<random>` for a background task, and the `turn:` id of the answer for an
+    inlet whose outlet never came; an event of that answer cancels the row.
+    """
+
+    request_id: RequestId
+    occurred_at: UtcTime
+    client_org_id: Label = UNASSIGNED
+    external_user: Label
+    model: Label
+    task: Label
+    chat_id: OptionalLabel = None
+    message_id: OptionalLabel = None
+
+    @property
+    def kind(self) -> Literal["unmetered"]:
+        """The kind of row this is in a spool."""
+        return "unmetered"
+
+    @property
+    def event_id(self) -> str:
+        """Identity of the row: the same inlet noted twice is one row."""
+        return digest(["unmetered", self.request_id])
+
+
+class HostRow(_SideRow):
+    """What one process that captures or delivers says of itself; the newest one is its status.
+
+    `counters` are totals since the process began; times are UTC, latencies milliseconds.
+    """
+
+    host_id: Label
+    occurred_at: UtcTime
+    host_kind: Literal["function", "pipeline", "sidecar"]
+    version: Label
+    started_at: UtcTime
+    delivery_state: Label = "idle"
+    breaker: Label = "closed"
+    message: Label = "ok"
+    queued: Annotated[int, Field(ge=0)] = 0
+    dead_letters: Annotated[int, Field(ge=0)] = 0
+    oldest_age_seconds: Annotated[float, Field(ge=0)] = 0.0
+    hook_p50_ms: float | None = None
+    hook_p99_ms: float | None = None
+    write_p50_ms: float | None = None
+    write_p99_ms: float | None = None
+    counters: dict[str, int] = Field(default_factory=dict)
+
+    @property
+    def kind(self) -> Literal["host"]:
+        """The kind of row this is in a spool."""
+        return "host"
+
+    @property
+    def event_id(self) -> str:
+        """Identity of the row: one statement of one process."""
+        return digest(["host", self.host_id, self.occurred_at.isoformat()])
+
+
+class UserRow(_SideRow):
+    """The name behind a user id: kept apart, so that it can be erased and events stay nameless."""
+
+    user_id: Label
+    occurred_at: UtcTime
+    name: OptionalLabel = None
+    email: OptionalLabel = None
+
+    @property
+    def kind(self) -> Literal["user"]:
+        """The kind of row this is in a spool."""
+        return "user"
+
+    @property
+    def event_id(self) -> str:
+        """Identity of the row: the same name of the same user is one row, whenever it was seen."""
+        return digest(["user", self.user_id, self.name, self.email])
+
+
+Row = UsageEvent | UnmeteredRow | HostRow | UserRow
+RowKind = Literal["usage", "unmetered", "host", "user"]
+
+_SIDE_ROWS: dict[str, type[UnmeteredRow] | type[HostRow] | type[UserRow]] = {
+    "unmetered": UnmeteredRow,
+    "host": HostRow,
+    "user": UserRow,
+}
+
+
+def row_from_json(kind: str, text: str) -> Row:
+    """Read a row of a spool. Raises InvalidEvent when it is damaged or of an unknown kind."""
+    if kind == "usage":
+        return event_from_json(text)
+    if kind not in _SIDE_ROWS:
+        raise InvalidEvent("unknown_kind", "kind", kind)
+    try:
+        return _SIDE_ROWS[kind].model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        raise InvalidEvent(first["msg"], ".".join(map(str, first["loc"])), "...") from None
+
+
+def row_time(row: Row) -> datetime:
+    """Return the instant a row speaks of."""
+    return row.occurred_at
+
+
+# --------------------------------------------------------------------------------------------------
+# shared/domain/line_protocol.py
+#
+# Line protocol: how rows are written down for InfluxDB, and which columns hold them.
+# --------------------------------------------------------------------------------------------------
+
+
+MEASUREMENTS = {"unmetered": "usage_unmetered", "host": "usage_hosts", "user": "usage_users"}
+# Tags make a series each: every one is always there, in the order in which the server sorts them,
+# and the lists are never extended. What is unique to an event is a field.
+TAGS: Mapping[str, tuple[str, ...]] = {
+    "usage": ("api_key_hash", "client_org_id", "external_user", "model", "source", "task"),
+    "unmetered": ("client_org_id", "external_user", "model", "task"),
+    "host": ("host_id", "host_kind"),
+    "user": ("user_id",),
+}
+# Fields have one type for ever: a point with one field of another type is refused as a whole.
+INTEGER_FIELDS: Mapping[str, tuple[str, ...]] = {
+    "usage": (
+        "schema_version",
+        "input_tokens",
+        "output_tokens",
+        "total_tokens",
+        "cached_tokens",
+        "cache_write_tokens",
+        "reasoning_tokens",
+        "latency_ms",
+    ),
+    "unmetered": ("schema_version",),
+    "host": ("schema_version", "queued", "dead_letters"),
+    "user": ("schema_version",),
+}
+FLOAT_FIELDS: Mapping[str, tuple[str, ...]] = {
+    "usage": (),
+    "unmetered": (),
+    "host": ("oldest_age_seconds", "hook_p50_ms", "hook_p99_ms", "write_p50_ms", "write_p99_ms"),
+    "user": (),
+}
+STRING_FIELDS: Mapping[str, tuple[str, ...]] = {
+    "usage": (
+        "request_id",
+        "grain",
+        "requested_model",
+        "provider",
+        "cost_source",
+        "chat_id",
+        "message_id",
+        "finish_reason",
+        "service_tier",
+        "usage_extra",
+    ),
+    "unmetered": ("request_id", "chat_id", "message_id"),
+    "host": ("started_at", "version", "delivery_state", "breaker", "message"),
+    "user": ("name", "email"),
+}
+# Amounts are integers of 1e-12 USD; they are absent, never 0, when there is no amount.
+AMOUNT_FIELDS = {
+    "cost_usd": "cost_pico_usd",
+    "upstream_cost_usd": "upstream_pico_usd",
+    "estimated_cost_usd": "estimated_pico_usd",
+}
+
+
+def render_line(kind: str, text: str, store_ns: int, measurement: str) -> str:
+    """Write the row of a spool as one line that is the same, byte for byte, whenever it is written.
+
+    `measurement` is where usage events go. Raises InvalidEvent when the row cannot be read.
+    """
+    name = measurement if kind == "usage" else MEASUREMENTS.get(kind, "")
+    try:
+        return _render(kind, loads(text), store_ns, name)
+    except (KeyError, TypeError, ValueError, ArithmeticError):
+        # An older version wrote it or it is damaged: the model fills in what is missing or refuses.
+        row = row_from_json(kind, text)
+    return _render(kind, row.model_dump(mode="json", exclude_none=True), store_ns, name)
+
+
+def derived_milliseconds(store_ns: int, request_id: str) -> int:
+    """Return the instant that a line's time stands for, in milliseconds since 1970.
+
+    A line's time holds the identity of its event below the second (ids that name one) or the
+    millisecond; the few events that happened at another instant carry it as a field.
+    """
+    second = generation_time(request_id)
+    if second is not None and store_ns // 10**9 == int(second.timestamp()):
+        return store_ns // 10**9 * 1000
+    return store_ns // 10**6
+
+
+def escape_key(text: str) -> str:
+    """Escape the name of a measurement."""
+    return text.replace(",", "\\,").replace(" ", "\\ ")
+
+
+def _render(kind: str, row: Mapping[str, Any], store_ns: int, measurement: str) -> str:
+    tags = ",".join([f"{tag}={_escape_tag(row[tag])}" for tag in TAGS[kind]])
+    fields = [f"{name}={row[name]:d}i" for name in INTEGER_FIELDS[kind] if name in row]
+    fields += [f"{name}={float(row[name])!r}" for name in FLOAT_FIELDS[kind] if row.get(name)]
+    fields += [f"{name}={_quote_field(row[name])}" for name in STRING_FIELDS[kind] if row.get(name)]
+    if kind == "usage":
+        fields += _amount_fields(row)
+    elif kind == "host":
+        fields.append(f"counters={_quote_field(canonical_json(row['counters']))}")
+    at = utc_milliseconds(datetime.fromisoformat(row["occurred_at"]))
+    if at != derived_milliseconds(store_ns, row.get("request_id", "")):
+        fields.append(f"occurred_at_ms={at}i")
+    return f"{escape_key(measurement)},{tags} {','.join(fields)} {store_ns}"
+
+
+def _amount_fields(row: Mapping[str, Any]) -> list[str]:
+    fields = [f"is_byok={'true' if row['is_byok'] else 'false'}"]
+    for name, field in AMOUNT_FIELDS.items():
+        if name in row:
+            fields.append(f"{field}={int(Decimal(row[name]).scaleb(12))}i")
+    if "cost_usd" in row:
+        fields.append(f"cost_usd={row['cost_usd']}")  # a float, for charts alone
+    return fields
+
+
+@lru_cache(maxsize=8192)
+def _escape_tag(text: str) -> str:
+    if not text or text.endswith("\\") or "\n" in text:
+        raise InvalidEvent("unusable_tag", "label", text)
+    return text.replace(",", "\\,").replace(" ", "\\ ").replace("=", "\\=")
+
+
+def _quote_field(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
+
+
+# --------------------------------------------------------------------------------------------------
+# shared/domain/retry.py
+#
+# When to try again: waits of one delivery, and what a server asks for.
+# --------------------------------------------------------------------------------------------------
+
+
+RETRY_AFTER_MAX_SECONDS = 600.0
+
+
+@dataclass(frozen=True)
+class RetrySchedule:
+    """The waits between the attempts of a delivery, each stretched by up to `jitter` of itself."""
+
+    waits_seconds: tuple[float, ...] = (1.0, 2.0, 4.0, 8.0)
+    jitter: float = 0.25
+
+    @property
+    def attempts(self) -> int:
+        """How often a delivery tries at most."""
+        return len(self.waits_seconds) + 1
+
+    def covers(self, retry_after_seconds: float | None) -> bool:
+        """Tell whether the server's wait fits into a delivery; a longer one ends the delivery."""
+        return (retry_after_seconds or 0.0) <= max(self.waits_seconds, default=0.0)
+
+    def wait_seconds(
+        self, failures: int, retry_after_seconds: float | None, chance: float
+    ) -> float:
+        """Return the wait after so many failures (from 1): never less than the server asked for.
+
+        `chance` lies in [0, 1) and spreads many clients of a store that comes back.
+        """
+        wait = self.waits_seconds[min(failures, len(self.waits_seconds)) - 1]
+        return max(wait * (1 + self.jitter * chance), retry_after_seconds or 0.0)
+
+
+def parse_retry_after(value: str | None, now: datetime) -> float | None:
+    """Read a Retry-After header (seconds or a date, RFC 9110): seconds, at most ten minutes.
+
+    None for a header that is missing or says nothing usable.
+    """
+    if value is None:
+        return None
+    try:
+        seconds = float(value)
+    except ValueError:
+        seconds = _seconds_until_date(value, now)
+    if seconds != seconds:  # NaN
+        return None
+    return min(max(seconds, 0.0), RETRY_AFTER_MAX_SECONDS)
+
+
+def _seconds_until_date(value: str, now: datetime) -> float:
+    try:
+        date = parsedate_to_datetime(value)
+    except ValueError:
+        return float("nan")
+    if date.tzinfo is None:  # "-0000" means UTC without saying so
+        date = date.replace(tzinfo=UTC)
+    return (date - now).total_seconds()
+
+
+# --------------------------------------------------------------------------------------------------
+# shared/domain/store_answer.py
+#
+# What an event store's HTTP answer means: every status leads to one decision.
+# --------------------------------------------------------------------------------------------------
+
+
+# The store speaks of our lines, not of us. 2.x and 1.x say "unable to parse" and "partial write",
+# Cloud Serverless "failed to parse line protocol"; 2.0 even said "partial write" with a 500.
+_LINES_REFUSED = re.compile("unable to parse|failed to parse|partial write", re.IGNORECASE)
+_COMES_BACK = frozenset({408, 425, 429, 499})
+# These two are no passing trouble: the address belongs to something that cannot take our writes.
+_NEVER_PASSES = frozenset({501, 505})
+_ANSWER_WORDS_MAX = 400
+
+
+def write_error(
+    status: int, body: str, retry_after_seconds: float | None = None
+) -> DeliveryError | None:
+    """Return the error that an answer to a write stands for, or None when everything was taken."""
+    if _LINES_REFUSED.search(body) or status == 422:
+        return BatchRefused(_answer_words(status, body))
+    if 200 <= status <= 299:
+        return Misconfigured(_answer_words(status, body)) if body.strip() else None
+    return _answer_decision(status, body, retry_after_seconds)
+
+
+def query_error(
+    status: int, body: str, retry_after_seconds: float | None = None
+) -> DeliveryError | None:
+    """Return the error that the status of an answer to a query stands for, or None for a 200.
+
+    What a 200 says inside its body is for the reader of the body to judge.
+    """
+    return None if status == 200 else _answer_decision(status, body, retry_after_seconds)
+
+
+def words_in(body: str) -> str:
+    """Return what a body says to a person: a JSON error's message, else the text, shortened."""
+    try:
+        content = loads(body)
+    except ValueError:
+        content = None
+    if isinstance(content, dict):
+        said = [content.get("message") or content.get("error")]
+        said += [str(content["data"])] if content.get("data") else []  # version 3 lists the lines
+        body = " ".join(part for part in said if isinstance(part, str)) or body
+    return " ".join(body.split())[:_ANSWER_WORDS_MAX]
+
+
+def _answer_decision(status: int, body: str, retry_after_seconds: float | None) -> DeliveryError:
+    words = _answer_words(status, body)
+    if status == 413:
+        return TooLarge(words)
+    if status == 500 and retry_after_seconds is None:
+        return StoreFault(words)
+    if status in _COMES_BACK or (status >= 500 and status not in _NEVER_PASSES):
+        return Unavailable(words, retry_after_seconds)
+    return Misconfigured(words)
+
+
+def _answer_words(status: int, body: str) -> str:
+    said = words_in(body)
+    return f"{status}: {said}" if said else f"{status} without a word"
+
+
+# --------------------------------------------------------------------------------------------------
+# shared/ports.py
+#
+# The seams: what use cases ask of the disk, the event stores and the clock.
+# --------------------------------------------------------------------------------------------------
+
+
+PutOutcome = Literal["queued", "duplicate", "refused", "quarantined"]
+BUCKET = timedelta(minutes=15)
+
+
+class Clock(Protocol):
+    """Time, so that tests can set it."""
+
+    def now(self) -> datetime:
+        """Return the current time in UTC."""
+
+
+@dataclass(frozen=True)
+class Window:
+    """A half-open span of UTC time: `start` belongs to it, `end` does not."""
+
+    start: datetime
+    end: datetime
+
+
+@dataclass(frozen=True)
+class SpooledRow:
+    """A row waiting in a spool. `store_ns` is its place in InfluxDB, fixed when it was queued."""
+
+    row_id: int
+    kind: RowKind
+    event_id: str
+    json: str
+    store_ns: int
+    attempts: int
+
+
+@dataclass(frozen=True)
+class OpenNote:
+    """A generation that has begun: the pending event to book should its usage never come."""
+
+    event: UsageEvent
+    last_seen: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpoolStatus:
+    """Counts of a spool: rows by state, bytes, and everything refused or dropped, by reason."""
+
+    queued: int
+    dead_letters: int
+    quarantined: int
+    open_generations: int
+    oldest_queued_at: datetime | None
+    size_bytes: int
+    size_limit_bytes: int
+    counters: Mapping[str, int]
+
+
+class Spool(Protocol):
+    """The durable queue between capture and delivery; methods may be called from any thread."""
+
+    def put(self, rows: Sequence[Row]) -> Future[list[PutOutcome]]:
+        """Queue rows; the future is done when they would survive a power loss.
+
+        A duplicate of a queued or delivered event is no error. The future ends in SpoolFull or
+        another SpoolError when nothing was queued.
+        """
+
+    def note_open(self, event: UsageEvent) -> None:
+        """Remember a generation that has begun, without waiting for the disk."""
+
+    def note_seen(self, request_ids: Sequence[str]) -> None:
+        """Keep open generations of this process from expiring."""
+
+    def take(self, limit: int, after_row_id: int = 0) -> list[SpooledRow]:
+        """Return the oldest queued rows, at most `limit`, without changing them."""
+
+    def settle(
+        self,
+        accepted: Sequence[int] = (),
+        rejected: Sequence[tuple[int, str]] = (),
+        kept: Sequence[int] = (),
+    ) -> None:
+        """End a delivery: accepted rows are done, rejected ones dead letters, kept ones wait."""
+
+    def lease(self, owner: str, seconds: float) -> bool:
+        """Become or stay the one that delivers this spool; False while another one is."""
+
+    def release(self, owner: str) -> None:
+        """Give up the lease."""
+
+    def status(self) -> SpoolStatus:
+        """Return counts as of now."""
+
+    def close(self) -> None:
+        """Commit what waits and end the writer thread."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class UsageSums:
+    """Sums of one group of usage; token counts and pico-USD.
+
+    `pending` counts the events without `cost_usd`; `estimated` those of them that carry an estimate.
+    """
+
+    events: int = 0
+    pending: int = 0
+    estimated: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    total_tokens: int = 0
+    cached_tokens: int = 0
+    cache_write_tokens: int = 0
+    reasoning_tokens: int = 0
+    cost_pico_usd: int = 0
+    upstream_pico_usd: int = 0
+    estimated_pico_usd: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class UsageGroup:
+    """The grain at which stores add up: who, which model, which task, seen by what."""
+
+    client_org_id: str
+    external_user: str
+    model: str
+    task: str
+    source: str
+    sums: UsageSums
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """What a store holds of one 15-minute bucket: enough to see that it changed."""
+
+    events: int
+    cost_pico_usd: int
+    total_tokens: int
+
+
+@dataclass(frozen=True)
+class WriteResult:
+    """How a batch ended, by position in it. A position in no list was not looked at and is kept."""
+
+    accepted: list[int] = field(default_factory=list)
+    rejected: list[tuple[int, str]] = field(default_factory=list)
+    kept: list[int] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class StoreHealth:
+    """Whether a store can be used; `detail` is a sentence for the admin."""
+
+    ok: bool
+    detail: str
+
+
+class EventSink(Protocol):
+    """Where rows are delivered."""
+
+    name: str
+
+    def write(self, rows: Sequence[SpooledRow]) -> WriteResult:
+        """Write a batch of any kinds; writing a row again changes nothing.
+
+        Raises DeliveryError when the batch as a whole was not taken.
+        """
+
+
+class EventStore(EventSink, Protocol):
+    """Where events live. A read raises Unavailable or Misconfigured, never answers in half."""
+
+    def usage(self, window: Window) -> list[UsageGroup]:
+        """Add up all events of the window, each observation: right only if `is_unique`."""
+
+    def is_unique(self, window: Window) -> bool:
+        """Tell whether no bill was observed twice in the window and an hour beyond its edges."""
+
+    def events(self, window: Window) -> Iterator[UsageEvent]:
+        """Return all events of the window, every observation once, in no promised order."""
+
+    def fingerprints(self, window: Window) -> dict[datetime, Fingerprint]:
+        """Return what each 15-minute bucket of the window holds; empty buckets are left out."""
+
+    def unmetered(self, window: Window) -> list[UnmeteredRow]:
+        """Return the unmetered rows of the window."""
+
+    def hosts(self) -> list[HostRow]:
+        """Return the newest row of every host."""
+
+    def users(self) -> list[UserRow]:
+        """Return the newest row of every user."""
+
+    def delete_import(self, import_id: str) -> int:
+        """Delete exactly the events with source `import:<import_id>`; return how many."""
+
+    def health(self) -> StoreHealth:
+        """Try the store; never raises."""
+
+
+# --------------------------------------------------------------------------------------------------
+# shared/adapters/influx_write.py
+#
+# Writing to InfluxDB: rows as line protocol, through influxdb-client, one request at a time.
+# --------------------------------------------------------------------------------------------------
+
+
+# The measurement of the system this one replaces; it kept request_id as a tag.
+_ORIGINAL_MEASUREMENT = "usage_tracking"
+_LOOPBACK_HOSTS = ("localhost", "127.", "::1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class InfluxSettings:
+    """Where InfluxDB is and who we are to it.
+
+    The bucket may be `database/retention-policy`; for 1.x the token is `user:password`. Without a
+    read token the other one reads too. The measurement holds the usage events.
+    """
+
+    url: str
+    token: str = field(repr=False)
+    org: str
+    bucket: str
+    measurement: str = "usage_events"
+    write_timeout_ms: int = 2000
+    read_token: str = field(default="", repr=False)
+
+
+class InfluxSink:
+    """An EventSink in InfluxDB 1.8, 2.x, Cloud or 3.
+
+    A row written again lands on the same point, byte for byte. Needs influxdb-client on the first
+    write only; the connection is made then, and anew in a forked process.
+    """
+
+    name = "influxdb"
+
+    def __init__(self, settings: InfluxSettings) -> None:
+        self._settings = settings
+        self._client: Any = None
+        self._pid = 0
+        self._is_ours = False
+
+    def write(self, rows: Sequence[SpooledRow]) -> WriteResult:
+        """Write rows of any kind in one request.
+
+        Raises DeliveryError when the answer is no plain acceptance; Misconfigured also for the
+        measurement of the original system, where our points would mix with its series.
+        """
+        result = WriteResult()
+        lines: list[str] = []
+        for position, row in enumerate(rows):
+            try:
+                lines.append(
+                    render_line(row.kind, row.json, row.store_ns, self._settings.measurement)
+                )
+            except InvalidEvent as error:
+                result.rejected.append((position, str(error)))
+            else:
+                result.accepted.append(position)
+        if lines:
+            self._post("\n".join(lines).encode())
+        return result
+
+    def close(self) -> None:
+        """Close the connection; the next write opens another."""
+        client, self._client = self._client, None
+        if client is not None:
+            client.close()
+
+    def _post(self, body: bytes) -> None:
+        client = self._connected()
+        if not self._is_ours:
+            self._refuse_the_original()
+        with _client_errors_mapped():
+            from influxdb_client.client.write_api import SYNCHRONOUS
+
+            client.write_api(write_options=SYNCHRONOUS).write(
+                self._settings.bucket, self._settings.org, body
+            )
+            answer = client.api_client.last_response
+        if error := write_error(answer.status, answer.data):
+            raise error
+
+    def _connected(self) -> Any:
+        """Return the client of this process: its sockets must not be shared with a parent's."""
+        from influxdb_client.client.influxdb_client import InfluxDBClient
+
+        if self._client is None or self._pid != os.getpid():
+            host = urlsplit(self._settings.url).hostname or ""
+            self._pid = os.getpid()
+            self._client = InfluxDBClient(
+                self._settings.url,
+                self._settings.token,
+                timeout=self._settings.write_timeout_ms,
+                # On the same machine compressing costs more than it saves: 44 ms a batch.
+                enable_gzip=not host.startswith(_LOOPBACK_HOSTS),
+                org=self._settings.org,
+            )
+        return self._client
+
+    def _refuse_the_original(self) -> None:
+        """Refuse a measurement with request_id among its tag keys, once per connection.
+
+        A token that may only write cannot ask; then the original system's own name is refused.
+        """
+        measurement = self._settings.measurement
+        tags = self._tag_keys()
+        if "request_id" in tags or (tags == ["?"] and measurement == _ORIGINAL_MEASUREMENT):
+            raise Misconfigured(
+                f"the measurement {measurement} has request_id as a tag: it is the original "
+                "system's. Set INFLUXDB_MEASUREMENT to a new name, such as usage_events, and "
+                "bring its history over with the migration tools"
+            )
+        self._is_ours = True
+
+    def _tag_keys(self) -> list[str]:
+        """Return the tag keys of the measurement, or `?` when they cannot be known."""
+        database, _, policy = self._settings.bucket.partition("/")
+        name = self._settings.measurement.replace("\\", "\\\\").replace('"', '\\"')
+        asked = {"db": database, "rp": policy, "q": f'SHOW TAG KEYS FROM "{name}"'}
+        try:
+            with _client_errors_mapped():
+                api = self._connected().api_client
+                query = [(key, value) for key, value in asked.items() if value]
+                api.call_api("/query", "GET", None, query, {"Accept": "application/json"})
+                [answer] = loads(api.last_response.data)["results"]
+        except (Misconfigured, ValueError, KeyError, TypeError):
+            return ["?"]
+        if "error" in answer:
+            return ["?"]
+        return [row[0] for series in answer.get("series", ()) for row in series["values"]]
+
+
+@contextmanager
+def _client_errors_mapped() -> Iterator[None]:
+    """Turn whatever influxdb-client and urllib3 raise into the decision it stands for."""
+    from influxdb_client.rest import ApiException
+    from urllib3.exceptions import HTTPError, LocationValueError, SSLError
+
+    try:
+        yield
+    except ApiException as error:
+        raise _refused_request(error) from error
+    except LocationValueError as error:
+        raise Misconfigured("INFLUXDB_URL is no usable address") from error
+    except SSLError as error:
+        raise _tls_error(str(error)) from error
+    except UnicodeDecodeError as error:
+        raise Misconfigured("the answer is no text: this is not InfluxDB") from error
+    except (HTTPError, OSError) as error:
+        raise Unavailable(f"no answer from InfluxDB: {error}") from error
+
+
+def _refused_request(error: Any) -> Exception:
+    if not error.status:  # the client wraps what TLS says into an answer with status 0
+        return _tls_error(str(error.reason))
+    body = (
+        error.body if isinstance(error.body, str) else (error.body or b"").decode(errors="replace")
+    )
+    headers = error.headers or {}
+    retry_after = parse_retry_after(headers.get("Retry-After"), datetime.now(UTC))
+    return write_error(error.status, body, retry_after) or Unavailable(f"{error.status}")
+
+
+def _tls_error(words: str) -> Exception:
+    """A certificate that is not trusted stays so; everything else about TLS may pass."""
+    said = f"TLS to InfluxDB failed: {' '.join(words.split())}"
+    return Misconfigured(said) if "certificate" in words.lower() else Unavailable(said)
+
+
+# --------------------------------------------------------------------------------------------------
 # pipelines/src/plugin_settings.py
 #
 # The plugin's settings: valves over environment over defaults, one frozen object.
@@ -827,7 +1598,10 @@ _TOKEN_FILE_MAX = 8192
 
 @dataclass(frozen=True, kw_only=True)
 class PluginSettings:
-    """What the plugin works by; `problems` are sentences about values that could not be used."""
+    """What the plugin works by; `problems` are sentences about values that could not be used.
+
+    `influx` is set when this host delivers; without it the rows wait for the sidecar.
+    """
 
     client_org_id: str
     spool_dir: Path
@@ -840,6 +1614,9 @@ class PluginSettings:
     add_user: bool
     add_session_id: bool
     add_trace: bool
+    influx: InfluxSettings | None
+    batch_rows: int
+    flush_seconds: float
     problems: tuple[str, ...]
 
 
@@ -863,7 +1640,25 @@ def read_settings(
         add_user=getattr(effective, "add_user", False),
         add_session_id=getattr(effective, "add_session_id", False),
         add_trace=getattr(effective, "add_trace", False),
+        influx=_influx(effective),
+        batch_rows=effective.influxdb_batch_size or 5000,
+        flush_seconds=(effective.influxdb_flush_interval or 1000) / 1000,
         problems=tuple(problems),
+    )
+
+
+def _influx(valves: UsageValves) -> InfluxSettings | None:
+    """Return where this host delivers: only when told to and given an address and a token."""
+    is_told = valves.influxdb_first_enabled == "on" and valves.deliver_from != "sidecar"
+    if not (is_told and valves.influxdb_url and valves.influxdb_token):
+        return None
+    return InfluxSettings(
+        url=valves.influxdb_url,
+        token=valves.influxdb_token,
+        org=valves.influxdb_org,
+        bucket=valves.influxdb_bucket,
+        measurement=valves.influxdb_measurement or "usage_events",
+        write_timeout_ms=valves.influxdb_write_timeout or 2000,
     )
 
 
@@ -1063,140 +1858,6 @@ def message_time(message: Mapping[str, Any]) -> datetime | None:
 def host_user_id(user: object) -> str:
     """Return the id of the user a host passes beside the body, empty when there is none."""
     return clean_label(json_object(user).get("id"), "")
-
-
-# --------------------------------------------------------------------------------------------------
-# shared/domain/rows.py
-#
-# What travels through a spool: usage events and the three kinds of rows beside them.
-# --------------------------------------------------------------------------------------------------
-
-
-class _SideRow(BaseModel):
-    """A row beside the usage events; never money."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore", protected_namespaces=())
-
-    schema_version: int = 1
-
-    def to_json(self) -> str:
-        """Write the row as one line of JSON."""
-        return self.model_dump_json(exclude_none=True)
-
-
-def _side_row_label(value: object) -> str:
-    return clean_label(value, "unknown")
-
-
-Label = Annotated[str, BeforeValidator(_side_row_label)]
-
-
-class UnmeteredRow(_SideRow):
-    """A generation that we know was made and whose cost no hook shows.
-
-    `request_id` is `task:<random>` for a background task, and the `turn:` id of the answer for an
-    inlet whose outlet never came; an event of that answer cancels the row.
-    """
-
-    request_id: RequestId
-    occurred_at: UtcTime
-    client_org_id: Label = UNASSIGNED
-    external_user: Label
-    model: Label
-    task: Label
-    chat_id: OptionalLabel = None
-    message_id: OptionalLabel = None
-
-    @property
-    def kind(self) -> Literal["unmetered"]:
-        """The kind of row this is in a spool."""
-        return "unmetered"
-
-    @property
-    def event_id(self) -> str:
-        """Identity of the row: the same inlet noted twice is one row."""
-        return digest(["unmetered", self.request_id])
-
-
-class HostRow(_SideRow):
-    """What one process that captures or delivers says of itself; the newest one is its status.
-
-    `counters` are totals since the process began; times are UTC, latencies milliseconds.
-    """
-
-    host_id: Label
-    occurred_at: UtcTime
-    host_kind: Literal["function", "pipeline", "sidecar"]
-    version: Label
-    started_at: UtcTime
-    delivery_state: Label = "idle"
-    breaker: Label = "closed"
-    message: Label = "ok"
-    queued: Annotated[int, Field(ge=0)] = 0
-    dead_letters: Annotated[int, Field(ge=0)] = 0
-    oldest_age_seconds: Annotated[float, Field(ge=0)] = 0.0
-    hook_p50_ms: float | None = None
-    hook_p99_ms: float | None = None
-    write_p50_ms: float | None = None
-    write_p99_ms: float | None = None
-    counters: dict[str, int] = Field(default_factory=dict)
-
-    @property
-    def kind(self) -> Literal["host"]:
-        """The kind of row this is in a spool."""
-        return "host"
-
-    @property
-    def event_id(self) -> str:
-        """Identity of the row: one statement of one process."""
-        return digest(["host", self.host_id, self.occurred_at.isoformat()])
-
-
-class UserRow(_SideRow):
-    """The name behind a user id: kept apart, so that it can be erased and events stay nameless."""
-
-    user_id: Label
-    occurred_at: UtcTime
-    name: OptionalLabel = None
-    email: OptionalLabel = None
-
-    @property
-    def kind(self) -> Literal["user"]:
-        """The kind of row this is in a spool."""
-        return "user"
-
-    @property
-    def event_id(self) -> str:
-        """Identity of the row: the same name of the same user is one row, whenever it was seen."""
-        return digest(["user", self.user_id, self.name, self.email])
-
-
-Row = UsageEvent | UnmeteredRow | HostRow | UserRow
-RowKind = Literal["usage", "unmetered", "host", "user"]
-
-_SIDE_ROWS: dict[str, type[UnmeteredRow] | type[HostRow] | type[UserRow]] = {
-    "unmetered": UnmeteredRow,
-    "host": HostRow,
-    "user": UserRow,
-}
-
-
-def row_from_json(kind: str, text: str) -> Row:
-    """Read a row of a spool. Raises InvalidEvent when it is damaged or of an unknown kind."""
-    if kind == "usage":
-        return event_from_json(text)
-    if kind not in _SIDE_ROWS:
-        raise InvalidEvent("unknown_kind", "kind", kind)
-    try:
-        return _SIDE_ROWS[kind].model_validate_json(text)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        raise InvalidEvent(first["msg"], ".".join(map(str, first["loc"])), "...") from None
-
-
-def row_time(row: Row) -> datetime:
-    """Return the instant a row speaks of."""
-    return row.occurred_at
 
 
 # --------------------------------------------------------------------------------------------------
@@ -1854,208 +2515,6 @@ def spool_pragma(connection: sqlite3.Connection, name: str) -> int:
 
 
 # --------------------------------------------------------------------------------------------------
-# shared/ports.py
-#
-# The seams: what use cases ask of the disk, the event stores and the clock.
-# --------------------------------------------------------------------------------------------------
-
-
-PutOutcome = Literal["queued", "duplicate", "refused", "quarantined"]
-BUCKET = timedelta(minutes=15)
-
-
-class Clock(Protocol):
-    """Time, so that tests can set it."""
-
-    def now(self) -> datetime:
-        """Return the current time in UTC."""
-
-
-@dataclass(frozen=True)
-class Window:
-    """A half-open span of UTC time: `start` belongs to it, `end` does not."""
-
-    start: datetime
-    end: datetime
-
-
-@dataclass(frozen=True)
-class SpooledRow:
-    """A row waiting in a spool. `store_ns` is its place in InfluxDB, fixed when it was queued."""
-
-    row_id: int
-    kind: RowKind
-    event_id: str
-    json: str
-    store_ns: int
-    attempts: int
-
-
-@dataclass(frozen=True)
-class OpenNote:
-    """A generation that has begun: the pending event to book should its usage never come."""
-
-    event: UsageEvent
-    last_seen: datetime
-
-
-@dataclass(frozen=True, kw_only=True)
-class SpoolStatus:
-    """Counts of a spool: rows by state, bytes, and everything refused or dropped, by reason."""
-
-    queued: int
-    dead_letters: int
-    quarantined: int
-    open_generations: int
-    oldest_queued_at: datetime | None
-    size_bytes: int
-    size_limit_bytes: int
-    counters: Mapping[str, int]
-
-
-class Spool(Protocol):
-    """The durable queue between capture and delivery; methods may be called from any thread."""
-
-    def put(self, rows: Sequence[Row]) -> Future[list[PutOutcome]]:
-        """Queue rows; the future is done when they would survive a power loss.
-
-        A duplicate of a queued or delivered event is no error. The future ends in SpoolFull or
-        another SpoolError when nothing was queued.
-        """
-
-    def note_open(self, event: UsageEvent) -> None:
-        """Remember a generation that has begun, without waiting for the disk."""
-
-    def note_seen(self, request_ids: Sequence[str]) -> None:
-        """Keep open generations of this process from expiring."""
-
-    def take(self, limit: int, after_row_id: int = 0) -> list[SpooledRow]:
-        """Return the oldest queued rows, at most `limit`, without changing them."""
-
-    def settle(
-        self,
-        accepted: Sequence[int] = (),
-        rejected: Sequence[tuple[int, str]] = (),
-        kept: Sequence[int] = (),
-    ) -> None:
-        """End a delivery: accepted rows are done, rejected ones dead letters, kept ones wait."""
-
-    def lease(self, owner: str, seconds: float) -> bool:
-        """Become or stay the one that delivers this spool; False while another one is."""
-
-    def release(self, owner: str) -> None:
-        """Give up the lease."""
-
-    def status(self) -> SpoolStatus:
-        """Return counts as of now."""
-
-    def close(self) -> None:
-        """Commit what waits and end the writer thread."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class UsageSums:
-    """Sums of one group of usage; token counts and pico-USD.
-
-    `pending` counts the events without `cost_usd`; `estimated` those of them that carry an estimate.
-    """
-
-    events: int = 0
-    pending: int = 0
-    estimated: int = 0
-    input_tokens: int = 0
-    output_tokens: int = 0
-    total_tokens: int = 0
-    cached_tokens: int = 0
-    cache_write_tokens: int = 0
-    reasoning_tokens: int = 0
-    cost_pico_usd: int = 0
-    upstream_pico_usd: int = 0
-    estimated_pico_usd: int = 0
-
-
-@dataclass(frozen=True, kw_only=True)
-class UsageGroup:
-    """The grain at which stores add up: who, which model, which task, seen by what."""
-
-    client_org_id: str
-    external_user: str
-    model: str
-    task: str
-    source: str
-    sums: UsageSums
-
-
-@dataclass(frozen=True)
-class Fingerprint:
-    """What a store holds of one 15-minute bucket: enough to see that it changed."""
-
-    events: int
-    cost_pico_usd: int
-    total_tokens: int
-
-
-@dataclass(frozen=True)
-class WriteResult:
-    """How a batch ended, by position in it. A position in no list was not looked at and is kept."""
-
-    accepted: list[int] = field(default_factory=list)
-    rejected: list[tuple[int, str]] = field(default_factory=list)
-    kept: list[int] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class StoreHealth:
-    """Whether a store can be used; `detail` is a sentence for the admin."""
-
-    ok: bool
-    detail: str
-
-
-class EventSink(Protocol):
-    """Where rows are delivered."""
-
-    name: str
-
-    def write(self, rows: Sequence[SpooledRow]) -> WriteResult:
-        """Write a batch of any kinds; writing a row again changes nothing.
-
-        Raises DeliveryError when the batch as a whole was not taken.
-        """
-
-
-class EventStore(EventSink, Protocol):
-    """Where events live. A read raises Unavailable or Misconfigured, never answers in half."""
-
-    def usage(self, window: Window) -> list[UsageGroup]:
-        """Add up all events of the window, each observation: right only if `is_unique`."""
-
-    def is_unique(self, window: Window) -> bool:
-        """Tell whether no bill was observed twice in the window and an hour beyond its edges."""
-
-    def events(self, window: Window) -> Iterator[UsageEvent]:
-        """Return all events of the window, every observation once, in no promised order."""
-
-    def fingerprints(self, window: Window) -> dict[datetime, Fingerprint]:
-        """Return what each 15-minute bucket of the window holds; empty buckets are left out."""
-
-    def unmetered(self, window: Window) -> list[UnmeteredRow]:
-        """Return the unmetered rows of the window."""
-
-    def hosts(self) -> list[HostRow]:
-        """Return the newest row of every host."""
-
-    def users(self) -> list[UserRow]:
-        """Return the newest row of every user."""
-
-    def delete_import(self, import_id: str) -> int:
-        """Delete exactly the events with source `import:<import_id>`; return how many."""
-
-    def health(self) -> StoreHealth:
-        """Try the store; never raises."""
-
-
-# --------------------------------------------------------------------------------------------------
 # shared/adapters/spool_file.py
 #
 # The spool's file on disk: opening, transactions under the lock, and a corrupt file set aside.
@@ -2566,9 +3025,9 @@ def prune_spool(tx: SpoolTransaction, digest_days: int) -> bool:
     ).rowcount
     tx.db.execute("DELETE FROM hosts WHERE occurred_at < ?", (tx.now_ms - _HOST_DAYS * day_ms,))
     spare = spool_pragma(tx.db, "freelist_count") - _SPARE_PAGES
-    if spare > 0:
-        # Every row of the answer is one page given back: it must be read to its end.
-        tx.db.execute(f"PRAGMA incremental_vacuum({min(spare, _VACUUM_PAGES)})").fetchall()
+    for _ in range(min(spare, _VACUUM_PAGES)):
+        # One by one: Python's sqlite3 ends this statement after its first page, whatever N says.
+        tx.db.execute("PRAGMA incremental_vacuum(1)")
     return pruned == _PRUNE_ROWS or spare > _VACUUM_PAGES
 
 
@@ -3255,6 +3714,58 @@ def _stop_writers(processes: dict[int, SpoolProcess]) -> None:
 
 
 # --------------------------------------------------------------------------------------------------
+# shared/domain/breaker.py
+#
+# The breaker: a pure state machine that stops asking a store which keeps failing.
+# --------------------------------------------------------------------------------------------------
+
+
+BreakerState = Literal["closed", "open", "half_open"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Breaker:
+    """Counts deliveries: opens after failures in a row, tries again later, closes after successes.
+
+    A value; every step returns the next one. What says nothing about the store's health (a refused
+    line, a wrong token) is no step.
+    """
+
+    failures_to_open: int = 3
+    open_for: timedelta = timedelta(seconds=30)
+    successes_to_close: int = 2
+    failures: int = 0
+    successes: int = 0
+    opened_at: datetime | None = None
+
+    def state(self, now: datetime) -> BreakerState:
+        """Return `closed`, `open`, or `half_open` when a delivery may try whether it is over."""
+        if self.opened_at is None:
+            return "closed"
+        # A clock that was set back must not keep the breaker open for longer than it would be.
+        is_waiting = timedelta(0) <= now - self.opened_at < self.open_for
+        return "open" if is_waiting else "half_open"
+
+    def allows(self, now: datetime) -> bool:
+        """Tell whether a delivery may be attempted."""
+        return self.state(now) != "open"
+
+    def after_success(self) -> Self:
+        """Return the breaker after a delivery that passed."""
+        if self.opened_at is None:
+            return replace(self, failures=0)
+        if self.successes + 1 < self.successes_to_close:
+            return replace(self, successes=self.successes + 1)
+        return replace(self, failures=0, successes=0, opened_at=None)
+
+    def after_failure(self, now: datetime) -> Self:
+        """Return the breaker after a delivery that failed; one failure reopens a half-open one."""
+        if self.opened_at is None and self.failures + 1 < self.failures_to_open:
+            return replace(self, failures=self.failures + 1)
+        return replace(self, failures=0, successes=0, opened_at=now)
+
+
+# --------------------------------------------------------------------------------------------------
 # shared/domain/latency.py
 #
 # Latencies: the newest durations of one kind of work and their percentiles.
@@ -3284,6 +3795,431 @@ class Latencies:
             return None
         rank = -(-len(values) * percent // 100)
         return values[max(int(rank), 1) - 1]
+
+
+# --------------------------------------------------------------------------------------------------
+# shared/sending.py
+#
+# Sending: one batch to one sink, tried again while that may help, halved while that may.
+# --------------------------------------------------------------------------------------------------
+
+
+_DEAD_LETTER_WORDS_MAX = 500
+
+
+@dataclass
+class Tally:
+    """How the rows of a batch ended so far, by row id; `was_halved` when it had to be cut down."""
+
+    accepted: list[int] = field(default_factory=list)
+    rejected: dict[int, str] = field(default_factory=dict)
+    was_halved: bool = False
+
+    def add(self, rows: Sequence[SpooledRow], result: WriteResult) -> None:
+        """Add the result of one write of these rows."""
+        self.accepted += [rows[position].row_id for position in result.accepted]
+        self.rejected |= {rows[position].row_id: words for position, words in result.rejected}
+
+    def waiting(self, rows: Sequence[SpooledRow]) -> list[SpooledRow]:
+        """Return those of the rows that have not ended."""
+        ended = {*self.accepted, *self.rejected}
+        return [row for row in rows if row.row_id not in ended]
+
+
+class Sender:
+    """Sends rows to one sink, from one thread.
+
+    `may_send` is asked before every attempt; after a no, nothing is sent and no row ends. Waits end
+    when `stop` is set.
+    """
+
+    def __init__(
+        self,
+        sink: EventSink,
+        schedule: RetrySchedule,
+        may_send: Callable[[], bool],
+        stop: threading.Event,
+    ) -> None:
+        self._sink = sink
+        self._schedule = schedule
+        self._may_send = may_send
+        self._stop = stop
+        self.latencies = Latencies()
+
+    def send(
+        self, rows: Sequence[SpooledRow], tally: Tally, witness: Sequence[SpooledRow] = ()
+    ) -> None:
+        """Send rows, halved for as long as the store refuses them together.
+
+        With a witness (a row that the store took a moment ago), rows that get nothing but 500 are
+        halved too. Before a single one of those is given up, the witness must pass once more: else
+        it is the store that is ill, not the row.
+
+        Raises Unavailable or Misconfigured; the tally holds what ended before.
+        """
+        try:
+            tally.add(rows, self._write(rows, attempts=1 if witness and len(rows) > 1 else None))
+            return
+        except (BatchRefused, TooLarge) as refusal:
+            words = str(refusal)
+        except StoreFault as fault:
+            if not witness:
+                raise
+            words = str(fault)
+            if len(rows) == 1:
+                self.attempt(witness)
+        tally.was_halved = True
+        if len(rows) == 1:
+            tally.rejected[rows[0].row_id] = words[:_DEAD_LETTER_WORDS_MAX]
+            return
+        middle = len(rows) // 2
+        self.send(rows[:middle], tally, witness)
+        self.send(rows[middle:], tally, witness)
+
+    def attempt(self, rows: Sequence[SpooledRow]) -> WriteResult:
+        """Write rows once."""
+        if not self._may_send():
+            return WriteResult()
+        started = perf_counter()
+        try:
+            return self._sink.write(rows)
+        finally:
+            self.latencies.add((perf_counter() - started) * 1000)
+
+    def _write(self, rows: Sequence[SpooledRow], attempts: int | None) -> WriteResult:
+        """Write rows, again and with growing waits while the store may come back.
+
+        Raises StoreFault only when every attempt ended so: then it may be the rows.
+        """
+        from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt
+
+        failures: list[BaseException | None] = []
+
+        def note(state: RetryCallState) -> None:
+            failures.append(state.outcome.exception() if state.outcome else None)
+
+        def wait(state: RetryCallState) -> float:
+            asked = getattr(failures[-1], "retry_after_seconds", None)
+            return self._schedule.wait_seconds(state.attempt_number, asked, random())
+
+        retrying = Retrying(
+            stop=stop_after_attempt(attempts or self._schedule.attempts),
+            retry=retry_if_exception(self._may_pass_later),
+            after=note,
+            wait=wait,
+            sleep=self._sleep,
+            reraise=True,
+        )
+        try:
+            return retrying(self.attempt, rows)
+        except StoreFault as fault:
+            if all(isinstance(failure, StoreFault) for failure in failures):
+                raise
+            raise Unavailable(str(fault)) from fault
+
+    def _may_pass_later(self, error: BaseException) -> bool:
+        return isinstance(error, Unavailable) and self._schedule.covers(error.retry_after_seconds)
+
+    def _sleep(self, seconds: float) -> None:
+        if self._stop.wait(seconds):
+            raise Unavailable("delivery was stopped")
+
+
+# --------------------------------------------------------------------------------------------------
+# shared/delivery.py
+#
+# Delivery: moving batches from a spool to an event store, losing and doubling nothing.
+# --------------------------------------------------------------------------------------------------
+
+
+DeliveryState = Literal["idle", "standby", "unavailable", "breaker_open", "misconfigured"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeliveryPolicy:
+    """How batches are cut and how patient delivery is; bytes are of the rows' JSON."""
+
+    batch_rows: int = 5000
+    batch_bytes: int = 1_000_000
+    lease_seconds: float = 60.0
+    probe_seconds: float = 60.0
+    schedule: RetrySchedule = field(default_factory=RetrySchedule)
+    breaker: Breaker = field(default_factory=Breaker)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeliveryResult:
+    """What one run did, in rows, and how delivery stands after it; `message` is for the admin."""
+
+    state: DeliveryState
+    message: str
+    accepted: int
+    rejected: int
+    kept: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeliveryStatus:
+    """How delivery stands: for the `host` row. Latencies are of single writes, milliseconds."""
+
+    state: DeliveryState
+    message: str
+    breaker: BreakerState
+    write_p50_ms: float | None
+    write_p99_ms: float | None
+
+
+class Delivery:
+    """Delivers one spool to one sink, one batch after the other, from one thread.
+
+    A row leaves the queue only when the store took it or when the store refused that single row.
+    Whatever else happens, rows wait; sending one again is safe, because stores take it as the same.
+    """
+
+    def __init__(
+        self,
+        spool: Spool,
+        sink: EventSink,
+        owner: str,
+        clock: Clock,
+        policy: DeliveryPolicy | None = None,
+        stop: threading.Event | None = None,
+    ) -> None:
+        self._spool = spool
+        self._sink = sink
+        self._owner = owner
+        self._clock = clock
+        self._policy = policy or DeliveryPolicy()
+        self._stop = stop or threading.Event()
+        self._sender = Sender(sink, self._policy.schedule, self._may_send, self._stop)
+        self._breaker = self._policy.breaker
+        self._state: DeliveryState = "idle"
+        self._message = "ok"
+        self._pause: tuple[datetime, datetime] | None = None
+        self._counts = Counter[str]()
+
+    def status(self) -> DeliveryStatus:
+        """Return how delivery stands; any thread may ask."""
+        return DeliveryStatus(
+            state=self._state,
+            message=self._message,
+            breaker=self._breaker.state(self._clock.now()),
+            write_p50_ms=self._sender.latencies.percentile(50),
+            write_p99_ms=self._sender.latencies.percentile(99),
+        )
+
+    def run_once(self) -> DeliveryResult:
+        """Deliver until the spool is empty or a batch is not taken.
+
+        Does nothing while the breaker is open, a pause lasts or another process delivers. Raises
+        SpoolError when the local disk has trouble.
+        """
+        self._counts = Counter[str]()
+        if self._may_attempt() and self._may_send():
+            self._drain()
+        return DeliveryResult(
+            state=self._state,
+            message=self._message,
+            accepted=self._counts["accepted"],
+            rejected=self._counts["rejected"],
+            kept=self._counts["kept"],
+        )
+
+    def release(self) -> None:
+        """Let another process deliver from now on."""
+        self._spool.release(self._owner)
+
+    def _may_attempt(self) -> bool:
+        now = self._clock.now()
+        # Both ends are compared, so that a clock that was set back does not prolong a pause.
+        is_paused = self._pause is not None and self._pause[0] <= now < self._pause[1]
+        return not is_paused and self._breaker.allows(now)
+
+    def _drain(self) -> None:
+        while rows := self._spool.take(self._policy.batch_rows):
+            for batch in self._batches(rows):
+                tally = self._deliver(batch)
+                if tally.waiting(batch) or self._stop.is_set():
+                    return
+                if tally.was_halved:
+                    break  # what follows may have been delivered as a witness: look again
+        if self._state != "misconfigured":
+            self._become("idle", "ok")
+
+    def _batches(self, rows: Sequence[SpooledRow]) -> Iterator[list[SpooledRow]]:
+        batch: list[SpooledRow] = []
+        size = 0
+        for row in rows:
+            if batch and size + len(row.json) > self._policy.batch_bytes:
+                yield batch
+                batch, size = [], 0
+            batch.append(row)
+            size += len(row.json)
+        if batch:
+            yield batch
+
+    def _deliver(self, batch: Sequence[SpooledRow]) -> Tally:
+        """Deliver a batch and settle what became of it."""
+        tally = Tally()
+        try:
+            self._send_or_isolate(batch, tally)
+            self._passed(tally)
+        except Unavailable as error:
+            self._failed(error)
+        except Misconfigured as error:
+            self._misconfigured(str(error))
+        except ModuleNotFoundError as error:
+            self._misconfigured(
+                f"the package {error.name} is missing here: pip install influxdb-client tenacity"
+            )
+        finally:
+            self._settle(tally, kept=[row.row_id for row in tally.waiting(batch)])
+        return tally
+
+    def _send_or_isolate(self, batch: Sequence[SpooledRow], tally: Tally) -> None:
+        """Send a batch; one that alone makes the store fail is cut down to the rows that do it."""
+        try:
+            self._sender.send(batch, tally)
+        except StoreFault:
+            witness = self._row_that_passes(after=batch[-1].row_id)
+            if not witness:
+                raise
+            self._sender.send(tally.waiting(batch), tally, witness)
+
+    def _row_that_passes(self, after: int) -> list[SpooledRow]:
+        """Deliver the next batch, in one attempt, and return a row of it that was accepted."""
+        following = self._spool.take(self._policy.batch_rows, after_row_id=after)
+        batch = next(self._batches(following), [])
+        tally = Tally()
+        if batch:
+            tally.add(batch, self._sender.attempt(batch))
+            self._settle(tally, kept=())
+        return [row for row in batch if row.row_id in tally.accepted[:1]]
+
+    def _settle(self, tally: Tally, kept: Sequence[int]) -> None:
+        self._spool.settle(
+            accepted=tally.accepted, rejected=list(tally.rejected.items()), kept=kept
+        )
+        self._counts.update(
+            accepted=len(tally.accepted), rejected=len(tally.rejected), kept=len(kept)
+        )
+        if tally.rejected:
+            # What the server said may quote the line: it goes to the dead letter, not to the log.
+            logger.warning("new dead letters: %d refused by the store", len(tally.rejected))
+
+    def _may_send(self) -> bool:
+        """Renew the lease: attempts of one batch may last longer than it does."""
+        if self._spool.lease(self._owner, self._policy.lease_seconds):
+            return True
+        self._become("standby", "another process delivers this spool")
+        return False
+
+    def _passed(self, tally: Tally) -> None:
+        """Note a batch that ended; one that was halved tells nothing of the store's health."""
+        if tally.accepted or tally.rejected:
+            self._pause = None
+            self._become("idle", "ok")
+            if not tally.was_halved:
+                self._breaker = self._breaker.after_success()
+
+    def _failed(self, error: Unavailable) -> None:
+        if self._stop.is_set():
+            return
+        now = self._clock.now()
+        self._breaker = self._breaker.after_failure(now)
+        if error.retry_after_seconds is not None:
+            self._pause = (now, now + timedelta(seconds=error.retry_after_seconds))
+        is_closed = self._breaker.state(now) == "closed"
+        self._become("unavailable" if is_closed else "breaker_open", str(error))
+
+    def _misconfigured(self, message: str) -> None:
+        """Keep everything and ask rarely, while another process may deliver if it can."""
+        now = self._clock.now()
+        self._pause = (now, now + timedelta(seconds=self._policy.probe_seconds))
+        self._become("misconfigured", message)
+        self.release()
+
+    def _become(self, state: DeliveryState, message: str) -> None:
+        is_news = state != self._state or (state == "misconfigured" and message != self._message)
+        if is_news:
+            level = logging.INFO if state in ("idle", "standby") else logging.WARNING
+            logger.log(level, "delivery to %s is %s: %s", self._sink.name, state, message)
+        self._state, self._message = state, message
+
+
+# --------------------------------------------------------------------------------------------------
+# shared/delivery_thread.py
+#
+# The thread that delivers inside a host, which may drop it without a word.
+# --------------------------------------------------------------------------------------------------
+
+
+class DeliveryThread:
+    """Runs a delivery every `interval_seconds` in one daemon thread, begun on first use.
+
+    The thread knows the delivery and the stop event, never this object: when the host forgets its
+    owner, the stop event is set, waits end, and so does the thread. `stop` must be the event that
+    the delivery was made with.
+    """
+
+    def __init__(
+        self, delivery: Delivery, stop: threading.Event, interval_seconds: float = 1.0
+    ) -> None:
+        self._delivery = delivery
+        self._stop = stop
+        self._interval_seconds = interval_seconds
+        self._thread: threading.Thread | None = None
+        self._pid = 0
+        finalize(self, stop.set)
+
+    def start(self) -> None:
+        """Begin unless it runs already; in a forked child, where threads are lost, begin anew."""
+        is_running = self._thread is not None and self._thread.is_alive()
+        if self._stop.is_set() or (is_running and self._pid == os.getpid()):
+            return
+        self._pid = os.getpid()
+        self._thread = threading.Thread(
+            target=_deliver_until_stopped,
+            args=(self._delivery, self._stop, self._interval_seconds),
+            name="usage-delivery",
+            daemon=True,
+        )
+        self._thread.start()
+
+    def stop(self, timeout_seconds: float = 5.0) -> bool:
+        """End waits and finish the batch at hand; tell whether the thread ended in time.
+
+        What is not delivered stays in the spool.
+        """
+        self._stop.set()
+        if self._thread is None or self._pid != os.getpid():
+            return True
+        self._thread.join(timeout_seconds)
+        return not self._thread.is_alive()
+
+
+def _deliver_until_stopped(
+    delivery: Delivery, stop: threading.Event, interval_seconds: float
+) -> None:
+    last_trouble = ""
+    while not stop.is_set():
+        try:
+            delivery.run_once()
+            last_trouble = ""
+        except Exception as error:  # noqa: BLE001 a job of the host: it must go on
+            trouble = f"{type(error).__name__}: {error}"
+            if trouble != last_trouble:
+                logger.warning("delivery failed: %s", trouble)
+            last_trouble = trouble
+        stop.wait(interval_seconds)
+    _release(delivery)
+
+
+def _release(delivery: Delivery) -> None:
+    try:
+        delivery.release()
+    except SpoolError as error:
+        logger.warning("the delivery lease was left to expire: %s", error)
 
 
 # --------------------------------------------------------------------------------------------------
@@ -3334,10 +4270,17 @@ class Recording:
         self.started_at = clock.now()
         self._overdue = overdue
         self._stopping = threading.Event()
+        self._delivery = self._make_delivery()
         self._thread: threading.Thread | None = None
+        self._delivery_thread: DeliveryThread | None = None
 
     def start(self) -> None:
-        """Begin to look after the spool."""
+        """Begin to look after the spool, and to deliver it if this host does."""
+        if self._delivery is not None:
+            self._delivery_thread = DeliveryThread(
+                self._delivery, self._stopping, self.settings.flush_seconds
+            )
+            self._delivery_thread.start()
         self._thread = threading.Thread(
             target=self._keep, name=f"owui_usage {self.kind}", daemon=True
         )
@@ -3357,6 +4300,7 @@ class Recording:
     def state(self) -> HostRow:
         """Say how this host is doing."""
         status = self.spool.status()
+        delivery = self._delivery.status() if self._delivery is not None else None
         now = self.clock.now()
         oldest = status.oldest_queued_at
         return HostRow(
@@ -3365,14 +4309,31 @@ class Recording:
             host_kind=self.kind,
             version=VERSION,
             started_at=self.started_at,
-            message="; ".join(self.settings.problems) or "ok",
+            delivery_state=delivery.state if delivery else "not here",
+            message="; ".join(self._messages(delivery)) or "ok",
             queued=status.queued,
             dead_letters=status.dead_letters,
             oldest_age_seconds=max(0.0, (now - oldest).total_seconds()) if oldest else 0.0,
             hook_p50_ms=self.hook_latencies.percentile(50),
             hook_p99_ms=self.hook_latencies.percentile(99),
+            write_p50_ms=delivery.write_p50_ms if delivery else None,
+            write_p99_ms=delivery.write_p99_ms if delivery else None,
             counters={**self.spool.counters(), **self.counters.totals()},
         )
+
+    def _messages(self, delivery: DeliveryStatus | None) -> list[str]:
+        is_well = delivery is None or delivery.message == "ok"
+        return [
+            *self.settings.problems,
+            *([] if is_well or delivery is None else [delivery.message]),
+        ]
+
+    def _make_delivery(self) -> Delivery | None:
+        if self.settings.influx is None:
+            return None
+        policy = DeliveryPolicy(batch_rows=self.settings.batch_rows)
+        sink = InfluxSink(self.settings.influx)
+        return Delivery(self.spool, sink, self.host_id, self.clock, policy, self._stopping)
 
     def _keep(self) -> None:
         shortest = min(self.settings.quiet_seconds, self.settings.answer_wait_seconds) / 4
@@ -3391,6 +4352,8 @@ class Recording:
                     self._perform(duty)
         self._perform(self._refresh)
         self._perform(self._state)
+        if self._delivery_thread is not None:
+            self._delivery_thread.stop()
         self.spool.close()
 
     def _perform(self, duty: Callable[[], None]) -> None:
@@ -3417,11 +4380,11 @@ class Recording:
 
         Whoever delivers this spool does the latter; where nobody does, a short lease makes it us.
         """
-        is_ours = self.spool.lease(self.host_id, _LEASE_SECONDS)
+        is_lent = self._delivery is None and self.spool.lease(self.host_id, _LEASE_SECONDS)
         try:
             self.spool.expire_open(self.clock.now(), self.settings.quiet_seconds)
         finally:
-            if is_ours:
+            if is_lent:
                 self.spool.release(self.host_id)
 
     def _state(self) -> None:
@@ -3853,7 +4816,8 @@ class UserDirectory:
 # --------------------------------------------------------------------------------------------------
 
 
-_CLOSE_SECONDS = 6.0
+# The delivery may finish a write and the spool a commit, five seconds each.
+_CLOSE_SECONDS = 11.0
 _TASK_KEY = "usage_ledger_task"
 _TASK_PREFIX = "task:"
 

@@ -70,14 +70,15 @@ def flatten(entries: Sequence[str], root: Path, version: str) -> str:
     """
     modules = modules_in_order(entries, root)
     merged = _check_one_meaning(modules)
-    parts = [FRONTMATTER.format(version=version), _import_block(modules)]
+    head = f"{FRONTMATTER.format(version=version)}\n\n{_import_block(modules)}\n\n"
+    parts = []
     for module in modules:
         body = module.body
         for text in merged.get(module.name, []):
             body = body.replace(f"{text}\n", "", 1)
         body = _VERSION_LINE.sub(f'VERSION = "{version}"', body)
         parts.append(f"{_banner(module)}\n\n\n{body.strip()}")
-    text = "\n\n\n".join(parts) + "\n"
+    text = head + "\n\n\n".join(parts) + "\n"
     for number, line in enumerate(text.splitlines(), 1):
         if any(phrase in line for phrase in REWRITTEN_PHRASES) or not line.isascii():
             raise FlatteningRefused(TARGET, number, "the frontmatter breaks a rule of the text")

@@ -27,7 +27,8 @@ from shared.domain.openwebui import (
 )
 from shared.domain.rows import Row
 
-_CLOSE_SECONDS = 6.0
+# The delivery may finish a write and the spool a commit, five seconds each.
+_CLOSE_SECONDS = 11.0
 _TASK_KEY = "usage_ledger_task"
 _TASK_PREFIX = "task:"
 

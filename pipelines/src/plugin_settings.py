@@ -6,6 +6,7 @@ from decimal import Decimal
 from pathlib import Path
 
 from pipelines.src.valves import UsageValves
+from shared.adapters.influx_write import InfluxSettings
 from shared.domain.event import UNASSIGNED
 from shared.domain.identity import clean_label
 from shared.domain.money import parse_usd
@@ -32,7 +33,10 @@ _TOKEN_FILE_MAX = 8192
 
 @dataclass(frozen=True, kw_only=True)
 class PluginSettings:
-    """What the plugin works by; `problems` are sentences about values that could not be used."""
+    """What the plugin works by; `problems` are sentences about values that could not be used.
+
+    `influx` is set when this host delivers; without it the rows wait for the sidecar.
+    """
 
     client_org_id: str
     spool_dir: Path
@@ -45,6 +49,9 @@ class PluginSettings:
     add_user: bool
     add_session_id: bool
     add_trace: bool
+    influx: InfluxSettings | None
+    batch_rows: int
+    flush_seconds: float
     problems: tuple[str, ...]
 
 
@@ -68,7 +75,25 @@ def read_settings(
         add_user=getattr(effective, "add_user", False),
         add_session_id=getattr(effective, "add_session_id", False),
         add_trace=getattr(effective, "add_trace", False),
+        influx=_influx(effective),
+        batch_rows=effective.influxdb_batch_size or 5000,
+        flush_seconds=(effective.influxdb_flush_interval or 1000) / 1000,
         problems=tuple(problems),
+    )
+
+
+def _influx(valves: UsageValves) -> InfluxSettings | None:
+    """Return where this host delivers: only when told to and given an address and a token."""
+    is_told = valves.influxdb_first_enabled == "on" and valves.deliver_from != "sidecar"
+    if not (is_told and valves.influxdb_url and valves.influxdb_token):
+        return None
+    return InfluxSettings(
+        url=valves.influxdb_url,
+        token=valves.influxdb_token,
+        org=valves.influxdb_org,
+        bucket=valves.influxdb_bucket,
+        measurement=valves.influxdb_measurement or "usage_events",
+        write_timeout_ms=valves.influxdb_write_timeout or 2000,
     )
 
 

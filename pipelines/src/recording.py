@@ -10,8 +10,11 @@ from pipelines.src.counters import Counters
 from pipelines.src.open_generations import OpenGenerations
 from pipelines.src.plugin_settings import PluginSettings
 from pipelines.src.version import VERSION
+from shared.adapters.influx_write import InfluxSink
 from shared.adapters.spool import SqliteSpool
 from shared.adapters.spool_process import SpoolSettings
+from shared.delivery import Delivery, DeliveryPolicy, DeliveryStatus
+from shared.delivery_thread import DeliveryThread
 from shared.domain.latency import Latencies
 from shared.domain.rows import HostRow, Row
 from shared.errors import UsageError
@@ -58,10 +61,17 @@ class Recording:
         self.started_at = clock.now()
         self._overdue = overdue
         self._stopping = threading.Event()
+        self._delivery = self._make_delivery()
         self._thread: threading.Thread | None = None
+        self._delivery_thread: DeliveryThread | None = None
 
     def start(self) -> None:
-        """Begin to look after the spool."""
+        """Begin to look after the spool, and to deliver it if this host does."""
+        if self._delivery is not None:
+            self._delivery_thread = DeliveryThread(
+                self._delivery, self._stopping, self.settings.flush_seconds
+            )
+            self._delivery_thread.start()
         self._thread = threading.Thread(
             target=self._keep, name=f"owui_usage {self.kind}", daemon=True
         )
@@ -81,6 +91,7 @@ class Recording:
     def state(self) -> HostRow:
         """Say how this host is doing."""
         status = self.spool.status()
+        delivery = self._delivery.status() if self._delivery is not None else None
         now = self.clock.now()
         oldest = status.oldest_queued_at
         return HostRow(
@@ -89,14 +100,31 @@ class Recording:
             host_kind=self.kind,
             version=VERSION,
             started_at=self.started_at,
-            message="; ".join(self.settings.problems) or "ok",
+            delivery_state=delivery.state if delivery else "not here",
+            message="; ".join(self._messages(delivery)) or "ok",
             queued=status.queued,
             dead_letters=status.dead_letters,
             oldest_age_seconds=max(0.0, (now - oldest).total_seconds()) if oldest else 0.0,
             hook_p50_ms=self.hook_latencies.percentile(50),
             hook_p99_ms=self.hook_latencies.percentile(99),
+            write_p50_ms=delivery.write_p50_ms if delivery else None,
+            write_p99_ms=delivery.write_p99_ms if delivery else None,
             counters={**self.spool.counters(), **self.counters.totals()},
         )
+
+    def _messages(self, delivery: DeliveryStatus | None) -> list[str]:
+        is_well = delivery is None or delivery.message == "ok"
+        return [
+            *self.settings.problems,
+            *([] if is_well or delivery is None else [delivery.message]),
+        ]
+
+    def _make_delivery(self) -> Delivery | None:
+        if self.settings.influx is None:
+            return None
+        policy = DeliveryPolicy(batch_rows=self.settings.batch_rows)
+        sink = InfluxSink(self.settings.influx)
+        return Delivery(self.spool, sink, self.host_id, self.clock, policy, self._stopping)
 
     def _keep(self) -> None:
         shortest = min(self.settings.quiet_seconds, self.settings.answer_wait_seconds) / 4
@@ -115,6 +143,8 @@ class Recording:
                     self._perform(duty)
         self._perform(self._refresh)
         self._perform(self._state)
+        if self._delivery_thread is not None:
+            self._delivery_thread.stop()
         self.spool.close()
 
     def _perform(self, duty: Callable[[], None]) -> None:
@@ -141,11 +171,11 @@ class Recording:
 
         Whoever delivers this spool does the latter; where nobody does, a short lease makes it us.
         """
-        is_ours = self.spool.lease(self.host_id, _LEASE_SECONDS)
+        is_lent = self._delivery is None and self.spool.lease(self.host_id, _LEASE_SECONDS)
         try:
             self.spool.expire_open(self.clock.now(), self.settings.quiet_seconds)
         finally:
-            if is_ours:
+            if is_lent:
                 self.spool.release(self.host_id)
 
     def _state(self) -> None:
