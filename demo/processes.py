@@ -56,6 +56,13 @@ class Server:
         }
         self._process: subprocess.Popen[bytes] | None = None
 
+    @property
+    def process_id(self) -> int:
+        """The running process; raises RuntimeError when there is none."""
+        if self._process is None:
+            raise RuntimeError(f"{self.name} does not run")
+        return self._process.pid
+
     def start(self) -> None:
         """Start the process; the log goes on where an earlier run ended."""
         with self.log_path.open("ab") as log:
