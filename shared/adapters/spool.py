@@ -24,6 +24,7 @@ from shared.adapters.spool_process import SpoolProcess, SpoolSettings
 from shared.adapters.spool_reading import (
     AsideState,
     DeadLetter,
+    letters_by_page,
     read_everything,
     read_hosts,
     read_letters,
@@ -44,7 +45,6 @@ _ASIDE_STATES: tuple[AsideState, ...] = ("dead", "quarantined")
 _DISK_ANSWER_SECONDS = 60.0
 # Rows marked in one transaction: a hook that comes in between waits for no more than these.
 _MARKS_PER_COMMIT = 1000
-_LETTERS_PER_PAGE = 500
 
 
 class SqliteSpool:
@@ -212,15 +212,7 @@ class SqliteSpool:
             raise SpoolError(f"{self.path}: {error}") from error
 
     def _pages(self, read: Callable[..., list[DeadLetter]]) -> Iterator[DeadLetter]:
-        # Page by page: whoever reads slowly must not keep the log from being emptied.
-        after = 0
-        while True:
-            with self._reading() as db:
-                page = read(db, after_row_id=after, limit=_LETTERS_PER_PAGE)
-            if not page:
-                return
-            yield from page
-            after = page[-1].row_id
+        return letters_by_page(self._reading, read)
 
 
 async def put_within(

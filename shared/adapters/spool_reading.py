@@ -1,8 +1,8 @@
 """Reading a spool: what waits, what was put aside, and the counts of its status."""
 
 import sqlite3
-from collections.abc import Collection, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from json import dumps, loads
@@ -13,6 +13,7 @@ from shared.domain.rows import HostRow, RowKind, row_from_json
 from shared.errors import InvalidEvent
 from shared.ports import SpooledRow, SpoolStatus
 
+_LETTERS_PER_PAGE = 500
 AsideState = Literal["dead", "quarantined"]
 
 
@@ -113,6 +114,21 @@ def read_status(db: sqlite3.Connection, unsaved: Mapping[str, int], max_bytes: i
         size_limit_bytes=max_bytes,
         counters=counters,
     )
+
+
+def letters_by_page(
+    reading: Callable[[], AbstractContextManager[sqlite3.Connection]],
+    read: Callable[..., list[DeadLetter]],
+) -> Iterator[DeadLetter]:
+    """Read page by page: whoever reads slowly must not keep the log from being emptied."""
+    after = 0
+    while True:
+        with reading() as db:
+            page = read(db, after_row_id=after, limit=_LETTERS_PER_PAGE)
+        if not page:
+            return
+        yield from page
+        after = page[-1].row_id
 
 
 def _read_page(

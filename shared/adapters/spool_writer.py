@@ -164,7 +164,7 @@ class SpoolWriter:
             return
         for job, answer in zip(jobs, answers, strict=True):
             if isinstance(answer, UsageError):
-                self._complain(answer)
+                self._complain(str(answer))
                 job.future.set_exception(answer)
             else:
                 job.future.set_result(answer)
@@ -189,16 +189,18 @@ class SpoolWriter:
 
     def _fail(self, jobs: Sequence[SpoolJob], error: Exception) -> None:
         self._counters.add("write_failed", len(jobs))
-        told = error if isinstance(error, SpoolError) else SpoolError(f"{self._file.path}: {error}")
-        self._complain(told)
+        kind, words = SpoolError, f"{self._file.path}: {error}"
+        if isinstance(error, SpoolError):
+            kind, words = type(error), str(error)
+        self._complain(words)
         for job in jobs:
-            job.future.set_exception(told)
+            job.future.set_exception(kind(words))
 
-    def _complain(self, error: UsageError) -> None:
+    def _complain(self, words: str) -> None:
         """Log a failure, the same one once a minute: an outage must not fill the disk."""
-        if str(error) != self._complaint or time.monotonic() >= self._complain_at:
-            logger.error("rows were not queued: %s", error)
-            self._complaint = str(error)
+        if words != self._complaint or time.monotonic() >= self._complain_at:
+            logger.error("rows were not queued: %s", words)
+            self._complaint = words
             self._complain_at = time.monotonic() + _COMPLAINT_SECONDS
 
     def _close_file(self) -> None:
@@ -213,4 +215,4 @@ def _run_spool_job(job: SpoolJob, tx: SpoolTransaction) -> Any:
     try:
         return job.run(tx)
     except UsageError as refusal:
-        return refusal
+        return refusal.with_traceback(None)  # it would keep the transaction alive
