@@ -11,13 +11,14 @@ from shared.adapters import summaries_organizations as organizations
 from shared.adapters import summaries_runs as runs
 from shared.adapters import summaries_users as users
 from shared.adapters.clock import SYSTEM_CLOCK
-from shared.adapters.summaries_days import read_day, replace_day
+from shared.adapters.summaries_days import replace_day
 from shared.adapters.summaries_engine import (
     as_projection_error,
     for_reading,
     open_engine,
     upgrade_engine,
 )
+from shared.adapters.summaries_facts import read_day
 from shared.adapters.summaries_marks import changed_buckets, mark_around, read_dirty_days
 from shared.adapters.summaries_reports import read_report, read_totals
 from shared.domain.days import ZoneDay

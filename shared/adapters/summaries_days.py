@@ -1,12 +1,15 @@
 """Days: replacing the summaries of one local day, with everything that goes into the books."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict
-from datetime import date, datetime, timedelta
-from typing import Any
+from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, Row, Table, delete, func, insert, select
+from sqlalchemy import Connection, delete, func, insert, select
 
+from shared.adapters.summaries_facts import (
+    changed_organizations,
+    delete_facts,
+    insert_facts,
+    read_day,
+)
 from shared.adapters.summaries_marks import (
     refuse_shrinking,
     remove_marks,
@@ -16,30 +19,16 @@ from shared.adapters.summaries_organizations import insert_organization, read_di
 from shared.adapters.summaries_runs import insert_corrections, insert_run
 from shared.adapters.summaries_schema import (
     client_organizations,
-    daily_usage,
-    findings,
     projected_days,
-    unmetered_daily,
 )
 from shared.domain.audit import find_corrections
 from shared.domain.days import ZoneDay
 from shared.domain.organization import Directory, OrganizationDefaults
-from shared.domain.summary import (
-    AMOUNTS,
-    Amounts,
-    DayFacts,
-    DayFinding,
-    SummaryKey,
-    SummaryRow,
-    UnmeteredCount,
-)
 from shared.errors import ProjectionError
 from shared.ports_summary import BatchRun, ProjectedDay, Replacement
 
 # A day is final once it was projected this long after its end; later changes are corrections.
 CLOSED_AFTER = timedelta(hours=48)
-_INT64_MAX = 2**63 - 1
-_FACTS = (daily_usage, unmetered_daily, findings)
 
 
 def replace_day(
@@ -58,9 +47,9 @@ def replace_day(
         closed=_is_closed(connection, projected),
         why=_reason(projected),
     )
-    changed = _changed_organizations(stored, projected.facts)
-    _delete(connection, projected.day.local_date, changed)
-    written = _insert(connection, projected.facts, changed, now)
+    changed = changed_organizations(stored, projected.facts)
+    delete_facts(connection, projected.day.local_date, changed)
+    written = insert_facts(connection, projected.facts, changed, now)
     store_fingerprints(connection, projected.window, projected.fingerprints)
     remove_marks(connection, projected.mark_ids)
     _note_projected(connection, projected.day, now)
@@ -68,18 +57,6 @@ def replace_day(
     run = _run(projected, now, len(organizations), written, len(corrections))
     insert_corrections(connection, insert_run(connection, run), corrections, now)
     return Replacement(written, len(corrections))
-
-
-def read_day(connection: Connection, day: ZoneDay) -> DayFacts:
-    """Return what is stored of a day of the organizations of a zone, in the order of its keys."""
-    rows = [SummaryRow(_key(row), _amounts(row)) for row in _of_day(connection, daily_usage, day)]
-    counts = [UnmeteredCount(**row._mapping) for row in _of_day(connection, unmetered_daily, day)]
-    found = [DayFinding(**row._mapping) for row in _of_day(connection, findings, day)]
-    return DayFacts(
-        rows=sorted(rows, key=lambda row: row.key),
-        unmetered=sorted(counts),
-        findings=sorted(found),
-    )
 
 
 def _refuse_stale(current: Directory, projected: ProjectedDay) -> None:
@@ -125,63 +102,6 @@ def _reason(projected: ProjectedDay) -> str:
     return "; ".join(part for part in (projected.why, projected.allow_shrink) if part)
 
 
-def _changed_organizations(stored: DayFacts, computed: DayFacts) -> set[str]:
-    before, after = _by_organization(stored), _by_organization(computed)
-    return {
-        organization
-        for organization in before.keys() | after.keys()
-        if before.get(organization) != after.get(organization)
-    }
-
-
-def _by_organization(facts: DayFacts) -> dict[str, list[object]]:
-    parts: dict[str, list[object]] = {}
-    for row in facts.rows:
-        parts.setdefault(row.key.organization_id, []).append(row)
-    for count in facts.unmetered:
-        parts.setdefault(count.organization_id, []).append(count)
-    for finding in facts.findings:
-        parts.setdefault(finding.organization_id, []).append(finding)
-    return parts
-
-
-def _delete(connection: Connection, day: date, organizations: Iterable[str]) -> None:
-    for organization in organizations:
-        for table in _FACTS:
-            connection.execute(
-                delete(table).where(
-                    table.c.organization_id == organization, table.c.local_date == day
-                )
-            )
-
-
-def _insert(connection: Connection, facts: DayFacts, organizations: set[str], now: datetime) -> int:
-    rows = [
-        asdict(row.key) | _checked(row) | {"written_at_seconds": int(now.timestamp())}
-        for row in facts.rows
-        if row.key.organization_id in organizations
-    ]
-    lists: tuple[list[dict[str, Any]], ...] = (
-        rows,
-        [asdict(each) for each in facts.unmetered if each.organization_id in organizations],
-        [asdict(each) for each in facts.findings if each.organization_id in organizations],
-    )
-    for table, values in zip(_FACTS, lists, strict=True):
-        if values:
-            connection.execute(insert(table), values)
-    return len(rows)
-
-
-def _checked(row: SummaryRow) -> dict[str, int]:
-    amounts = asdict(row.amounts)
-    if max(amounts.values()) > _INT64_MAX:
-        raise ProjectionError(
-            f"a row of {row.key.organization_id} on {row.key.local_date} is beyond "
-            "9.2 million USD, the end of 64 bits"
-        )
-    return amounts
-
-
 def _note_projected(connection: Connection, day: ZoneDay, now: datetime) -> None:
     key = {"local_date": day.local_date, "time_zone": day.time_zone}
     table = projected_days
@@ -215,30 +135,3 @@ def _run(
         corrections=corrections,
         allow_shrink=projected.allow_shrink,
     )
-
-
-def _of_day(connection: Connection, table: Table, day: ZoneDay) -> Sequence[Row[Any]]:
-    columns = [column for column in table.c if column.name != "written_at_seconds"]
-    return connection.execute(
-        select(*columns)
-        .join(client_organizations, client_organizations.c.id == table.c.organization_id)
-        .where(
-            table.c.local_date == day.local_date,
-            client_organizations.c.time_zone == day.time_zone,
-        )
-    ).all()
-
-
-def _key(row: Row[Any]) -> SummaryKey:
-    return SummaryKey(
-        organization_id=row.organization_id,
-        local_date=row.local_date,
-        external_user=row.external_user,
-        model=row.model,
-        task=row.task,
-        source=row.source,
-    )
-
-
-def _amounts(row: Row[Any]) -> Amounts:
-    return Amounts(**{name: row._mapping[name] for name in AMOUNTS})

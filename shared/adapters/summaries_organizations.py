@@ -39,6 +39,7 @@ def read_directory(connection: Connection, defaults: OrganizationDefaults) -> Di
             time_zone=row.time_zone,
             currency=row.currency,
             fee_only=row.fee_only,
+            is_active=row.is_active,
         )
         for row in connection.execute(select(client_organizations))
     }
@@ -170,4 +171,5 @@ def _described(organization: Organization) -> dict[str, object]:
         "time_zone": organization.time_zone,
         "currency": organization.currency,
         "fee_only": organization.fee_only,
+        "is_active": organization.is_active,
     }

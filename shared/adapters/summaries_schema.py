@@ -62,6 +62,7 @@ client_organizations = Table(
     _label("time_zone"),
     _label("currency"),
     Column("fee_only", Boolean, nullable=False),
+    Column("is_active", Boolean, nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
 )
 markup_rates = Table(
