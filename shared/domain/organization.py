@@ -15,7 +15,7 @@ class Organization:
     """A client that a deployment bills.
 
     `time_zone` decides what its days are. `fee_only` leaves what a BYOK provider bills out of the
-    base of the markup.
+    base of the markup. An inactive one gets no new users; what it uses is billed all the same.
     """
 
     organization_id: str
@@ -23,6 +23,7 @@ class Organization:
     time_zone: str
     currency: str = "USD"
     fee_only: bool = False
+    is_active: bool = True
 
 
 @dataclass(frozen=True)

@@ -57,6 +57,19 @@ def upgrade() -> None:
     )
 
 
+def downgrade() -> None:
+    """Drop the tables: the summaries can be projected again, what a person entered is in 0002."""
+    for name in (
+        "projected_days",
+        "dirty_days",
+        "fingerprints",
+        "findings",
+        "unmetered_daily",
+        "daily_usage",
+    ):
+        op.drop_table(name)
+
+
 def _create_facts(name: str, grain: tuple[str, ...], columns: list[sa.Column[Any]]) -> None:
     op.create_table(
         name,

@@ -65,6 +65,19 @@ def upgrade() -> None:
     _create_books()
 
 
+def downgrade() -> None:
+    """Drop the tables."""
+    for name in (
+        "corrections",
+        "batch_runs",
+        "users",
+        "user_assignments",
+        "markup_rates",
+        "client_organizations",
+    ):
+        op.drop_table(name)
+
+
 def _create_books() -> None:
     op.create_table(
         "batch_runs",

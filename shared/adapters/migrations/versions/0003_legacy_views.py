@@ -45,6 +45,12 @@ def upgrade() -> None:
     """)  # noqa: S608 - put together from constants
 
 
+def downgrade() -> None:
+    """Drop the views."""
+    for name in ("client_model_daily_usage", "client_user_daily_usage", "client_daily_usage"):
+        op.execute(f"DROP VIEW {name}")
+
+
 def _id(*columns: str) -> str:
     parts = ("organization_id", *columns, "CAST(local_date AS VARCHAR)")
     return " || ':' || ".join(parts)
