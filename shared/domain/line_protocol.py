@@ -67,7 +67,7 @@ AMOUNT_FIELDS = {
 }
 
 
-def render_render(kind: str, text: str, store_ns: int, measurement: str) -> str:
+def render_line(kind: str, text: str, store_ns: int, measurement: str) -> str:
     """Write the row of a spool as one line that is the same, byte for byte, whenever it is written.
 
     `measurement` is where usage events go. Raises InvalidEvent when the row cannot be read.
@@ -76,7 +76,7 @@ def render_render(kind: str, text: str, store_ns: int, measurement: str) -> str:
     try:
         return _render(kind, loads(text), store_ns, name)
     except (KeyError, TypeError, ValueError, ArithmeticError):
-        # An older version wrote it, or it is damaged: the model fills in what is missing or refuses.
+        # An older version wrote it or it is damaged: the model fills in what is missing or refuses.
         row = row_from_json(kind, text)
     return _render(kind, row.model_dump(mode="json", exclude_none=True), store_ns, name)
 

@@ -1,0 +1,199 @@
+"""The event store in InfluxDB: InfluxQL alone, which 1.8, 2.x, Cloud and 3 all understand."""
+
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeVar
+
+from shared.adapters.influx_query import InfluxQuery, Series
+from shared.adapters.influx_rows import (
+    read_events,
+    read_hosts,
+    read_unmetered,
+    read_users,
+)
+from shared.adapters.influx_statements import FINGERPRINTED, SUMMED, Statements
+from shared.adapters.influx_write import InfluxSettings, InfluxSink
+from shared.adapters.usage_sums import add_up, fingerprint_events
+from shared.domain.event import UsageEvent
+from shared.domain.identity import clean_label
+from shared.domain.rows import HostRow, UnmeteredRow, UserRow
+from shared.errors import DeliveryError, Misconfigured
+from shared.ports import (
+    Fingerprint,
+    SpooledRow,
+    StoreHealth,
+    UsageGroup,
+    UsageSums,
+    Window,
+    WriteResult,
+)
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_SECOND = timedelta(seconds=1)
+_EDGE = timedelta(hours=1)
+_INT64_MAX = 2**63 - 1
+_Found = TypeVar("_Found")
+
+
+class InfluxStore:
+    """An EventStore in InfluxDB."""
+
+    name = "influxdb"
+
+    def __init__(self, settings: InfluxSettings, query_timeout_seconds: float = 60.0) -> None:
+        self._settings = settings
+        self._sink = InfluxSink(settings)
+        self._query = InfluxQuery(settings, query_timeout_seconds)
+        self._statements = Statements(settings.measurement)
+
+    def write(self, rows: Sequence[SpooledRow]) -> WriteResult:
+        """Write rows of any kind in one request."""
+        return self._sink.write(rows)
+
+    def usage(self, window: Window) -> list[UsageGroup]:
+        """Add up all events of the window, observation by observation."""
+        if not _is_on_seconds(window):
+            return add_up(self.events(window))
+        groups = self._query.ask(self._statements.sums, _bounds(window))
+        found = [(group.tags, _named(group, group.rows[0])) for group in groups]
+        if any(_may_overflow(sums, SUMMED) for _, sums in found):
+            return add_up(self.events(window))
+        return [_group(tags, sums) for tags, sums in found]
+
+    def is_unique(self, window: Window) -> bool:
+        """Tell whether no bill was observed twice in the window and an hour beyond its edges."""
+        wide = Window(window.start - _EDGE, window.end + _EDGE)
+        answer = self._query.ask(self._statements.uniqueness, _bounds(_outward(wide)))
+        return all(row[1] == row[2] for series in answer for row in series.rows)
+
+    def events(self, window: Window) -> Iterator[UsageEvent]:
+        """Return all events of the window, every observation once, in the order of their time."""
+        found = self._query.stream(self._statements.events, _bounds(_outward(window)))
+        for series in found:
+            for event in read_events(series):
+                if window.start <= event.occurred_at < window.end:
+                    yield event
+
+    def fingerprints(self, window: Window) -> dict[datetime, Fingerprint]:
+        """Return what each 15-minute bucket of the window holds."""
+        if not _is_on_seconds(window):
+            return fingerprint_events(self.events(window))
+        answer = self._query.ask(self._statements.fingerprints, _bounds(window))
+        found = [_named(series, row) for series in answer for row in series.rows]
+        if any(_may_overflow(sums, FINGERPRINTED) for sums in found):
+            return fingerprint_events(self.events(window))
+        return {
+            _EPOCH + sums["time"] // 10**9 * _SECOND: Fingerprint(
+                sums["events"], sums["cost_pico_usd"], sums["total_tokens"]
+            )
+            for sums in found
+        }
+
+    def unmetered(self, window: Window) -> list[UnmeteredRow]:
+        """Return the unmetered rows of the window in the order of their time."""
+        found = self._rows(self._statements.unmetered, read_unmetered, _outward(window))
+        return [row for row in found if window.start <= row.occurred_at < window.end]
+
+    def hosts(self) -> list[HostRow]:
+        """Return the newest row of every host."""
+        found = self._rows(self._statements.hosts, read_hosts, None)
+        return sorted(found, key=lambda row: row.host_id)
+
+    def users(self) -> list[UserRow]:
+        """Return the newest row of every user."""
+        found = self._rows(self._statements.users, read_users, None)
+        return sorted(found, key=lambda row: row.user_id)
+
+    def delete_import(self, import_id: str) -> int:
+        """Delete exactly the events of one import and return how many there were.
+
+        Raises Misconfigured on a server that cannot delete (InfluxDB 3), or did not.
+        """
+        source = clean_label(f"import:{import_id}", "")
+        before = self._count_of_source(source)
+        if before:
+            self._delete_source(source)
+            if left := self._count_of_source(source):
+                raise Misconfigured(f"{left} of {before} events of {source} were not deleted")
+        return before
+
+    def health(self) -> StoreHealth:
+        """Ask the bucket; never raises."""
+        try:
+            self._query.ask("SHOW MEASUREMENTS LIMIT 1")
+            tags = self._query.ask(self._statements.tag_keys)
+            version = self._query.version()
+        except DeliveryError as error:
+            return StoreHealth(False, str(error))
+        where = f"InfluxDB {version}, bucket {self._settings.bucket}"
+        if any(row[0] == "request_id" for series in tags for row in series.rows):
+            return StoreHealth(
+                False,
+                f"{where}: the measurement {self._settings.measurement} is the original system's; "
+                "set INFLUXDB_MEASUREMENT to a new name",
+            )
+        return StoreHealth(True, where)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._sink.close()
+        self._query.close()
+
+    def _rows(
+        self, statement: str, read: Callable[[Series], Iterator[_Found]], window: Window | None
+    ) -> list[_Found]:
+        answer = self._query.ask(statement, _bounds(window) if window else None)
+        return [row for series in answer for row in read(series)]
+
+    def _count_of_source(self, source: str) -> int:
+        answer = self._query.ask(self._statements.count_of_source, {"source": source})
+        return sum(row[1] for series in answer for row in series.rows)
+
+    def _delete_source(self, source: str) -> None:
+        """Delete by the interface of 2.x, or by the statement of 1.x, which takes no parameters."""
+        try:
+            self._query.delete(self._statements.source_predicate(source))
+        except NotImplementedError:
+            self._query.ask(self._statements.delete_source(source), write=True)
+
+
+def _may_overflow(sums: dict[str, Any], fields: Sequence[str]) -> bool:
+    return any(sums[f"peak_{field}"] * sums["events"] > _INT64_MAX for field in fields)
+
+
+def _named(series: Series, row: Sequence[Any]) -> dict[str, Any]:
+    return {name: value or 0 for name, value in zip(series.columns, row, strict=True)}
+
+
+def _group(tags: Any, sums: dict[str, Any]) -> UsageGroup:
+    return UsageGroup(
+        client_org_id=tags["client_org_id"],
+        external_user=tags["external_user"],
+        model=tags["model"],
+        task=tags["task"],
+        source=tags["source"],
+        sums=UsageSums(
+            events=sums["events"],
+            pending=sums["events"] - sums["settled"],
+            estimated=sums["estimated"],
+            **{field: sums[field] for field in SUMMED},
+        ),
+    )
+
+
+def _is_on_seconds(window: Window) -> bool:
+    """Tell whether no event's second is cut: a point's time says no more than the second."""
+    return window == _outward(window)
+
+
+def _outward(window: Window) -> Window:
+    start = window.start - (window.start - _EPOCH) % _SECOND
+    return Window(start, window.end + (_EPOCH - window.end) % _SECOND)
+
+
+def _bounds(window: Window) -> dict[str, str]:
+    return {"start": _instant(window.start), "end": _instant(window.end)}
+
+
+def _instant(time: datetime) -> str:
+    return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,73 @@
+"""How points of InfluxDB become rows again."""
+
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from json import loads
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from shared.adapters.influx_query import Series
+from shared.domain.event import UsageEvent
+from shared.domain.line_protocol import AMOUNT_FIELDS, derived_milliseconds
+from shared.domain.money import from_pico
+from shared.domain.rows import HostRow, UnmeteredRow, UserRow
+from shared.errors import Misconfigured
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_Read = TypeVar("_Read", bound=BaseModel)
+
+
+def read_events(series: Series) -> Iterator[UsageEvent]:
+    """Return the events of a series of points."""
+    return _read(series, UsageEvent, _money)
+
+
+def read_unmetered(series: Series) -> Iterator[UnmeteredRow]:
+    """Return the unmetered rows of a series of points."""
+    return _read(series, UnmeteredRow, lambda point: None)
+
+
+def read_hosts(series: Series) -> Iterator[HostRow]:
+    """Return the host rows of a series of points."""
+    return _read(series, HostRow, _counters)
+
+
+def read_users(series: Series) -> Iterator[UserRow]:
+    """Return the user rows of a series of points."""
+    return _read(series, UserRow, lambda point: None)
+
+
+def _read(
+    series: Series, model: type[_Read], finish: Callable[[dict[str, Any]], None]
+) -> Iterator[_Read]:
+    for row in series.rows:
+        values = zip(series.columns, row, strict=True)
+        point = {name: value for name, value in values if value is not None}
+        point.update(series.tags)
+        try:
+            point["occurred_at"] = _occurred_at(point)
+            finish(point)
+            yield model.model_validate(point)
+        except (ValidationError, TypeError, ValueError) as error:
+            raise Misconfigured(
+                f"a point at {row[0]} is none of ours: {type(error).__name__}"
+            ) from None
+
+
+def _occurred_at(point: Mapping[str, Any]) -> datetime:
+    at = point.get("occurred_at_ms")
+    if at is None:
+        at = derived_milliseconds(point["time"], point.get("request_id", ""))
+    return _EPOCH + timedelta(milliseconds=at)
+
+
+def _money(point: dict[str, Any]) -> None:
+    point.pop("cost_usd", None)
+    for name, field in AMOUNT_FIELDS.items():
+        if field in point:
+            point[name] = from_pico(point[field])
+
+
+def _counters(point: dict[str, Any]) -> None:
+    point["counters"] = loads(point.get("counters", "{}"))

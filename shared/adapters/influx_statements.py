@@ -1,0 +1,93 @@
+"""The InfluxQL that the event store speaks. Values are bound; only names are written into it."""
+
+from collections.abc import Sequence
+
+from shared.domain.line_protocol import (
+    AMOUNT_FIELDS,
+    FLOAT_FIELDS,
+    INTEGER_FIELDS,
+    MEASUREMENTS,
+    STRING_FIELDS,
+    TAGS,
+)
+
+SUMMED = (
+    "input_tokens",
+    "output_tokens",
+    "total_tokens",
+    "cached_tokens",
+    "cache_write_tokens",
+    "reasoning_tokens",
+    "cost_pico_usd",
+    "upstream_pico_usd",
+    "estimated_pico_usd",
+)
+FINGERPRINTED = ("cost_pico_usd", "total_tokens")
+_IN_WINDOW = "time >= $start AND time < $end"
+_GRAIN = "client_org_id, external_user, model, task, source"
+
+
+class Statements:
+    """The queries about one measurement of usage events; windows are bound as `start` and `end`."""
+
+    def __init__(self, measurement: str) -> None:
+        self.usage = quote_name(measurement)
+        source = f"FROM {self.usage} WHERE"
+        self.sums = (
+            'SELECT count("request_id") AS events, count("cost_pico_usd") AS settled, '
+            f'count("estimated_pico_usd") AS estimated, {_sums_and_peaks(SUMMED)} '
+            f"{source} {_IN_WINDOW} GROUP BY {_GRAIN}"
+        )
+        self.fingerprints = (
+            f'SELECT count("request_id") AS events, {_sums_and_peaks(FINGERPRINTED)} '
+            f"{source} {_IN_WINDOW} GROUP BY time(15m) fill(none)"
+        )
+        self.uniqueness = (
+            'SELECT count("request_id") AS events, count(distinct("request_id")) AS bills '
+            f"{source} {_IN_WINDOW}"
+        )
+        self.events = f"SELECT {_columns('usage')} {source} {_IN_WINDOW}"
+        self.unmetered = f"{_select('unmetered')} WHERE {_IN_WINDOW}"
+        self.hosts = f"{_select('host')} GROUP BY host_id ORDER BY time DESC LIMIT 1"
+        self.users = f"{_select('user')} GROUP BY user_id ORDER BY time DESC LIMIT 1"
+        self.tag_keys = f"SHOW TAG KEYS FROM {self.usage}"
+        self.count_of_source = f'SELECT count("request_id") {source} source = $source'
+
+    def delete_source(self, source: str) -> str:
+        """Delete by tag, as 1.x does it; the statement takes no bound parameters."""
+        return f"DELETE FROM {self.usage} WHERE source = {quote_text(source)}"  # noqa: S608
+
+    def source_predicate(self, source: str) -> str:
+        """Name the same points to the delete interface of 2.x, which quotes values like names."""
+        return f"_measurement={self.usage} AND source={quote_name(source)}"
+
+
+def quote_name(name: str) -> str:
+    """Quote the name of a measurement, a field or a tag."""
+    return '"' + name.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def quote_text(text: str) -> str:
+    """Quote a text."""
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def _select(kind: str) -> str:
+    return f"SELECT {_columns(kind)} FROM {MEASUREMENTS[kind]}"  # noqa: S608
+
+
+def _columns(kind: str) -> str:
+    fields = [*INTEGER_FIELDS[kind], *FLOAT_FIELDS[kind], *STRING_FIELDS[kind], "occurred_at_ms"]
+    if kind == "usage":
+        fields += [*AMOUNT_FIELDS.values(), "is_byok"]
+    elif kind == "host":
+        fields.append("counters")
+    return ", ".join(map(quote_name, (*fields, *TAGS[kind])))
+
+
+def _sums_and_peaks(fields: Sequence[str]) -> str:
+    """Ask for every sum and its largest summand: InfluxDB wraps around at 63 bits in silence."""
+    return ", ".join(
+        f"sum({quote_name(field)}) AS {field}, max({quote_name(field)}) AS peak_{field}"
+        for field in fields
+    )
