@@ -13,7 +13,8 @@ export GOFLAGS=-mod=mod
 export CGO_ENABLED=1
 
 if [ ! -x "$out/influxd1" ]; then
-    GOBIN="$out/tools" go install github.com/influxdata/influxdb/cmd/influxd@v1.8.10
+    GOBIN="$out/tools" go install -ldflags="-X main.version=1.8.10" \
+        github.com/influxdata/influxdb/cmd/influxd@v1.8.10
     mv "$out/tools/influxd" "$out/influxd1"
 fi
 
