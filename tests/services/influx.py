@@ -189,21 +189,21 @@ def influx_server(version: Version) -> InfluxServer:
 
 def start(version: Version, program: Path, home: Path | None = None) -> InfluxServer:
     """Start a server of our own on a free port, with its first user."""
-    home = Path(tempfile.mkdtemp(prefix=f"influx-{version}-"))
+    home = home or Path(tempfile.mkdtemp(prefix=f"influx-{version}-"))
     port = free_port()
-    url = f"http://127.0.0.1:{port}"
-    command = (
-        _command_1(program, home, port) if version == "1.8" else _command_2(program, home, port)
-    )
-    with (home / "log").open("wb") as log:
-        process = subprocess.Popen(
-            command[0], env=command[1] | {"HOME": str(home)}, stdout=log, stderr=log
-        )
+    command, environment = (_command_1 if version == "1.8" else _command_2)(program, home, port)
+    environment["HOME"] = str(home)
     secret = secrets.token_hex(16)
-    token = f"admin:{secret}" if version == "1.8" else secret
-    server = InfluxServer(version, url, token, home=home, process=process)
+    server = InfluxServer(
+        version,
+        f"http://127.0.0.1:{port}",
+        token=f"admin:{secret}" if version == "1.8" else secret,
+        home=home,
+        command=command,
+        environment=environment,
+    )
     try:
-        _await_start(server)
+        server.launch()
         _make_first_user(server, secret)
     except BaseException:
         server.stop()
