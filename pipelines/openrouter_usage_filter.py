@@ -25,7 +25,7 @@ import weakref
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from decimal import ROUND_HALF_EVEN, Decimal, InvalidOperation
@@ -111,6 +111,7 @@ class Counters:
 # --------------------------------------------------------------------------------------------------
 
 
+_SECRETS = frozenset({"influxdb_token"})
 _SWITCH_WORDS = {"true": "on", "1": "on", "yes": "on", "false": "off", "0": "off", "no": "off"}
 
 
@@ -228,7 +229,7 @@ class UsageValves(BaseModel):
 
     @property
     def problems(self) -> tuple[str, ...]:
-        """Return a sentence for every value that could not be used, without the value."""
+        """Return a sentence for every value that could not be used."""
         return self._problems
 
     @model_validator(mode="wrap")
@@ -244,8 +245,9 @@ class UsageValves(BaseModel):
             except ValidationError as error:
                 for found in error.errors(include_url=False, include_input=False):
                     name = str(found["loc"][0]) if found["loc"] else ""
-                    problems[name] = f"{name}: {found['msg']}, default used"
-                    given.pop(name, None)
+                    if name in given:
+                        value = _shown(name, given.pop(name))
+                        problems[name] = f"{name}: {found['msg']} (got {value}), default used"
             else:
                 valves._problems = tuple(problems[name] for name in sorted(problems))
                 return valves
@@ -298,6 +300,14 @@ class PipelineValves(UsageValves):
         title="Send chat, message and task along",
         description="Adds `trace`, so that OpenRouter's webhook can name them.",
     )
+
+
+def _shown(name: str, value: object) -> str:
+    """Show a wrong value to the administrator, cut short; never a secret."""
+    if name in _SECRETS:
+        return "a secret"
+    is_plain = isinstance(value, str | float) or (isinstance(value, int) and abs(value) < 10**39)
+    return repr(str(value)[:40]) if is_plain else type(value).__name__
 
 
 def _is_empty(value: object) -> bool:
@@ -3228,7 +3238,7 @@ class SpoolWriter:
             return
         for job, answer in zip(jobs, answers, strict=True):
             if isinstance(answer, UsageError):
-                self._complain(answer)
+                self._complain(str(answer))
                 job.future.set_exception(answer)
             else:
                 job.future.set_result(answer)
@@ -3253,16 +3263,18 @@ class SpoolWriter:
 
     def _fail(self, jobs: Sequence[SpoolJob], error: Exception) -> None:
         self._counters.add("write_failed", len(jobs))
-        told = error if isinstance(error, SpoolError) else SpoolError(f"{self._file.path}: {error}")
-        self._complain(told)
+        kind, words = SpoolError, f"{self._file.path}: {error}"
+        if isinstance(error, SpoolError):
+            kind, words = type(error), str(error)
+        self._complain(words)
         for job in jobs:
-            job.future.set_exception(told)
+            job.future.set_exception(kind(words))
 
-    def _complain(self, error: UsageError) -> None:
+    def _complain(self, words: str) -> None:
         """Log a failure, the same one once a minute: an outage must not fill the disk."""
-        if str(error) != self._complaint or time.monotonic() >= self._complain_at:
-            logger.error("rows were not queued: %s", error)
-            self._complaint = str(error)
+        if words != self._complaint or time.monotonic() >= self._complain_at:
+            logger.error("rows were not queued: %s", words)
+            self._complaint = words
             self._complain_at = time.monotonic() + _COMPLAINT_SECONDS
 
     def _close_file(self) -> None:
@@ -3277,7 +3289,7 @@ def _run_spool_job(job: SpoolJob, tx: SpoolTransaction) -> Any:
     try:
         return job.run(tx)
     except UsageError as refusal:
-        return refusal
+        return refusal.with_traceback(None)  # it would keep the transaction alive
 
 
 # --------------------------------------------------------------------------------------------------
@@ -3365,6 +3377,7 @@ class SpoolProcess:
 # --------------------------------------------------------------------------------------------------
 
 
+_LETTERS_PER_PAGE = 500
 AsideState = Literal["dead", "quarantined"]
 
 
@@ -3467,6 +3480,21 @@ def read_status(db: sqlite3.Connection, unsaved: Mapping[str, int], max_bytes: i
     )
 
 
+def letters_by_page(
+    reading: Callable[[], AbstractContextManager[sqlite3.Connection]],
+    read: Callable[..., list[DeadLetter]],
+) -> Iterator[DeadLetter]:
+    """Read page by page: whoever reads slowly must not keep the log from being emptied."""
+    after = 0
+    while True:
+        with reading() as db:
+            page = read(db, after_row_id=after, limit=_LETTERS_PER_PAGE)
+        if not page:
+            return
+        yield from page
+        after = page[-1].row_id
+
+
 def _read_page(
     db: sqlite3.Connection, source: str, values: tuple[int | str, ...]
 ) -> list[DeadLetter]:
@@ -3511,7 +3539,6 @@ _ASIDE_STATES: tuple[AsideState, ...] = ("dead", "quarantined")
 _DISK_ANSWER_SECONDS = 60.0
 # Rows marked in one transaction: a hook that comes in between waits for no more than these.
 _MARKS_PER_COMMIT = 1000
-_LETTERS_PER_PAGE = 500
 
 
 class SqliteSpool:
@@ -3679,15 +3706,7 @@ class SqliteSpool:
             raise SpoolError(f"{self.path}: {error}") from error
 
     def _pages(self, read: Callable[..., list[DeadLetter]]) -> Iterator[DeadLetter]:
-        # Page by page: whoever reads slowly must not keep the log from being emptied.
-        after = 0
-        while True:
-            with self._reading() as db:
-                page = read(db, after_row_id=after, limit=_LETTERS_PER_PAGE)
-            if not page:
-                return
-            yield from page
-            after = page[-1].row_id
+        return letters_by_page(self._reading, read)
 
 
 async def put_within(
@@ -4235,6 +4254,7 @@ TICK_SECONDS = 1.0
 _REFRESH_SECONDS = 30.0
 _STATEMENT_SECONDS = 60.0
 _LEASE_SECONDS = 10.0
+_LAST_STEP_SECONDS = 0.1
 
 
 class Recording:
@@ -4272,6 +4292,7 @@ class Recording:
         self._stopping = threading.Event()
         self._delivery = self._make_delivery()
         self._thread: threading.Thread | None = None
+        self._closed: Future[None] = Future()
         self._delivery_thread: DeliveryThread | None = None
 
     def start(self) -> None:
@@ -4296,6 +4317,12 @@ class Recording:
             return True
         self._thread.join(seconds)
         return not self._thread.is_alive()
+
+    async def closed(self, seconds: float) -> bool:
+        """Wait as `join` does, without holding up the event loop."""
+        if self._thread is not None:
+            await asyncio.wait({asyncio.wrap_future(self._closed)}, timeout=seconds)
+        return self.join(_LAST_STEP_SECONDS)
 
     def state(self) -> HostRow:
         """Say how this host is doing."""
@@ -4354,7 +4381,10 @@ class Recording:
         self._perform(self._state)
         if self._delivery_thread is not None:
             self._delivery_thread.stop()
-        self.spool.close()
+        try:
+            self.spool.close()
+        finally:
+            self._closed.set_result(None)
 
     def _perform(self, duty: Callable[[], None]) -> None:
         name = getattr(duty, "__name__", "duty").strip("_")
@@ -4863,7 +4893,7 @@ class Pipeline:
             await self._put_rows(rows)
             recording = self._recorder.stop()
             if recording is not None:
-                await asyncio.to_thread(recording.join, _CLOSE_SECONDS)
+                await recording.closed(_CLOSE_SECONDS)
         except Exception as error:  # noqa: BLE001 the other plugins must still be shut down
             self._recorder.counters.complain("failed_shutdown", type(error).__name__)
 

@@ -90,10 +90,10 @@ def _check_one_meaning(modules: Iterable[SourceModule]) -> dict[str, list[str]]:
     meanings: dict[str, tuple[str, Path]] = {}
     repeated: dict[str, list[str]] = {}
     for module in modules:
-        for found in sorted(module.imports):
+        for found, line in module.imports.items():
             known = meanings.setdefault(found.binds, (repr(found), module.path))
             if known[0] != repr(found):
-                raise _two_meanings(found.binds, known[1], module.path, 1)
+                raise _two_meanings(found.binds, known[1], module.path, line)
         for name, (text, line) in module.defines.items():
             if name not in meanings:
                 meanings[name] = (text, module.path)
@@ -110,7 +110,7 @@ def _two_meanings(name: str, first: Path, second: Path, line: int) -> Flattening
 
 def _import_block(modules: Iterable[SourceModule]) -> str:
     """Merge the imports of all modules: the standard library first, then the rest."""
-    imports = set().union(*(module.imports for module in modules))
+    imports = {found for module in modules for found in module.imports}
     standard = {found for found in imports if _is_standard(found)}
     blocks = [_import_lines(block) for block in (standard, imports - standard) if block]
     return "\n\n".join("\n".join(lines) for lines in blocks)

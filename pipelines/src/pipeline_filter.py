@@ -1,6 +1,5 @@
 """The Pipelines filter: background tasks, merged usage of answers, and who asked, upstream."""
 
-import asyncio
 import os
 import secrets
 from collections.abc import Iterable
@@ -74,7 +73,7 @@ class Pipeline:
             await self._put_rows(rows)
             recording = self._recorder.stop()
             if recording is not None:
-                await asyncio.to_thread(recording.join, _CLOSE_SECONDS)
+                await recording.closed(_CLOSE_SECONDS)
         except Exception as error:  # noqa: BLE001 the other plugins must still be shut down
             self._recorder.counters.complain("failed_shutdown", type(error).__name__)
 

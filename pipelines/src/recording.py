@@ -1,8 +1,10 @@
 """One recording: a spool, the settings it was opened with, and the thread that looks after it."""
 
+import asyncio
 import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from datetime import datetime
 from typing import Literal
 
@@ -26,6 +28,7 @@ TICK_SECONDS = 1.0
 _REFRESH_SECONDS = 30.0
 _STATEMENT_SECONDS = 60.0
 _LEASE_SECONDS = 10.0
+_LAST_STEP_SECONDS = 0.1
 
 
 class Recording:
@@ -63,6 +66,7 @@ class Recording:
         self._stopping = threading.Event()
         self._delivery = self._make_delivery()
         self._thread: threading.Thread | None = None
+        self._closed: Future[None] = Future()
         self._delivery_thread: DeliveryThread | None = None
 
     def start(self) -> None:
@@ -87,6 +91,12 @@ class Recording:
             return True
         self._thread.join(seconds)
         return not self._thread.is_alive()
+
+    async def closed(self, seconds: float) -> bool:
+        """Wait as `join` does, without holding up the event loop."""
+        if self._thread is not None:
+            await asyncio.wait({asyncio.wrap_future(self._closed)}, timeout=seconds)
+        return self.join(_LAST_STEP_SECONDS)
 
     def state(self) -> HostRow:
         """Say how this host is doing."""
@@ -145,7 +155,10 @@ class Recording:
         self._perform(self._state)
         if self._delivery_thread is not None:
             self._delivery_thread.stop()
-        self.spool.close()
+        try:
+            self.spool.close()
+        finally:
+            self._closed.set_result(None)
 
     def _perform(self, duty: Callable[[], None]) -> None:
         name = getattr(duty, "__name__", "duty").strip("_")

@@ -38,12 +38,16 @@ class Import:
 
 @dataclass(frozen=True, kw_only=True)
 class SourceModule:
-    """A module that obeys the rules of flattening. `defines` maps a top-level name to its text."""
+    """A module that obeys the rules of flattening.
+
+    `imports` holds the lines of foreign imports, `needs` our own modules, `defines` the text and
+    the line that bind a top-level name.
+    """
 
     name: str
     path: Path
     docstring: str
-    imports: frozenset[Import]
+    imports: dict[Import, int]
     needs: tuple[str, ...]
     defines: dict[str, tuple[str, int]]
     body: str
@@ -69,9 +73,12 @@ def read_module(name: str, root: Path) -> SourceModule:
         name=name,
         path=shown,
         docstring=docstring,
-        imports=frozenset(
-            found for node in imports for found in _imported(node) if not _is_ours(found.module)
-        ),
+        imports={
+            found: node.lineno
+            for node in imports
+            for found in _imported(node)
+            if not _is_ours(found.module)
+        },
         needs=tuple(
             dict.fromkeys(
                 node.module

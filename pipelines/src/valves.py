@@ -12,6 +12,7 @@ from pydantic import (
 )
 from pydantic.functional_validators import ModelWrapValidatorHandler
 
+_SECRETS = frozenset({"influxdb_token"})
 _SWITCH_WORDS = {"true": "on", "1": "on", "yes": "on", "false": "off", "0": "off", "no": "off"}
 
 
@@ -129,7 +130,7 @@ class UsageValves(BaseModel):
 
     @property
     def problems(self) -> tuple[str, ...]:
-        """Return a sentence for every value that could not be used, without the value."""
+        """Return a sentence for every value that could not be used."""
         return self._problems
 
     @model_validator(mode="wrap")
@@ -145,8 +146,9 @@ class UsageValves(BaseModel):
             except ValidationError as error:
                 for found in error.errors(include_url=False, include_input=False):
                     name = str(found["loc"][0]) if found["loc"] else ""
-                    problems[name] = f"{name}: {found['msg']}, default used"
-                    given.pop(name, None)
+                    if name in given:
+                        value = _shown(name, given.pop(name))
+                        problems[name] = f"{name}: {found['msg']} (got {value}), default used"
             else:
                 valves._problems = tuple(problems[name] for name in sorted(problems))
                 return valves
@@ -199,6 +201,14 @@ class PipelineValves(UsageValves):
         title="Send chat, message and task along",
         description="Adds `trace`, so that OpenRouter's webhook can name them.",
     )
+
+
+def _shown(name: str, value: object) -> str:
+    """Show a wrong value to the administrator, cut short; never a secret."""
+    if name in _SECRETS:
+        return "a secret"
+    is_plain = isinstance(value, str | float) or (isinstance(value, int) and abs(value) < 10**39)
+    return repr(str(value)[:40]) if is_plain else type(value).__name__
 
 
 def _is_empty(value: object) -> bool:
