@@ -3,18 +3,21 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 from shared.adapters.embedded_store import EmbeddedStore
 from shared.adapters.summaries import SqlSummaries, open_summaries
 from shared.domain.days import ZoneDay
+from shared.domain.event import UsageEvent
 from shared.domain.organization import Organization, OrganizationDefaults
 from shared.domain.rows import Row
 from shared.domain.summary import SummaryRow
 from shared.errors import UsageError
 from shared.ports import SpooledRow
 from shared.projection import Projection, ProjectionSettings, RunReport
+from tests.builders import generation_id, settled
 
 WARSAW, TOKYO, NEW_YORK = "Europe/Warsaw", "Asia/Tokyo", "America/New_York"
 DAY = date(2026, 11, 24)
@@ -30,6 +33,19 @@ def organization(organization_id: str = "acme", **fields: Any) -> Organization:
     """Return an organization in Warsaw."""
     defaults = {"name": organization_id.title(), "time_zone": WARSAW}
     return Organization(organization_id=organization_id, **(defaults | fields))
+
+
+def generation(number: int, at: str, **fields: Any) -> UsageEvent:
+    """Return a generation that cost ten microdollars."""
+    moment = utc(at)
+    defaults = {
+        "request_id": generation_id(number, int(moment.timestamp())),
+        "occurred_at": moment,
+        "cost_usd": Decimal("0.00001"),
+        "chat_id": f"chat-{number}",
+        "message_id": f"message-{number}",
+    }
+    return settled(**(defaults | fields))
 
 
 @dataclass
