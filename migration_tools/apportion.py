@@ -1,0 +1,127 @@
+"""Apportioning: splitting integers so that every part is whole and every total is kept."""
+
+from collections import deque
+from collections.abc import Sequence
+from itertools import pairwise
+
+Matrix = list[list[int]]
+
+
+def spread(total: int, weights: Sequence[int]) -> list[int]:
+    """Split a total in proportion to weights; what rounding leaves goes to the largest remainders.
+
+    Without any weight the parts are equal.
+    """
+    whole = sum(weights)
+    if not whole:
+        weights, whole = [1] * len(weights), len(weights)
+    parts = [total * weight // whole for weight in weights]
+    rest = total - sum(parts)
+    by_remainder = sorted(range(len(weights)), key=lambda at: (-(total * weights[at] % whole), at))
+    for at in by_remainder[:rest]:
+        parts[at] += 1
+    return parts
+
+
+def fill(rows: Sequence[int], columns: Sequence[int]) -> Matrix:
+    """Return the whole numbers nearest to independence whose sums are these rows and columns.
+
+    Both margins must have the same total. What rounding down leaves is dealt out from the corner.
+    """
+    total = sum(rows)
+    cells = [[row * column // total if total else 0 for column in columns] for row in rows]
+    _deal(cells, rows, columns)
+    return cells
+
+
+def fill_within(rows: Sequence[int], columns: Sequence[int], weights: Matrix) -> Matrix:
+    """Return whole numbers with these sums, where there is a weight wherever that is possible.
+
+    Begins in proportion to the weights and then moves amounts along augmenting paths. What no path
+    can place stands outside the weights; the sums are exact in any case.
+    """
+    by_row = [sum(line) for line in weights]
+    by_column = [sum(line) for line in zip(*weights, strict=True)]
+    cells = [
+        [
+            min(
+                rows[at] * weight // by_row[at] if weight else 0,
+                columns[to] * weight // by_column[to] if weight else 0,
+            )
+            for to, weight in enumerate(line)
+        ]
+        for at, line in enumerate(weights)
+    ]
+    while _augment(cells, rows, columns, weights):
+        pass
+    _deal(cells, rows, columns)
+    return cells
+
+
+def _missing(cells: Matrix, rows: Sequence[int], columns: Sequence[int]) -> tuple[list[int], ...]:
+    """Return what rows and columns still lack."""
+    sums = [sum(line) for line in zip(*cells, strict=True)]
+    return (
+        [row - sum(line) for row, line in zip(rows, cells, strict=True)],
+        [column - found for column, found in zip(columns, sums, strict=True)],
+    )
+
+
+def _deal(cells: Matrix, rows: Sequence[int], columns: Sequence[int]) -> None:
+    """Add what is missing, row by row and column by column (the north-west corner rule)."""
+    lacking, free = _missing(cells, rows, columns)
+    to = 0
+    for at, _ in enumerate(lacking):
+        while lacking[at]:
+            step = min(lacking[at], free[to])
+            cells[at][to] += step
+            lacking[at] -= step
+            free[to] -= step
+            to += not free[to]
+
+
+def _augment(cells: Matrix, rows: Sequence[int], columns: Sequence[int], weights: Matrix) -> bool:
+    """Send as much as one path takes from a row that lacks to a column that lacks (Ford-Fulkerson).
+
+    Nodes are rows 0.. and columns -1, -2 ..; a column can give back what a row has put there.
+    """
+    lacking, free = _missing(cells, rows, columns)
+    came_from: dict[int, int | None] = {at: None for at, lack in enumerate(lacking) if lack}
+    waiting = deque(came_from)
+    while waiting:
+        node = waiting.popleft()
+        if node < 0 and free[~node]:
+            _send(cells, came_from, node, lacking, free[~node])
+            return True
+        for other in _neighbours(cells, weights, node):
+            if other not in came_from:
+                came_from[other] = node
+                waiting.append(other)
+    return False
+
+
+def _neighbours(cells: Matrix, weights: Matrix, node: int) -> list[int]:
+    if node >= 0:
+        return [~to for to, weight in enumerate(weights[node]) if weight]
+    return [at for at, line in enumerate(cells) if line[~node]]
+
+
+def _send(
+    cells: Matrix,
+    came_from: dict[int, int | None],
+    end: int,
+    lacking: Sequence[int],
+    amount: int,
+) -> None:
+    path = [end]
+    while (previous := came_from[path[-1]]) is not None:
+        path.append(previous)
+    path.reverse()
+    steps = list(pairwise(path))
+    back = [cells[to][~at] for at, to in steps if at < 0]
+    amount = min([amount, lacking[path[0]], *back])
+    for at, to in steps:
+        if at >= 0:
+            cells[at][~to] += amount
+        else:
+            cells[to][~at] -= amount
