@@ -20,7 +20,7 @@ _DRIVERS = {
     "postgresql": "postgresql+psycopg",
     "postgresql+psycopg": "postgresql+psycopg",
 }
-_MIGRATIONS = Path(__file__).parent / "migrations"
+MIGRATIONS = Path(__file__).parent / "migrations"
 # Any number will do, as long as every writer of a PostgreSQL database asks for the same one.
 _WRITERS_TURN = 7_366_120_401
 
@@ -72,7 +72,7 @@ def upgrade(database_url: str) -> None:
 def upgrade_engine(engine: Engine) -> None:
     """Do what `upgrade` does, on an open engine."""
     config = Config()
-    config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
+    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
     with as_projection_error(), engine.begin() as connection:
         config.attributes["connection"] = connection
         try:

@@ -17,8 +17,10 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         "shared.domain",
         "shared.ports",
         "shared.ports_summary",
+        "shared.ports_admin",
         "shared.adapters",
     ),
+    "shared.ports_admin": ("shared.errors", "shared.domain", "shared.ports"),
     "shared.ports_summary": ("shared.errors", "shared.domain", "shared.ports"),
     "shared": (
         "shared.errors",

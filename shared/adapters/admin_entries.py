@@ -1,0 +1,89 @@
+"""What a person enters: which key bills whom, and what a dollar was worth on a day."""
+
+import re
+from collections.abc import Sequence
+from datetime import datetime
+
+from sqlalchemy import Connection, delete, insert, select
+
+from shared.adapters.admin_schema import exchange_rates, organization_keys
+from shared.adapters.summaries_organizations import require
+from shared.domain.exchange import ExchangeRate
+from shared.errors import ConfigError
+from shared.ports_admin import Page
+
+_HASH = re.compile(r"[0-9a-f]{8}")
+
+
+def read_keys(connection: Connection) -> dict[str, str]:
+    """Return organizations by the hash of their OpenRouter key."""
+    rows = connection.execute(select(organization_keys).order_by(organization_keys.c.api_key_hash))
+    return {row.api_key_hash: row.organization_id for row in rows}
+
+
+def enter_key(
+    connection: Connection, organization_id: str, api_key_hash: str, now: datetime
+) -> None:
+    """Let a key bill an organization, instead of the one it billed before."""
+    if not _HASH.fullmatch(api_key_hash):
+        raise ConfigError("api_key_hash", api_key_hash, "must be the first 8 hex digits of sha256")
+    require(connection, organization_id)
+    table = organization_keys
+    connection.execute(delete(table).where(table.c.api_key_hash == api_key_hash))
+    values = {"api_key_hash": api_key_hash, "organization_id": organization_id, "changed_at": now}
+    connection.execute(insert(table), [values])
+
+
+def remove_key(connection: Connection, organization_id: str, api_key_hash: str) -> bool:
+    """Take a key from an organization; False when it was not there."""
+    table = organization_keys
+    removed = connection.execute(
+        delete(table).where(
+            table.c.api_key_hash == api_key_hash, table.c.organization_id == organization_id
+        )
+    )
+    return removed.rowcount > 0
+
+
+def enter_rates(connection: Connection, rates: Sequence[ExchangeRate], now: datetime) -> int:
+    """Enter rates; the last of several for one currency and day counts."""
+    table = exchange_rates
+    newest = {(rate.currency, rate.local_date): rate for rate in rates}
+    for currency, day in newest:
+        connection.execute(
+            delete(table).where(table.c.currency == currency, table.c.local_date == day)
+        )
+    values = [
+        {
+            "currency": rate.currency,
+            "local_date": rate.local_date,
+            "rate_nano": rate.rate_nano,
+            "source": rate.source,
+            "changed_at": now,
+        }
+        for rate in newest.values()
+    ]
+    if values:
+        connection.execute(insert(table), values)
+    return len(values)
+
+
+def read_rates(
+    connection: Connection, currency: str | None, page: Page | None
+) -> list[ExchangeRate]:
+    """Return rates, the newest day first."""
+    table = exchange_rates
+    query = select(table).order_by(table.c.local_date.desc(), table.c.currency)
+    if currency is not None:
+        query = query.where(table.c.currency == currency)
+    if page is not None:
+        query = query.limit(page.limit).offset(page.offset)
+    return [
+        ExchangeRate(
+            currency=row.currency,
+            local_date=row.local_date,
+            rate_nano=row.rate_nano,
+            source=row.source,
+        )
+        for row in connection.execute(query)
+    ]

@@ -1,0 +1,144 @@
+"""Figures: the summaries added up by any side and any span of days, so that nothing overflows."""
+
+from collections.abc import Sequence
+from datetime import date
+from typing import Any
+
+from sqlalchemy import Column, ColumnElement, Connection, Date, Select, Table, cast, func, select
+
+from shared.adapters.summaries_schema import daily_usage, findings, unmetered_daily
+from shared.domain.summary import AMOUNTS, Amounts, DayFinding
+from shared.errors import ConfigError
+from shared.ports_admin import Grouping, Page, UnmeteredLine, UsageFilter, UsageLine
+
+# SQLite raises an error when a sum leaves 64 bits, so dollars and picodollars are added apart.
+_WHOLE = 10**12
+_SIDES = ("organization_id", "external_user", "model", "task", "source")
+
+
+def read_usage(
+    connection: Connection,
+    wanted: UsageFilter,
+    group_by: Sequence[Grouping],
+    page: Page | None,
+) -> list[UsageLine]:
+    """Add up the fact table by groups, in their order."""
+    groups = _groups(connection, daily_usage, group_by)
+    sums = [half for name in AMOUNTS for half in _halves(daily_usage.c[name])]
+    found = connection.execute(_paged(_grouped(daily_usage, wanted, groups, sums), groups, page))
+    return [
+        UsageLine(
+            group=_named(group_by, row),
+            amounts=Amounts(**dict(zip(AMOUNTS, _joined(row[len(groups) :]), strict=True))),
+        )
+        for row in found
+    ]
+
+
+def read_unmetered(
+    connection: Connection,
+    wanted: UsageFilter,
+    group_by: Sequence[Grouping],
+    page: Page | None,
+) -> list[UnmeteredLine]:
+    """Count generations of unknown cost by groups, in their order."""
+    if "source" in group_by or wanted.source is not None:
+        raise ConfigError("source", "source", "unmetered generations have no source")
+    groups = _groups(connection, unmetered_daily, group_by)
+    sums = _halves(unmetered_daily.c.generations)
+    query = _paged(_grouped(unmetered_daily, wanted, groups, sums), groups, page)
+    return [
+        UnmeteredLine(group=_named(group_by, row), generations=_joined(row[len(groups) :])[0])
+        for row in connection.execute(query)
+    ]
+
+
+def read_findings(connection: Connection, wanted: UsageFilter, page: Page) -> list[DayFinding]:
+    """Return findings, the newest day first."""
+    table = findings
+    query = select(table).where(*_conditions(table, wanted))
+    order = (table.c.local_date.desc(), table.c.request_id, table.c.kind, table.c.organization_id)
+    found = connection.execute(query.order_by(*order).limit(page.limit).offset(page.offset))
+    return [DayFinding(**row._mapping) for row in found]
+
+
+def read_oldest_pending(connection: Connection) -> date | None:
+    """Return the first local day with an event whose cost is unknown."""
+    pending = select(func.min(daily_usage.c.local_date)).where(daily_usage.c.pending > 0)
+    found: date | None = connection.scalar(pending)
+    return found
+
+
+def _groups(
+    connection: Connection, table: Table, group_by: Sequence[Grouping]
+) -> list[ColumnElement[Any]]:
+    is_sqlite = connection.dialect.name == "sqlite"
+    return [_group(table, name, is_sqlite).label(name) for name in group_by]
+
+
+def _group(table: Table, name: Grouping, is_sqlite: bool) -> ColumnElement[Any]:
+    day: Column[Any] = table.c.local_date
+    if name in _SIDES:
+        return table.c[name]
+    if name == "provider":
+        return _provider(table, is_sqlite)
+    if name == "day":
+        return day
+    if is_sqlite:
+        steps = ("weekday 0", "-6 days") if name == "week" else ("start of month",)
+        return func.date(day, *steps)
+    return cast(func.date_trunc(name, day), Date)
+
+
+def _provider(table: Table, is_sqlite: bool) -> ColumnElement[Any]:
+    """Return the part of the model before the slash; a model without one is its own author."""
+    model = table.c.model
+    if not is_sqlite:
+        return func.split_part(model, "/", 1)
+    return func.substr(model, 1, func.instr(model + "/", "/") - 1)
+
+
+def _grouped(
+    table: Table,
+    wanted: UsageFilter,
+    groups: Sequence[ColumnElement[Any]],
+    sums: Sequence[ColumnElement[Any]],
+) -> Select[Any]:
+    query = select(*groups, *sums).where(*_conditions(table, wanted))
+    return query.group_by(*groups) if groups else query
+
+
+def _conditions(table: Table, wanted: UsageFilter) -> list[ColumnElement[bool]]:
+    conditions: list[ColumnElement[bool]] = [table.c.local_date.between(wanted.start, wanted.end)]
+    for name in _SIDES:
+        value = getattr(wanted, name)
+        if value is not None and name in table.c:
+            conditions.append(table.c[name] == value)
+    if wanted.provider is not None and "model" in table.c:
+        # Not LIKE: on SQLite it does not tell capitals from small letters.
+        model, author = table.c.model, f"{wanted.provider}/"
+        is_author = func.substr(model, 1, len(author)) == author
+        conditions.append(is_author | (model == wanted.provider))
+    return conditions
+
+
+def _paged(
+    query: Select[Any], groups: Sequence[ColumnElement[Any]], page: Page | None
+) -> Select[Any]:
+    ordered = query.order_by(*groups) if groups else query
+    return ordered if page is None else ordered.limit(page.limit).offset(page.offset)
+
+
+def _named(group_by: Sequence[Grouping], row: Sequence[Any]) -> dict[str, str]:
+    return {name: str(value) for name, value in zip(group_by, row, strict=False)}
+
+
+def _halves(column: Column[Any]) -> tuple[ColumnElement[Any], ColumnElement[Any]]:
+    return func.sum(column // _WHOLE), func.sum(column % _WHOLE)
+
+
+def _joined(halves: Sequence[Any]) -> list[int]:
+    return [
+        int(whole or 0) * _WHOLE + int(rest or 0)
+        for whole, rest in zip(halves[::2], halves[1::2], strict=True)
+    ]
