@@ -1,0 +1,234 @@
+"""Reconciling: what the tables of the original system say of one day, made one consistent split."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from migration_tools.apportion import fill, fill_within, spread
+from migration_tools.sources.legacy_rows import LegacyDay, Portion
+from shared.domain.money import PPM, format_usd, from_pico
+
+_UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """What one user used of one model on a day; `is_apportioned` tells that nobody recorded it."""
+
+    user: str
+    model: str
+    provider: str
+    requests: int
+    tokens: int
+    pico: int
+    is_apportioned: bool
+
+
+@dataclass(frozen=True)
+class Split:
+    """A day in cells. `refused` says why it may not be taken, with the figures."""
+
+    cells: Sequence[Cell] = ()
+    generations: Sequence[Portion] = ()
+    refused: str | None = None
+    notes: Sequence[str] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rules:
+    """How to read a day: what a person has decided about it. The rate is in parts per million."""
+
+    accept_differences: bool = False
+    raw_includes_markup: bool = False
+    rate_ppm: int = PPM
+
+
+def split_day(day: LegacyDay, rules: Rules) -> Split:
+    """Take the finest split that all tables of a day agree on.
+
+    Tables without a row for the day say nothing. Where they disagree the day is refused, or, with
+    `accept_differences`, the daily row counts, with the split that agrees with it.
+    """
+    sides = {kind: _by_name(getattr(day, kind)) for kind in ("total", "users", "models")}
+    if not any(sides.values()):
+        return _of_generations(day, rules)
+    trouble = [*day.damaged, *_disagreements(sides, day)]
+    if trouble and not rules.accept_differences:
+        return Split(refused="; ".join(trouble))
+    complaint, notes = _markup(sides, day, rules)
+    if complaint:
+        return Split(refused=complaint)
+    authority = _authority(sides)
+    users, models = (
+        _settled(sides[kind], authority) if _agrees(sides[kind], authority) else []
+        for kind in ("users", "models")
+    )
+    if rules.raw_includes_markup:
+        authority, users, models = _without_markup(authority, users, models, rules.rate_ppm)
+    cells = _cells(authority, users, models)
+    return Split(cells, notes=[*trouble, *notes, *_missing_requests(authority, cells)])
+
+
+def _of_generations(day: LegacyDay, rules: Rules) -> Split:
+    """Take single generations where no daily table has the day: their user and model are lost."""
+    if day.damaged and not rules.accept_differences:
+        return Split(refused="; ".join(day.damaged))
+    return Split(generations=day.generations, notes=["only processed_generations has this day"])
+
+
+def _by_name(rows: Sequence[Portion]) -> list[Portion]:
+    """Add up rows of one name, in the order of the names."""
+    named: dict[str, list[Portion]] = defaultdict(list)
+    for row in rows:
+        named[row.name].append(row)
+    return [_sum(name, named[name]) for name in sorted(named)]
+
+
+def _sum(name: str, rows: Sequence[Portion]) -> Portion:
+    return Portion(
+        name=name,
+        provider=next((row.provider for row in rows if row.provider), ""),
+        tokens=sum(row.tokens for row in rows),
+        requests=sum(row.requests for row in rows),
+        pico=sum(row.pico for row in rows),
+    )
+
+
+def _authority(sides: dict[str, list[Portion]]) -> Portion:
+    """Return what the day adds up to: the daily row, else the users, else the models."""
+    return next(_sum(_UNKNOWN, sides[kind]) for kind in ("total", "users", "models") if sides[kind])
+
+
+def float_noise(pico: int, additions: int) -> int:
+    """Return by how many pico-USD two float sums of the same amounts may differ.
+
+    The original added up floats in different orders: half a unit in the last place per addition on
+    both sides, and one pico-USD per row for what is finer than that.
+    """
+    return (pico * (additions + 2) >> 52) + additions + 1
+
+
+def _is_close(side: Sequence[Portion], authority: Portion) -> bool:
+    total = _sum("", side)
+    additions = max(total.requests, authority.requests, len(side))
+    return abs(total.pico - authority.pico) <= min(
+        float_noise(authority.pico, additions), authority.pico // 10**6 + len(side) + 1
+    )
+
+
+def _agrees(side: Sequence[Portion], authority: Portion) -> bool:
+    total = _sum("", side)
+    counts = (total.tokens, total.requests) == (authority.tokens, authority.requests)
+    return bool(side) and counts and _is_close(side, authority)
+
+
+def _disagreements(sides: dict[str, list[Portion]], day: LegacyDay) -> list[str]:
+    authority = _authority(sides)
+    found = []
+    if len(day.total) > 1:
+        found.append(f"client_daily_usage has {len(day.total)} rows for the day")
+    for kind in ("users", "models"):
+        if sides[kind] and not _agrees(sides[kind], authority):
+            said = _figures(_sum("", sides[kind]))
+            found.append(f"the day says {_figures(authority)}, its {kind} say {said}")
+    return found
+
+
+def _figures(portion: Portion) -> str:
+    usd = format_usd(from_pico(portion.pico))
+    return f"{portion.requests} requests, {portion.tokens} tokens, {usd} USD"
+
+
+def _settled(side: list[Portion], authority: Portion) -> list[Portion]:
+    """Move the float noise between a side and the day's total to its largest rows."""
+    noise = authority.pico - sum(row.pico for row in side)
+    if noise >= 0:
+        parts = spread(noise, [row.pico for row in side])
+    else:
+        parts = [-part for part in spread(-noise, [row.pico for row in side])]
+    return [replace(row, pico=row.pico + part) for row, part in zip(side, parts, strict=True)]
+
+
+def _markup(
+    sides: dict[str, list[Portion]], day: LegacyDay, rules: Rules
+) -> tuple[str | None, list[str]]:
+    """Compare raw_cost with what was charged per generation: it may hold the markup already."""
+    authority, charged = _authority(sides), _sum("", day.generations)
+    if not charged.pico or charged.requests != authority.requests:
+        return None, []
+    ratio = f"{authority.pico / charged.pico:.6f}"
+    said = f"raw_cost is {ratio} times the total_cost of the day's processed_generations"
+    marked_up = charged.pico * rules.rate_ppm // PPM
+    is_raw = _is_close(day.generations, authority)
+    is_marked_up = not is_raw and _is_close([replace(charged, pico=marked_up)], authority)
+    if rules.raw_includes_markup and is_raw:
+        return f"{said}: it does not include the markup", []
+    if is_marked_up and not rules.raw_includes_markup:
+        return f"{said}: it includes the markup; say --raw-cost-includes-markup", []
+    if is_raw or is_marked_up:
+        return None, []
+    return (None, [said]) if rules.accept_differences else (said, [])
+
+
+def _without_markup(
+    authority: Portion, users: list[Portion], models: list[Portion], rate_ppm: int
+) -> tuple[Portion, list[Portion], list[Portion]]:
+    """Divide by the rate, rounded once for the whole day; the parts are dealt out to fit."""
+    quotient, remainder = divmod(authority.pico * PPM, rate_ppm or PPM)
+    raw = quotient + (2 * remainder >= (rate_ppm or PPM))
+
+    def scaled(side: list[Portion]) -> list[Portion]:
+        parts = spread(raw, [row.pico for row in side]) if side else []
+        return [replace(row, pico=part) for row, part in zip(side, parts, strict=True)]
+
+    return replace(authority, pico=raw), scaled(users), scaled(models)
+
+
+def _cells(authority: Portion, users: list[Portion], models: list[Portion]) -> list[Cell]:
+    users = users or [authority]
+    models = models or [authority]
+    requests = fill([row.requests for row in users], [row.requests for row in models])
+    tokens, pico = (
+        fill_within(
+            [getattr(row, name) for row in users], [getattr(row, name) for row in models], requests
+        )
+        for name in ("tokens", "pico")
+    )
+    _lend_requests(requests, tokens, pico)
+    return [
+        Cell(
+            user=user.name,
+            model=model.name,
+            provider=model.provider,
+            requests=requests[at][to],
+            tokens=tokens[at][to],
+            pico=pico[at][to],
+            is_apportioned=len(users) > 1 and len(models) > 1,
+        )
+        for at, user in enumerate(users)
+        for to, model in enumerate(models)
+        if requests[at][to] or tokens[at][to] or pico[at][to]
+    ]
+
+
+def _lend_requests(requests: list[list[int]], *amounts: list[list[int]]) -> None:
+    """Give every cell that holds an amount a request, so that the day's count stays.
+
+    It is taken where there are most, of the same user first. With none to spare, the cell stays
+    without.
+    """
+    for at, line in enumerate(requests):
+        for to, count in enumerate(line):
+            if count or not any(amount[at][to] for amount in amounts):
+                continue
+            lender = line if max(line) > 1 else max(requests, key=max)
+            if max(lender) > 1:
+                lender[lender.index(max(lender))] -= 1
+                line[to] = 1
+
+
+def _missing_requests(authority: Portion, cells: Sequence[Cell]) -> list[str]:
+    events = sum(max(1, cell.requests) for cell in cells)
+    if events == authority.requests:
+        return []
+    return [f"{authority.requests} requests become {events} events: the amounts need as many"]

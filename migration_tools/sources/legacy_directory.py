@@ -1,0 +1,198 @@
+"""Organizations, rates and people of the original system, as they come along."""
+
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import date, timedelta
+from typing import Any
+
+from migration_tools.source import Directory, Membership, Newcomer, Remark
+from migration_tools.sources.legacy_rows import tables_of
+from shared.domain.days import zone_named
+from shared.domain.identity import clean_label, digest, key_hash
+from shared.domain.money import PPM, parse_usd, rate_ppm, to_pico
+from shared.domain.organization import ALWAYS, Organization
+from shared.errors import ConfigError, UnusableCost
+
+# The original's own defaults.
+ORIGINAL_ZONE = "Europe/Warsaw"
+ORIGINAL_RATE = 1_300_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class LegacyOrganization:
+    """An organization as the original knew it; the key itself is not kept."""
+
+    organization_id: str
+    name: str
+    time_zone: str
+    rate_ppm: int
+    api_key_hash: str
+    remarks: tuple[Remark, ...]
+
+
+def read_organizations(connection: sqlite3.Connection) -> dict[str, LegacyOrganization]:
+    """Return the organizations by their ids."""
+    if "client_organizations" not in tables_of(connection):
+        return {}
+    rows = connection.execute(
+        "SELECT id, name, openrouter_api_key, markup_rate, timezone FROM client_organizations"
+        " WHERE id IS NOT NULL ORDER BY id"
+    )
+    found = (_organization(*row) for row in rows)
+    return {organization.organization_id: organization for organization in found}
+
+
+def read_identity(connection: sqlite3.Connection) -> str:
+    """Name a database by its first organization: that stays while it grows, moves or is copied."""
+    first = None
+    if "client_organizations" in tables_of(connection):
+        first = connection.execute(
+            "SELECT id, created_at FROM client_organizations ORDER BY created_at, id LIMIT 1"
+        ).fetchone()
+    return digest(["legacy", *(str(part) for part in first or ())], size=4)
+
+
+def read_directory(connection: sqlite3.Connection, currency: str) -> Directory:
+    """Return organizations with the rates that their days show, and their people."""
+    organizations = read_organizations(connection)
+    last_day = _last_day(connection)
+    rates = _rates(connection, organizations)
+    newcomers = tuple(
+        Newcomer(
+            Organization(
+                organization_id=each.organization_id,
+                name=each.name,
+                time_zone=each.time_zone,
+                currency=_currency(connection) or currency,
+            ),
+            tuple(_with_today(rates.get(each.organization_id, []), each.rate_ppm, last_day)),
+        )
+        for each in organizations.values()
+    )
+    remarks = tuple(remark for each in organizations.values() for remark in each.remarks)
+    after = last_day + timedelta(days=1)
+    return Directory(newcomers, tuple(_memberships(connection, organizations, after)), remarks)
+
+
+def _organization(
+    organization_id: Any, name: Any, api_key: Any, markup: Any, zone: Any
+) -> LegacyOrganization:
+    label = clean_label(str(organization_id), "unassigned")
+    remarks = []
+    try:
+        ppm = rate_ppm(markup) if markup is not None else ORIGINAL_RATE
+    except UnusableCost:
+        ppm = ORIGINAL_RATE
+        detail = f"markup_rate {markup!r} is no rate; 1.3 is taken"
+        remarks.append(_remark(label, "rate", detail))
+    try:
+        zone_named(zone or ORIGINAL_ZONE)
+    except ConfigError:
+        remarks.append(_remark(label, "zone", f"{zone!r} is no time zone; UTC is taken"))
+        zone = "UTC"
+    return LegacyOrganization(
+        organization_id=label,
+        name=clean_label(name, label),
+        time_zone=zone or ORIGINAL_ZONE,
+        rate_ppm=ppm,
+        api_key_hash=key_hash(api_key) if isinstance(api_key, str) and api_key else "none",
+        remarks=tuple(remarks),
+    )
+
+
+def _remark(organization_id: str, what: str, detail: str) -> Remark:
+    return Remark(organization_id=organization_id, local_date=None, what=what, detail=detail)
+
+
+def _rates(
+    connection: sqlite3.Connection, organizations: dict[str, LegacyOrganization]
+) -> dict[str, list[tuple[date, int]]]:
+    """Find since when which rate was charged: markup_cost / raw_cost, where it changes."""
+    rates: dict[str, list[tuple[date, int]]] = {}
+    for organization_id, day, raw, marked_up in _costs(connection):
+        known = rates.setdefault(organization_id, [])
+        organization = organizations.get(organization_id)
+        current = known[-1][1] if known else organization.rate_ppm if organization else 0
+        if not _explains(current, raw, marked_up):
+            current = round(marked_up * PPM / raw)
+            if not _explains(current, raw, marked_up):
+                continue
+        if not known:
+            known.append((ALWAYS, current))
+        elif known[-1][1] != current:
+            known.append((day, current))
+    return rates
+
+
+def _costs(connection: sqlite3.Connection) -> Iterator[tuple[str, date, int, int]]:
+    if "client_daily_usage" not in tables_of(connection):
+        return
+    rows = connection.execute(
+        "SELECT client_org_id, substr(usage_date, 1, 10), raw_cost, markup_cost"
+        " FROM client_daily_usage ORDER BY usage_date"
+    )
+    for organization_id, day, raw, marked_up in rows:
+        try:
+            amounts = to_pico(parse_usd(raw)), to_pico(parse_usd(marked_up))
+            found = date.fromisoformat(str(day))
+        except (UnusableCost, ValueError):
+            continue
+        if all(amounts):
+            yield clean_label(str(organization_id), "unassigned"), found, *amounts
+
+
+def _explains(rate: int, raw: int, marked_up: int) -> bool:
+    """Tell whether a float product of the raw cost and this rate is the marked-up cost.
+
+    Sums of floats and amounts finer than a pico-USD leave a few units in the last place.
+    """
+    return abs(raw * rate // PPM - marked_up) <= marked_up // 10**9 + 10
+
+
+def _with_today(
+    rates: list[tuple[date, int]], today: int, last_day: date
+) -> list[tuple[date, int]]:
+    if not rates:
+        return [(ALWAYS, today)]
+    return rates if rates[-1][1] == today else [*rates, (last_day + timedelta(days=1), today)]
+
+
+def _memberships(
+    connection: sqlite3.Connection, organizations: dict[str, LegacyOrganization], after: date
+) -> Iterator[Membership]:
+    """Return who belongs where from the day after the last one of the original system.
+
+    Its days were billed to the organization that stands in them, whatever the mapping says now.
+    """
+    if "user_client_mapping" not in tables_of(connection):
+        return
+    rows = connection.execute(
+        "SELECT user_id, client_org_id FROM user_client_mapping"
+        " WHERE coalesce(is_active, 1) AND user_id IS NOT NULL ORDER BY updated_at, id"
+    )
+    newest = {
+        clean_label(str(user), ""): clean_label(str(organization), "")
+        for user, organization in rows
+    }
+    for user, organization in sorted(newest.items()):
+        if user and organization in organizations:
+            yield Membership(user, organization, after)
+
+
+def _last_day(connection: sqlite3.Connection) -> date:
+    days = []
+    present = tables_of(connection)
+    for table in ("client_daily_usage", "client_user_daily_usage", "client_model_daily_usage"):
+        if table in present:
+            query = f"SELECT max(date(substr(usage_date, 1, 10))) FROM {table}"  # noqa: S608
+            days += [day for (day,) in connection.execute(query) if day]
+    return date.fromisoformat(max(days)) if days else ALWAYS
+
+
+def _currency(connection: sqlite3.Connection) -> str | None:
+    if "global_settings" not in tables_of(connection):
+        return None
+    row = connection.execute("SELECT billing_currency FROM global_settings LIMIT 1").fetchone()
+    found = row[0] if row else None
+    return found if isinstance(found, str) and len(found) == 3 and found.isupper() else None

@@ -1,0 +1,173 @@
+"""The original system's SQLite database: daily tables, without any single request."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from datetime import date, datetime, time, timedelta
+from itertools import chain
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from migration_tools.source import DaySpan, Directory, Newcomer, Remark
+from migration_tools.sources.legacy_day import Rules, Split, split_day
+from migration_tools.sources.legacy_directory import (
+    ORIGINAL_RATE,
+    ORIGINAL_ZONE,
+    read_directory,
+    read_identity,
+    read_organizations,
+)
+from migration_tools.sources.legacy_rows import (
+    TABLES,
+    LegacyDay,
+    legacy_days,
+    readable,
+    strange_dates,
+    tables_of,
+)
+from shared.domain.event import UsageEvent, new_event
+from shared.domain.identity import clean_label, digest, is_generation_id
+from shared.domain.money import from_pico
+from shared.errors import MigrationError
+
+_NOON = time(12)
+_APPORTIONED = '{"apportioned":true}'
+
+
+@dataclass(frozen=True, kw_only=True)
+class LegacyChoices:
+    """What a person has decided about a legacy database."""
+
+    accept_differences: bool = False
+    raw_includes_markup: bool = False
+    currency: str = "USD"
+
+
+class LegacySqlite:
+    """A Source over the daily tables; every request of a day becomes one event.
+
+    An event stands at noon of its organization's day, each one a millisecond after the other, so
+    that a day stays the day it was billed on.
+    """
+
+    kind = "legacy"
+    whole_days = True
+    keeps_source = False
+    knows_answers = False
+
+    def __init__(self, path: Path, choices: LegacyChoices) -> None:
+        self._path = path
+        self._choices = choices
+        with readable(path) as connection:
+            if not tables_of(connection).intersection(TABLES):
+                raise MigrationError(f"{path} has none of the original system's daily tables")
+            [damage] = connection.execute("PRAGMA quick_check(1)").fetchone()
+            if damage != "ok":
+                raise MigrationError(f"{path} is damaged: {' '.join(damage.split())}")
+            self._organizations = read_organizations(connection)
+            self.identity = read_identity(connection)
+            self._directory = read_directory(connection, choices.currency)
+            self._strange = strange_dates(connection)
+        self._rates = {
+            each.organization.organization_id: each for each in self._directory.newcomers
+        }
+
+    def zone_of(self, organization_id: str) -> str:
+        """Return the zone in which the days of an organization are counted."""
+        organization = self._organizations.get(organization_id)
+        return organization.time_zone if organization else ORIGINAL_ZONE
+
+    def directory(self) -> Directory:
+        """Return the organizations, rates and people that come along."""
+        return self._directory
+
+    def events(
+        self, span: DaySpan, label: str, remark: Callable[[Remark], None]
+    ) -> Iterator[UsageEvent]:
+        """Return the events of some days, always the same in the same order."""
+        for table, count in self._strange.items():
+            detail = f"{count} rows of {table} have no usable date"
+            remark(_remark(None, "", "date", detail, left_out=True))
+        with readable(self._path) as connection:
+            for found in legacy_days(connection, span):
+                day = replace(
+                    found, organization_id=clean_label(found.organization_id, "unassigned")
+                )
+                split = split_day(day, self._rules(day))
+                for note in split.notes:
+                    remark(_remark(day.day, day.organization_id, "note", note))
+                if split.refused:
+                    detail = split.refused
+                    remark(_remark(day.day, day.organization_id, "refused", detail, left_out=True))
+                    continue
+                yield from self._events_of(day, split, label)
+
+    def close(self) -> None:
+        """Nothing stays open between two readings."""
+
+    def _rules(self, day: LegacyDay) -> Rules:
+        newcomer = self._rates.get(day.organization_id)
+        return Rules(
+            accept_differences=self._choices.accept_differences,
+            raw_includes_markup=self._choices.raw_includes_markup,
+            rate_ppm=_rate_on(newcomer, day.day) if newcomer else ORIGINAL_RATE,
+        )
+
+    def _events_of(self, day: LegacyDay, split: Split, label: str) -> Iterator[UsageEvent]:
+        noon = datetime.combine(day.day, _NOON, tzinfo=ZoneInfo(self.zone_of(day.organization_id)))
+        organization = self._organizations.get(day.organization_id)
+        common = {
+            "grain": "generation",
+            "client_org_id": day.organization_id,
+            "task": "unknown",
+            "source": label,
+            "api_key_hash": organization.api_key_hash if organization else "none",
+            "cost_source": "legacy",
+        }
+        bookings = chain(self._requests_of(day, split), self._generations_of(split))
+        for number, fields in enumerate(bookings):
+            yield new_event(occurred_at=noon + timedelta(milliseconds=number), **common, **fields)
+
+    def _requests_of(self, day: LegacyDay, split: Split) -> Iterator[dict[str, Any]]:
+        """Split cells into their requests, each named by day, user and model, and its number."""
+        for cell in split.cells:
+            key = digest([day.organization_id, cell.user, cell.model], size=8)
+            prefix = f"legacy:{self.identity}:client_daily_usage:{day.day}:{key}"
+            count = max(1, cell.requests)
+            tokens, more_tokens = divmod(cell.tokens, count)
+            pico, more_pico = divmod(cell.pico, count)
+            for number in range(count):
+                yield {
+                    "request_id": f"{prefix}:{number}",
+                    "external_user": clean_label(cell.user, "unknown"),
+                    "requested_model": cell.model,
+                    "model": cell.model,
+                    "provider": cell.provider,
+                    "total_tokens": tokens + (number < more_tokens),
+                    "cost_usd": from_pico(pico + (number < more_pico)),
+                    "usage_extra": _APPORTIONED if cell.is_apportioned else "",
+                }
+
+    def _generations_of(self, split: Split) -> Iterator[dict[str, Any]]:
+        prefix = f"legacy:{self.identity}:processed_generations"
+        for portion in split.generations:
+            is_known = is_generation_id(portion.name)
+            yield {
+                "request_id": portion.name if is_known else f"{prefix}:{digest(portion.name)}",
+                "external_user": "unknown",
+                "model": "unknown",
+                "total_tokens": portion.tokens,
+                "cost_usd": from_pico(portion.pico),
+            }
+
+
+def _rate_on(newcomer: Newcomer, day: date) -> int:
+    return [rate for since, rate in newcomer.rates if since <= day][-1]
+
+
+def _remark(
+    day: date | None, organization_id: str, what: str, detail: str, *, left_out: bool = False
+) -> Remark:
+    return Remark(
+        organization_id=organization_id, local_date=day, what=what, detail=detail, left_out=left_out
+    )
