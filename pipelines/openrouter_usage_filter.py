@@ -335,6 +335,8 @@ def _is_empty(value: object) -> bool:
 #   CircuitOpen             not attempted                 -> keep
 #   ProjectionError         a day could not be projected  -> the old summary stays
 #     WouldShrink           fewer events than known       -> refuse until a person says why
+#   MigrationError          an import cannot go on        -> stop before anything changes, say why
+#     RollbackRefused       it cannot be undone exactly   -> leave everything as it is
 # --------------------------------------------------------------------------------------------------
 
 
@@ -417,6 +419,14 @@ class ProjectionError(UsageError):
 
 class WouldShrink(ProjectionError):
     """The event store shows fewer events than it did before: expired, emptied or the wrong one."""
+
+
+class MigrationError(UsageError):
+    """An import, a backup or a verification cannot go on; what was done so far stays whole."""
+
+
+class RollbackRefused(MigrationError):
+    """An import cannot be taken out exactly; nothing was changed."""
 
 
 # --------------------------------------------------------------------------------------------------
