@@ -175,6 +175,16 @@ def test_marking_twice_changes_nothing(spool: SqliteSpool) -> None:
     assert status.counters["delivered"] == 1
 
 
+def test_a_dead_letter_keeps_its_first_words_and_is_counted_once(spool: SqliteSpool) -> None:
+    put(spool, settled())
+    (row,) = spool.take(1)
+    spool.settle(rejected=[(row.row_id, "unable to parse")])
+    spool.settle(rejected=[(row.row_id, "late")], kept=[row.row_id])
+    (letter,) = spool.dead_letters()
+    assert (letter.words, letter.attempts) == ("unable to parse", 1)
+    assert spool.status().counters["dead"] == 1
+
+
 def test_a_late_mark_never_hits_a_younger_row(spool: SqliteSpool) -> None:
     put(spool, settled())
     (old,) = spool.take(1)

@@ -149,6 +149,15 @@ def test_upkeep_tells_others_that_a_generation_is_alive(path: Path, clock: SetCl
     bob.close()
 
 
+def test_generations_that_ended_are_not_remembered(path: Path, clock: SetClock) -> None:
+    spool = SqliteSpool(path, settings=SpoolSettings(refresh_seconds=0.01), clock=clock)
+    spool.note_open(pending())
+    spool.note_seen([generation_id()])
+    spool.put([settled()]).result(10)
+    wait_for(lambda: not spool._process._seen)
+    spool.close()
+
+
 def test_a_note_that_expires_in_a_full_spool_is_booked_all_the_same(
     path: Path, clock: SetClock
 ) -> None:
