@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Literal
 
-from shared.day_reader import EDGE, DayReader, day_window, with_edges
+from shared.day_reader import DayReader, day_window, with_edges
 from shared.domain.audit import Difference, find_differences
 from shared.domain.days import ONE_DAY, ZoneDay
 from shared.domain.run_report import DayOutcome, RunReport
@@ -67,12 +67,19 @@ class Projection:
         """
         started_at = self._clock.now()
         try:
-            span = Window(started_at - days_back * ONE_DAY, started_at + 2 * EDGE)
+            # Up to the end of today in every zone, wherever it ends last.
+            span = Window(started_at - days_back * ONE_DAY, started_at + 2 * ONE_DAY)
             observed = self._observe(_to_buckets(span))
+            for waiting in self._summaries.dirty_days():
+                window = day_window(waiting.day)
+                if not observed.covers(window):
+                    observed = observed.joined(self._observe(with_edges(window)))
             self._summaries.store_users(self._store.users())
-            work = self._summaries.dirty_days()
+            marked = self._summaries.dirty_days()
         except UsageError as error:
             return self._failed_run(started_at, error)
+        # A day marked just now, of which no fingerprint was read yet, has its turn next time.
+        work = [dirty for dirty in marked if observed.covers(day_window(dirty.day))]
         return self._project(work, observed, allow_shrink)
 
     def verify(self, start: date, end: date) -> list[Difference]:
@@ -103,7 +110,7 @@ class Projection:
             found.update(self._store.fingerprints(Window(start, end)))
             start = end
         self._summaries.mark_changed(span, found)
-        return _Observed(span, found)
+        return _Observed([span], found)
 
     def _project(
         self, work: Sequence[DirtyDay], observed: "_Observed", allow_shrink: str | None
@@ -125,8 +132,6 @@ class Projection:
     ) -> ProjectedDay:
         started_at = self._clock.now()
         window = day_window(dirty.day)
-        if not observed.covers(window):
-            observed = self._observe(with_edges(window))
         fingerprints = observed.of(window)
         # Read after the fingerprints: what arrives in between shows as a change next time.
         directory = self._summaries.directory()
@@ -183,20 +188,21 @@ class Projection:
 
 @dataclass(frozen=True)
 class _Observed:
-    """The fingerprints of a span, as they were before its days were read."""
+    """The fingerprints of spans, as they were before any of their days was read."""
 
-    span: Window
+    spans: Sequence[Window]
     found: Mapping[datetime, Fingerprint]
 
     def covers(self, window: Window) -> bool:
-        return self.span.start <= window.start and window.end <= self.span.end
+        return any(span.start <= window.start and window.end <= span.end for span in self.spans)
+
+    def joined(self, other: "_Observed") -> "_Observed":
+        return _Observed([*self.spans, *other.spans], {**self.found, **other.found})
 
     def of(self, window: Window) -> dict[datetime, Fingerprint]:
-        return {
-            bucket: fingerprint
-            for bucket, fingerprint in self.found.items()
-            if window.start - BUCKET < bucket < window.end
-        }
+        count = (window.end - window.start) // BUCKET
+        buckets = (window.start + number * BUCKET for number in range(count))
+        return {bucket: self.found[bucket] for bucket in buckets if bucket in self.found}
 
 
 def _span(days: Sequence[ZoneDay]) -> Window:

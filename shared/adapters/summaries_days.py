@@ -2,7 +2,7 @@
 
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, delete, func, insert, select
+from sqlalchemy import Connection, delete, insert, select
 
 from shared.adapters.summaries_facts import (
     changed_organizations,
@@ -85,14 +85,12 @@ def _create_unknown(connection: Connection, projected: ProjectedDay, now: dateti
 
 
 def _is_closed(connection: Connection, projected: ProjectedDay) -> bool:
-    """Tell whether the day is final.
-
-    The day counts as projected whatever the zone was: an organization that moves to another zone
-    brings its final days along.
-    """
+    """Tell whether the day is final: projected, at least once, long enough after its end."""
+    day = projected.day
     last = connection.scalar(
-        select(func.max(projected_days.c.projected_at)).where(
-            projected_days.c.local_date == projected.day.local_date
+        select(projected_days.c.projected_at).where(
+            projected_days.c.local_date == day.local_date,
+            projected_days.c.time_zone == day.time_zone,
         )
     )
     return last is not None and last >= projected.window.end + CLOSED_AFTER

@@ -8,7 +8,7 @@ from typing import Any
 from alembic import command
 from alembic.config import Config
 from alembic.util import CommandError
-from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
 
 from shared.errors import ConfigError, ProjectionError
@@ -30,15 +30,10 @@ def open_engine(database_url: str) -> Engine:
 
     Raises ConfigError for a URL that is neither SQLite nor PostgreSQL.
     """
+    url = driver_url(database_url)
+    driver = url.drivername
     try:
-        url = make_url(database_url)
-    except ArgumentError as error:
-        raise ConfigError(SETTING, "...", "is no database URL") from error
-    driver = _DRIVERS.get(url.drivername)
-    if driver is None:
-        raise ConfigError(SETTING, url.drivername, "must begin with sqlite:/// or postgresql://")
-    try:
-        engine = create_engine(url.set(drivername=driver), pool_pre_ping=driver != "sqlite")
+        engine = create_engine(url, pool_pre_ping=driver != "sqlite")
     except (ModuleNotFoundError, NoSuchModuleError) as error:
         raise ConfigError(SETTING, driver, f"needs a package: {error}") from error
     if driver == "sqlite":
@@ -47,6 +42,21 @@ def open_engine(database_url: str) -> Engine:
     else:
         event.listen(engine, "begin", _begin_postgresql)
     return engine
+
+
+def driver_url(database_url: str) -> URL:
+    """Return the URL with the driver that we use.
+
+    Raises ConfigError for a URL that is neither SQLite nor PostgreSQL.
+    """
+    try:
+        url = make_url(database_url)
+    except ArgumentError as error:
+        raise ConfigError(SETTING, "...", "is no database URL") from error
+    driver = _DRIVERS.get(url.drivername)
+    if driver is None:
+        raise ConfigError(SETTING, url.drivername, "must begin with sqlite:/// or postgresql://")
+    return url.set(drivername=driver)
 
 
 def for_reading(engine: Engine) -> Engine:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from datetime import date, datetime
 
-from sqlalchemy import ColumnElement, Connection, delete, insert, select, union, update
+from sqlalchemy import ColumnElement, Connection, delete, insert, literal, select, union, update
 
 from shared.adapters.summaries_marks import mark
 from shared.adapters.summaries_schema import (
@@ -12,6 +12,7 @@ from shared.adapters.summaries_schema import (
     dirty_days,
     findings,
     markup_rates,
+    projected_days,
     unmetered_daily,
     user_assignments,
 )
@@ -93,6 +94,7 @@ def change_organization(connection: Connection, organization: Organization) -> N
         waiting = connection.scalars(select(dirty_days.c.local_date))
         around = {day + step * ONE_DAY for day in (*days, *waiting) for step in (-1, 0, 1)}
         mark(connection, _in_zone(around, zone), f"time zone of {organization_id}")
+        _keep_days_final(connection, old.time_zone, zone)
     if old.fee_only != organization.fee_only:
         mark(connection, _in_zone(days, zone), f"base of the markup of {organization_id}")
 
@@ -158,6 +160,17 @@ def _days(
 
 def _in_zone(days: Iterable[date], zone: str) -> list[ZoneDay]:
     return [ZoneDay(day, zone) for day in days]
+
+
+def _keep_days_final(connection: Connection, old_zone: str, new_zone: str) -> None:
+    """Let days that were final stay so in a zone that had no organization until now."""
+    table = projected_days
+    had_days = select(table.c.local_date).where(table.c.time_zone == new_zone)
+    taken_over = select(table.c.local_date, literal(new_zone), table.c.projected_at).where(
+        table.c.time_zone == old_zone, table.c.local_date.not_in(had_days)
+    )
+    columns = ["local_date", "time_zone", "projected_at"]
+    connection.execute(insert(table).from_select(columns, taken_over))
 
 
 def _exists(connection: Connection, organization_id: str) -> bool:
