@@ -125,6 +125,12 @@ class AdminBooks(UsageReports, Protocol):
     def remove_key(self, organization_id: str, api_key_hash: str) -> bool:
         """Take a key from an organization; False when it was not there."""
 
+    def keep_manual_record(self, key: str, content_digest: str, event_json: str) -> str:
+        """Keep a manual record under its key and return the one that counts: the first.
+
+        Raises ConfigError when the key was used for something else.
+        """
+
     def enter_rates(self, rates: Sequence[ExchangeRate]) -> int:
         """Enter rates, in the place of those of the same currency and day; return how many."""
 

@@ -77,6 +77,12 @@ class SqlAdminBooks:
         with self._writing() as connection:
             return entries.remove_key(connection, organization_id, api_key_hash)
 
+    def keep_manual_record(self, key: str, content_digest: str, event_json: str) -> str:
+        """Keep a manual record under its key and return the one that counts: the first."""
+        with self._writing() as connection:
+            now = self._clock.now()
+            return entries.keep_manual_record(connection, key, content_digest, event_json, now)
+
     def enter_rates(self, rates: Sequence[ExchangeRate]) -> int:
         """Enter rates, in the place of those of the same currency and day; return how many."""
         with self._writing() as connection:

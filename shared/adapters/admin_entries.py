@@ -6,7 +6,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, delete, insert, select
 
-from shared.adapters.admin_schema import exchange_rates, organization_keys
+from shared.adapters.admin_schema import exchange_rates, manual_records, organization_keys
 from shared.adapters.summaries_organizations import require
 from shared.domain.exchange import ExchangeRate
 from shared.errors import ConfigError
@@ -43,6 +43,29 @@ def remove_key(connection: Connection, organization_id: str, api_key_hash: str) 
         )
     )
     return removed.rowcount > 0
+
+
+def keep_manual_record(
+    connection: Connection, key: str, content_digest: str, event_json: str, now: datetime
+) -> str:
+    """Keep a manual record under its key and return the one that counts: the first.
+
+    Raises ConfigError when the key was used for something else.
+    """
+    table = manual_records
+    known = connection.execute(select(table).where(table.c.idempotency_key == key)).first()
+    if known is None:
+        values = {
+            "idempotency_key": key,
+            "content_digest": content_digest,
+            "event_json": event_json,
+            "recorded_at": now,
+        }
+        connection.execute(insert(table), [values])
+        return event_json
+    if known.content_digest != content_digest:
+        raise ConfigError("idempotency_key", key, "was used before for something else")
+    return str(known.event_json)
 
 
 def enter_rates(connection: Connection, rates: Sequence[ExchangeRate], now: datetime) -> int:

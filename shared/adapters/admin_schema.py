@@ -20,6 +20,14 @@ exchange_rates = Table(
     Column("source", Text, nullable=False),
     Column("changed_at", UtcDateTime, nullable=False),
 )
+manual_records = Table(
+    "manual_records",
+    metadata,
+    Column("idempotency_key", Text, primary_key=True),
+    Column("content_digest", Text, nullable=False),
+    Column("event_json", Text, nullable=False),
+    Column("recorded_at", UtcDateTime, nullable=False),
+)
 batch_requests = Table(
     "batch_requests",
     metadata,

@@ -237,6 +237,13 @@ def test_rates_are_entered_replaced_and_looked_up(database: Database) -> None:
     assert database.books.list_rates("EUR", Page(limit=10)) == []
 
 
+def test_the_first_record_under_a_key_counts(database: Database) -> None:
+    assert database.books.keep_manual_record("key", "digest", "first") == "first"
+    assert database.books.keep_manual_record("key", "digest", "second") == "first"
+    with pytest.raises(ConfigError, match="something else"):
+        database.books.keep_manual_record("key", "other", "third")
+
+
 def test_an_asked_for_batch_is_on_record_from_the_first_moment(database: Database) -> None:
     asked = database.books.ask_batch(DAY, DAY, "store was emptied")
     assert (asked.state, asked.ended_at, asked.asked_at) == ("running", None, NOON)

@@ -32,6 +32,13 @@ def upgrade() -> None:
         sa.Column("changed_at", sa.DateTime(timezone=True), nullable=False),
     )
     op.create_table(
+        "manual_records",
+        sa.Column("idempotency_key", sa.Text, primary_key=True),
+        sa.Column("content_digest", sa.Text, nullable=False),
+        sa.Column("event_json", sa.Text, nullable=False),
+        sa.Column("recorded_at", sa.DateTime(timezone=True), nullable=False),
+    )
+    op.create_table(
         "batch_requests",
         sa.Column("id", sa.Integer, primary_key=True),
         sa.Column("asked_at", sa.DateTime(timezone=True), nullable=False),
@@ -51,6 +58,6 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     """Drop the tables and the column."""
-    for name in ("batch_requests", "exchange_rates", "organization_keys"):
+    for name in ("batch_requests", "manual_records", "exchange_rates", "organization_keys"):
         op.drop_table(name)
     op.drop_column("client_organizations", "is_active")

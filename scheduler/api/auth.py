@@ -1,0 +1,159 @@
+"""The door: who may come in, how often they may be wrong, and how much they may bring."""
+
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from hashlib import sha256
+from hmac import compare_digest
+from threading import Lock
+from typing import Literal
+
+from pydantic import SecretStr
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from scheduler.api.errors import ApiError, error_answer
+from shared.ports import Clock
+
+FAILURES_PER_MINUTE = 5
+_MINUTE = timedelta(minutes=1)
+_ADDRESSES_MAX = 10_000
+_BODY_MAX = 8 * 1024**2
+_READING = ("GET", "HEAD", "OPTIONS")
+
+Room = Literal["open", "admin", "webhook"]
+# Whatever is not named here needs the admin's token: a new page cannot be open by mistake.
+OPEN_PATHS = ("/health", "/ready", "/metrics", "/docs", "/openapi.json")
+WEBHOOK_PREFIX = "/webhook/"
+_TOKEN_SETTINGS = {"admin": "USAGE_ADMIN_TOKEN", "webhook": "USAGE_WEBHOOK_TOKEN"}
+
+
+class Failures:
+    """Counts failures by address in the last minute; any thread may count."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._lock = Lock()
+        self._times: OrderedDict[str, deque[datetime]] = OrderedDict()
+
+    def add(self, address: str) -> None:
+        """Count a failure; of too many addresses the one that was quiet longest is forgotten."""
+        with self._lock:
+            self._times.setdefault(address, deque(maxlen=FAILURES_PER_MINUTE)).append(
+                self._clock.now()
+            )
+            self._times.move_to_end(address)
+            if len(self._times) > _ADDRESSES_MAX:
+                self._times.popitem(last=False)
+
+    def is_over(self, address: str) -> bool:
+        """Tell whether an address has been wrong too often for now."""
+        with self._lock:
+            times = self._times.get(address)
+            if times is None or len(times) < FAILURES_PER_MINUTE:
+                return False
+            return timedelta(0) <= self._clock.now() - times[0] < _MINUTE
+
+
+@dataclass(frozen=True, kw_only=True)
+class Keys:
+    """The tokens of the rooms; a room whose token is not set is closed."""
+
+    admin: SecretStr | None
+    webhook: SecretStr | None
+
+    def opens(self, room: Room, given: str) -> bool:
+        """Compare in constant time, whatever the lengths."""
+        token = self.admin if room == "admin" else self.webhook
+        if token is None:
+            return False
+        wanted = sha256(token.get_secret_value().encode()).digest()
+        return compare_digest(wanted, sha256(given.encode(errors="replace")).digest())
+
+    def has(self, room: Room) -> bool:
+        """Tell whether a room has a token at all."""
+        return (self.admin if room == "admin" else self.webhook) is not None
+
+
+class Door:
+    """ASGI middleware in front of everything: token, failures, activity, size of the body."""
+
+    def __init__(
+        self, app: ASGIApp, keys: Keys, clock: Clock, is_active: Callable[[], bool]
+    ) -> None:
+        self._app = app
+        self._keys = keys
+        self._failures = Failures(clock)
+        self._is_active = is_active
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let a request in, or answer it here."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        try:
+            self._check(scope)
+            await self._app(scope, _bounded(scope, receive), send)
+        except ApiError as error:
+            headers = {"WWW-Authenticate": "Bearer"} if error.status == 401 else None
+            answer = error_answer(error.status, error.problem, headers)
+            await answer(scope, receive, send)
+
+    def _check(self, scope: Scope) -> None:
+        room = room_of(scope["path"])
+        if room == "open":
+            return
+        address = scope["client"][0] if scope.get("client") else "unknown"
+        if self._failures.is_over(address):
+            raise ApiError(429, "too_many_failures", "too many wrong tokens; wait a minute")
+        if not self._keys.has(room):
+            raise ApiError(403, "closed", f"this is closed until {_TOKEN_SETTINGS[room]} is set")
+        if not self._keys.opens(room, _bearer(scope)):
+            self._failures.add(address)
+            raise ApiError(
+                401,
+                "unauthorized",
+                f"send the header Authorization: Bearer <{_TOKEN_SETTINGS[room]}>",
+            )
+        if scope["method"] not in _READING and not self._is_active():
+            raise ApiError(503, "passive", "another sidecar is active; this one takes nothing")
+
+
+def room_of(path: str) -> Room:
+    """Return which token a path needs."""
+    if path.startswith(WEBHOOK_PREFIX):
+        return "webhook"
+    is_open = path in OPEN_PATHS or path.startswith("/docs/")
+    return "open" if is_open else "admin"
+
+
+def _bearer(scope: Scope) -> str:
+    for name, value in scope["headers"]:
+        if name == b"authorization":
+            kind, _, token = value.decode("latin-1").partition(" ")
+            return token.strip() if kind.lower() == "bearer" else ""
+    return ""
+
+
+def _bounded(scope: Scope, receive: Receive) -> Receive:
+    """Refuse a body that is announced or turns out too large."""
+    announced = dict(scope["headers"]).get(b"content-length", b"0")
+    if announced.isdigit() and int(announced) > _BODY_MAX:
+        raise _too_large()
+    received = 0
+
+    async def bounded() -> Message:
+        nonlocal received
+        message = await receive()
+        received += len(message.get("body", b""))
+        if received > _BODY_MAX:
+            # FastAPI reads the body: of what is raised here it lets only this one through.
+            raise HTTPException(413, _too_large().problem.message)
+        return message
+
+    return bounded
+
+
+def _too_large() -> ApiError:
+    return ApiError(413, "too_large", f"a body may have at most {_BODY_MAX // 1024**2} MB")

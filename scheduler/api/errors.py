@@ -1,0 +1,120 @@
+"""Errors of the API: one shape, a sentence that says what to do, never a secret."""
+
+import logging
+import secrets
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
+
+from shared.errors import (
+    ConfigError,
+    InvalidEvent,
+    Misconfigured,
+    ProjectionError,
+    SpoolError,
+    SpoolFull,
+    Unavailable,
+    UsageError,
+)
+
+log = logging.getLogger("owui_usage")
+
+# The class is the decision: which status, and a word that a script can tell apart.
+_STATUS: tuple[tuple[type[UsageError], int, str], ...] = (
+    (ConfigError, 409, "unusable_value"),
+    (InvalidEvent, 422, "invalid_value"),
+    (SpoolFull, 503, "spool_full"),
+    (SpoolError, 503, "spool_unavailable"),
+    (Unavailable, 503, "store_unavailable"),
+    (Misconfigured, 503, "store_misconfigured"),
+    (ProjectionError, 503, "database_unavailable"),
+)
+_RETRY_SECONDS = "30"
+
+
+class Problem(BaseModel):
+    """What went wrong: a word for scripts, a sentence for people, the field it is about."""
+
+    code: str = Field(examples=["invalid_value"])
+    message: str = Field(examples=["start: Input should be a valid date"])
+    field: str | None = None
+
+
+class ErrorBody(BaseModel):
+    """The body of every answer that is no success."""
+
+    error: Problem
+
+
+class ApiError(Exception):
+    """An answer that is no success, by status, code and sentence."""
+
+    def __init__(self, status: int, code: str, message: str, field: str | None = None) -> None:
+        self.status = status
+        self.problem = Problem(code=code, message=message, field=field)
+        super().__init__(message)
+
+
+def not_found(what: str, name: object) -> ApiError:
+    """Say that something is not known."""
+    return ApiError(404, "not_found", f"{what} {str(name)[:80]!r} is not known")
+
+
+def error_answer(
+    status: int, problem: Problem, headers: dict[str, str] | None = None
+) -> JSONResponse:
+    """Return the one shape of an error."""
+    found = dict(headers or {})
+    if status in (429, 503):
+        found.setdefault("Retry-After", _RETRY_SECONDS)
+    return JSONResponse(ErrorBody(error=problem).model_dump(), status_code=status, headers=found)
+
+
+def install_error_answers(app: FastAPI) -> None:
+    """Give every error of the app the one shape."""
+    app.add_exception_handler(ApiError, _api_error)
+    app.add_exception_handler(UsageError, _usage_error)
+    app.add_exception_handler(RequestValidationError, _invalid_request)
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(Exception, _unexpected)
+
+
+def _api_error(_request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, ApiError)
+    return error_answer(error.status, error.problem)
+
+
+def _usage_error(_request: Request, error: Exception) -> JSONResponse:
+    for kind, status, code in _STATUS:
+        if isinstance(error, kind):
+            field = getattr(error, "field", None) or getattr(error, "name", None)
+            return error_answer(status, Problem(code=code, message=str(error), field=field))
+    return error_answer(503, Problem(code="unavailable", message=str(error)))
+
+
+def _invalid_request(_request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    field = ".".join(str(part) for part in first["loc"][1:]) or str(first["loc"][0])
+    # The value that was sent is not repeated: it may be a key.
+    return error_answer(
+        422, Problem(code="invalid_value", message=f"{field}: {first['msg']}", field=field)
+    )
+
+
+def _http_error(_request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    codes = {404: "not_found", 405: "method_not_allowed", 400: "invalid_value", 413: "too_large"}
+    code = codes.get(error.status_code, "refused")
+    headers = dict(error.headers) if error.headers else None
+    return error_answer(error.status_code, Problem(code=code, message=error.detail), headers)
+
+
+def _unexpected(_request: Request, error: Exception) -> JSONResponse:
+    reference = secrets.token_hex(4)
+    log.error("request failed, reference %s", reference, exc_info=error)
+    sentence = f"something failed inside; the log of the sidecar says more under {reference}"
+    return error_answer(500, Problem(code="internal", message=sentence))

@@ -1,0 +1,92 @@
+"""Batches: projections that a person asked for, run one after the other in the background."""
+
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import date, timedelta
+from threading import Event
+
+from shared.domain.days import ONE_DAY
+from shared.domain.run_report import RunReport
+from shared.errors import UsageError
+from shared.ports_admin import AdminBooks, BatchCounts, BatchRequest
+
+log = logging.getLogger("owui_usage")
+
+# So many days are projected between two looks at whether the sidecar shall stop.
+_DAYS_AT_ONCE = 7
+_ERRORS_SHOWN = 3
+Project = Callable[[date, date, str | None], RunReport]
+
+
+class Batches:
+    """Runs asked-for projections; each is on record before it begins and when it has ended."""
+
+    def __init__(self, books: AdminBooks, project: Project, stop: Event) -> None:
+        self._books = books
+        self._project = project
+        self._stop = stop
+        self._pool = ThreadPoolExecutor(1, "owui-usage-batch")
+
+    def ask(self, start: date, end: date, allow_shrink: str | None = None) -> BatchRequest:
+        """Write down a request and return it; it runs when those before it have ended."""
+        asked = self._books.ask_batch(start, end, allow_shrink)
+        self._pool.submit(self._run, asked)
+        return asked
+
+    def close(self) -> None:
+        """Let the running batch end its days at hand; what was asked for later is interrupted."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def _run(self, asked: BatchRequest) -> None:
+        sums = _Sums()
+        try:
+            start = asked.start
+            while start <= asked.end and not self._stop.is_set():
+                end = min(start + (_DAYS_AT_ONCE - 1) * ONE_DAY, asked.end)
+                sums.add(self._project(start, end, asked.allow_shrink))
+                start = end + timedelta(days=1)
+            if start > asked.end:
+                self._books.end_batch(asked.request_id, sums.counts())
+        except UsageError as error:
+            self._fail(asked, sums, str(error))
+        except Exception as error:  # a job: its request must not stay open for ever
+            log.exception("batch %d failed", asked.request_id)
+            self._fail(asked, sums, type(error).__name__)
+
+    def _fail(self, asked: BatchRequest, sums: "_Sums", error: str) -> None:
+        sums.errors.append(error)
+        try:
+            self._books.end_batch(asked.request_id, sums.counts())
+        except UsageError as also:
+            log.error("batch %d could not be recorded: %s", asked.request_id, also)
+
+
+@dataclass
+class _Sums:
+    """What the parts of a batch add up to."""
+
+    days: int = 0
+    failed_days: int = 0
+    rows_written: int = 0
+    corrections: int = 0
+    errors: list[str] = field(default_factory=list)
+
+    def add(self, report: RunReport) -> None:
+        self.days += len(report.outcomes)
+        self.failed_days += len(report.failures)
+        self.rows_written += report.rows_written
+        self.corrections += report.corrections
+        self.errors += [f"{each.day or 'no day'}: {each.error}" for each in report.failures]
+
+    def counts(self) -> BatchCounts:
+        shown = "; ".join(self.errors[:_ERRORS_SHOWN])
+        more = len(self.errors) - _ERRORS_SHOWN
+        return BatchCounts(
+            days=self.days,
+            failed_days=self.failed_days,
+            rows_written=self.rows_written,
+            corrections=self.corrections,
+            error=(f"{shown}; and {more} more" if more > 0 else shown) or None,
+        )

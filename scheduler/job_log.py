@@ -1,0 +1,52 @@
+"""The job log: how every job of the schedule ended last, for health and status."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from threading import Lock
+
+from shared.ports import Clock
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobState:
+    """How a job stands; `error` None means that it ended well the last time it ran."""
+
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    succeeded_at: datetime | None = None
+    seconds: float | None = None
+    error: str | None = None
+
+
+class JobLog:
+    """Remembers the last run of every job; any thread may write and read."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._lock = Lock()
+        self._states: dict[str, JobState] = {}
+
+    def begin(self, name: str) -> None:
+        """Note that a job has begun."""
+        with self._lock:
+            state = self._states.get(name, JobState())
+            self._states[name] = replace(state, started_at=self._clock.now())
+
+    def end(self, name: str, error: str | None = None) -> None:
+        """Note that a job has ended, well or with a sentence that says why not."""
+        now = self._clock.now()
+        with self._lock:
+            state = self._states.get(name, JobState())
+            self._states[name] = replace(
+                state,
+                ended_at=now,
+                succeeded_at=state.succeeded_at if error else now,
+                seconds=(now - (state.started_at or now)).total_seconds(),
+                error=error,
+            )
+
+    def states(self) -> Mapping[str, JobState]:
+        """Return how every job stands that has run."""
+        with self._lock:
+            return dict(self._states)
