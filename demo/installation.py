@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ PLUGIN = ROOT / "pipelines" / "openrouter_usage_filter.py"
 HOSTS = ROOT / ".cache" / "hosts"
 PIPELINES_KEY = "pipelines-key-of-the-mock"
 PASSWORD = "correct-horse-battery"  # noqa: S105  of accounts that end with the demo
-OPENROUTER, FOREIGN, PIPELINES = 0, 1, 2  # the order of the connections
+OPENROUTER, FOREIGN, PIPELINES, PREFIXED = range(4)  # the order of the connections
 # Lets the mock's ledger be split by what Open WebUI knows; no part of the product.
 _LEDGER_HEADERS = {
     "X-Ledger-User": "{{USER_ID}}",
@@ -74,20 +75,7 @@ class Installation:
         self.open_webui.wait_until_ready("/health")
         person = sign_up(self.open_webui.url, "Ada Admin", "ada@example.org", PASSWORD)
         self._admin = Admin(self.open_webui.url, person)
-        self.admin.connect(
-            [
-                Connection(
-                    url=self.openrouter.url + "/api/v1",
-                    key="sk-or-v1-of-the-mock",
-                    tags=["openrouter"],
-                    headers=_LEDGER_HEADERS,
-                ),
-                Connection(
-                    url=self.openrouter.url + "/foreign/v1", key="any", headers=_LEDGER_HEADERS
-                ),
-                Connection(url=self.pipelines.url, key=PIPELINES_KEY),
-            ]
-        )
+        self.admin.connect(self._connections())
 
     def stop(self) -> None:
         """End all servers."""
@@ -110,6 +98,21 @@ class Installation:
     def logs(self) -> str:
         """Return the end of every server's log."""
         return "\n".join(f"--- {server.name}\n{server.log_tail()}" for server in self._servers())
+
+    def _connections(self) -> list[Connection]:
+        """Return the connections in the order of the constants above."""
+        openrouter = Connection(
+            url=self.openrouter.url + "/api/v1",
+            key="sk-or-v1-of-the-mock",
+            tags=["openrouter"],
+            headers=_LEDGER_HEADERS,
+        )
+        foreign = Connection(
+            url=self.openrouter.url + "/foreign/v1", key="any", headers=_LEDGER_HEADERS
+        )
+        pipelines = Connection(url=self.pipelines.url, key=PIPELINES_KEY)
+        prefixed = replace(openrouter, key="sk-or-v1-another-key", prefix="or")
+        return [openrouter, foreign, pipelines, prefixed]
 
     def _servers(self) -> list[Server]:
         return [self.openrouter, self.pipelines, self.open_webui]

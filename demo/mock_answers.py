@@ -3,8 +3,8 @@
 `[[word]]` or `[[word=value]]` in the last user message, so that a browser can ask for them too:
 tools=N, usage=delta|finish-twice|never|running|repeat, null-cost, no-cost, string-cost, byok, fees,
 discount, cached, reasoning, dated-name, other-model, length=N, hold, slow=SECONDS, split,
-error-before-usage, error-after-usage, 402, 429, later (the status comes in the second step of a
-tool loop).
+error-before-usage, error-after-usage, 402, 429, later (the status or the null comes in the
+second step of a tool loop).
 """
 
 import json

@@ -64,6 +64,7 @@ class Generation:
     sent_by: Mapping[str, str] = field(default_factory=dict)
     body_keys: list[str] = field(default_factory=list)
     words: Mapping[str, str] = field(default_factory=dict)
+    is_later_step: bool = False
     cached_tokens: int = 0
     cache_write_tokens: int = 0
     completion_tokens: int = 0
@@ -132,7 +133,7 @@ class Generation:
         return self._with_odd_cost(usage)
 
     def _with_odd_cost(self, usage: dict[str, Any]) -> dict[str, Any]:
-        if "null-cost" in self.words:
+        if "null-cost" in self.words and ("later" not in self.words or self.is_later_step):
             usage["cost"] = None
         if "string-cost" in self.words:
             usage["cost"] = str(self.cost)
@@ -164,6 +165,7 @@ class Generation:
             "sent_by": dict(self.sent_by),
             "body_keys": self.body_keys,
             "words": dict(self.words),
+            "is_later_step": self.is_later_step,
         }
 
     def record(self) -> dict[str, Any]:

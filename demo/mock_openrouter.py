@@ -107,7 +107,7 @@ class MockOpenRouter:
     async def _answer(self, request: Request, body: dict[str, Any], connection: str) -> Response:
         generation = self._begin(request, body, connection)
         status = next((word for word in _STATUS_WORDS if word in generation.words), None)
-        if status and ("later" not in generation.words or tool_step(body["messages"])):
+        if status and ("later" not in generation.words or generation.is_later_step):
             generation.status = "refused"
             return _error(int(status), _STATUS_WORDS[status])
         answer = Answer(generation, body)
@@ -145,6 +145,7 @@ class MockOpenRouter:
             sent_by=_sent_by(request),
             body_keys=sorted(body),
             words=words,
+            is_later_step=tool_step(body["messages"]) > 0,
         )
         self.ledger.generations.append(generation)
         return generation

@@ -19,13 +19,14 @@ class Connection:
     key: str
     tags: Sequence[str] = ()
     headers: Mapping[str, str] = field(default_factory=dict)
+    prefix: str = ""
 
     def settings(self) -> dict[str, Any]:
         """Return the connection's own settings in Open WebUI's form."""
         return {
             "enable": True,
             "tags": [{"name": tag} for tag in self.tags],
-            "prefix_id": "",
+            "prefix_id": self.prefix,
             "model_ids": [],
             "connection_type": "external",
             "auth_type": "bearer",

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from demo.processes import wait_for
 from shared.adapters.clock import SystemClock
 from shared.adapters.embedded_store import EmbeddedStore
 from shared.adapters.spool import SqliteSpool
@@ -32,16 +33,21 @@ class Books:
         """Drain every spool and resolve everything that was ever delivered."""
         for path in sorted(self._spool_folder.glob("*.sqlite3")):
             with _opened(path) as spool:
-                delivery = Delivery(spool, self._store, "books-of-a-test", SystemClock())
-                result = delivery.run_once()
-                delivery.release()
-                assert result.state == "idle", result.message
-                assert result.rejected == 0, f"{path.name} holds rows the store refuses"
+                # A host borrows the lease for a moment when it looks after its open notes.
+                wait_for(lambda: self._drain(spool), f"the lease of {path.name}", 10)
         now = datetime.now(UTC)
         window = Window(now - timedelta(days=1), now + timedelta(days=1))
         events = list(self._store.events(window))
         self.bills = resolve(events).bills
         self.unmetered = uncancelled(self._store.unmetered(window), events)
+
+    def _drain(self, spool: SqliteSpool) -> bool:
+        delivery = Delivery(spool, self._store, "books-of-a-test", SystemClock())
+        result = delivery.run_once()
+        delivery.release()
+        assert result.state in ("idle", "standby"), result.message
+        assert result.rejected == 0, "a spool holds rows that the store refuses"
+        return result.state == "idle"
 
     def status(self) -> list[SpoolStatus]:
         """Return how every spool stands."""

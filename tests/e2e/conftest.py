@@ -1,6 +1,6 @@
 """The stage all end-to-end tests share, and the coverage table at the end of the run."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import pytest
@@ -51,7 +51,7 @@ def lines(request: pytest.FixtureRequest) -> list[Line]:
     return request.config.stash[_LINES]
 
 
-def perform(stage: Stage, installed: str, scenarios: tuple[Scenario, ...]) -> Performance:
+def perform(stage: Stage, installed: str, scenarios: Sequence[Scenario]) -> Performance:
     """Play scenarios one after the other, each by a person of its own, and let all of them end."""
     performance = Performance(installed, stage, {}, {})
     for scenario in scenarios:
@@ -68,10 +68,12 @@ def perform(stage: Stage, installed: str, scenarios: tuple[Scenario, ...]) -> Pe
 
 @pytest.fixture(scope="module", params=["function", "both", "pipelines"])
 def performance(stage: Stage, request: pytest.FixtureRequest) -> Performance:
-    """Play every scenario where the plugin stands in these hosts."""
+    """Play every scenario that was selected, where the plugin stands in these hosts."""
     installed: str = request.param
     stage.install(function=installed != "pipelines", pipeline=installed != "function")
-    return perform(stage, installed, SCENARIOS)
+    names = {item.name for item in request.session.items}
+    chosen = [one for one in SCENARIOS if any(one.name in name for name in names)]
+    return perform(stage, installed, chosen)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

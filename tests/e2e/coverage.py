@@ -38,7 +38,7 @@ class Line:
         account = self.account
         return (
             self.path,
-            str(len(account.rows) - account.count(Fate.NOTHING)),
+            str(account.billed_generations),
             _usd(account.billed_usd()),
             _usd(account.booked_usd),
             _count(account.count(Fate.PENDING)),
@@ -82,7 +82,7 @@ def _sum(lines: list[Line]) -> tuple[str, ...]:
     zero = Decimal(0)
     return (
         "**sum**",
-        str(sum(len(account.rows) - account.count(Fate.NOTHING) for account in accounts)),
+        str(sum(account.billed_generations for account in accounts)),
         _usd(sum((account.billed_usd() for account in accounts), zero)),
         _usd(sum((account.booked_usd for account in accounts), zero)),
         *(

@@ -13,7 +13,7 @@ class Fate(StrEnum):
     ESTIMATED = "estimated from tokens and prices"
     UNMETERED = "unmetered: seen to begin, its cost is in no hook"
     HIDDEN = "no hook sees it"
-    OVERSTATED = "the host's own record is too high"
+    MISSTATED = "the host's own record is wrong"
     NOTHING = "nothing was billed through OpenRouter"
 
 
@@ -26,7 +26,7 @@ _LEGACY_SELECTION = "function_calling"
 
 def expected_fate(host: str, row: Mapping[str, Any]) -> Fate:
     """Say what must become of a ledger row where only `host` has the plugin."""
-    if row["status"] == "refused" or row["connection"] != "openrouter":
+    if row["connection"] != "openrouter":
         return Fate.NOTHING
     return _by_function(row) if host == "function" else _by_pipelines(row)
 
@@ -42,6 +42,8 @@ def is_chat(row: Mapping[str, Any]) -> bool:
 
 
 def _by_function(row: Mapping[str, Any]) -> Fate:
+    if row["status"] == "refused":
+        return Fate.NOTHING
     if not is_chat(row):
         return Fate.HIDDEN
     if row["status"] == "cancelled" or not _shows_cost(row):
@@ -53,12 +55,20 @@ def _by_pipelines(row: Mapping[str, Any]) -> Fate:
     if not is_chat(row):
         is_hidden = row["sent_by"]["task"] == _LEGACY_SELECTION
         return Fate.HIDDEN if is_hidden else Fate.UNMETERED
-    if row["status"] == "cancelled":  # no outlet; only a chat and a message make the inlet known
+    if row["status"] in ("cancelled", "refused"):
+        # No outlet: the inlet is all there is, and only a chat and a message make it one. What was
+        # refused looks the same from there as what was stopped.
         return Fate.UNMETERED if row["sent_by"].get("message") else Fate.HIDDEN
+    if not _shows_usage(row):
+        return Fate.UNMETERED
     return Fate.BOOKED if _shows_cost(row) else Fate.PENDING
 
 
+def _shows_usage(row: Mapping[str, Any]) -> bool:
+    return row["words"].get("usage") != "never" and "error-before-usage" not in row["words"]
+
+
 def _shows_cost(row: Mapping[str, Any]) -> bool:
-    words = row["words"]
-    is_silent = words.get("usage") == "never" or "error-before-usage" in words
-    return not is_silent and not {"null-cost", "no-cost"} & set(words)
+    is_later_step = "later" in row["words"] and not row["is_later_step"]
+    is_unknown = bool({"null-cost", "no-cost"} & set(row["words"])) and not is_later_step
+    return _shows_usage(row) and not is_unknown

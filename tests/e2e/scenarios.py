@@ -42,6 +42,12 @@ def _continue_twice(play: Play) -> None:
     play.visitor.continue_answer(chat)
 
 
+def _continue_at_once(play: Play) -> None:
+    chat = play.visitor.ask("hello", background_tasks={}, stream=False)
+    play.wait(1)
+    play.visitor.continue_answer(chat, stream=False, background_tasks={})
+
+
 def _stop(play: Play, prompt: str, open_at: int, *, delete: bool = False) -> None:
     chat = play.visitor.ask(prompt, tool_ids=[TOOL_ID], background_tasks={})
     play.wait_for_open(open_at)
@@ -109,6 +115,13 @@ _OF_PROGRAMS = (
         1,
     ),
     ("API, cost null, not streamed", _call("[[null-cost]]", stream=False), 1),
+    ("API, cost null, streamed", _call("[[null-cost]]", stream=True), 1),
+    ("API, usage never sent, streamed", _call("[[usage=never]]", stream=True), 1),
+    ("API, preset, not streamed", _call("hello", stream=False, model="house-preset"), 1),
+    ("API, arena, streamed", _call("hello", stream=True, model="house-arena"), 1),
+    ("API, router, not streamed", _call("hello", stream=False, model="openrouter/auto"), 1),
+    ("connection with a prefix", _ask("hello", "or.openai/gpt-5-nano"), 1),
+    ("API, connection with a prefix", _call("hi", stream=False, model="or.openai/gpt-5-nano"), 1),
 )
 _ODD_USAGE = (
     "usage=delta",
@@ -183,18 +196,34 @@ _SPECIAL = (
         name="429 in the second step of a tool loop",
         play=_ask("[[tools]] [[429]] [[later]]", **_TOOLS),
         generations=2,
+        fates={"pipelines": (Fate.BOOKED, Fate.NOTHING)},
+    ),
+    Scenario(
+        name="cost null in the second step of a tool loop",
+        play=_ask("[[tools]] [[null-cost]] [[later]]", **_TOOLS),
+        generations=2,
+        fates={"pipelines": (Fate.MISSTATED,)},
+    ),
+    Scenario(
+        name="continue without streaming",
+        play=_continue_at_once,
+        generations=2,
+        fates={
+            "function": (Fate.BOOKED, Fate.ESTIMATED),
+            "pipelines": (Fate.BOOKED, Fate.ESTIMATED),
+        },
     ),
     Scenario(
         name="usage repeated in the finish chunk",
         play=_ask("[[usage=repeat]]"),
         generations=1,
-        fates={"pipelines": (Fate.OVERSTATED,)},
+        fates={"pipelines": (Fate.MISSTATED,)},
     ),
     Scenario(
         name="running totals on every chunk",
         play=_ask("[[usage=running]]"),
         generations=1,
-        fates={"pipelines": (Fate.OVERSTATED,)},
+        fates={"pipelines": (Fate.MISSTATED,)},
     ),
     Scenario(name="402 before the answer", play=_ask("[[402]]"), generations=1),
     Scenario(name="429 before the answer", play=_ask("[[429]]"), generations=1),

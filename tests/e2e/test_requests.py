@@ -43,9 +43,9 @@ def test_it_tells_openrouter_the_user_behind_a_preset(play: Play) -> None:
 
 
 def test_it_leaves_alone_what_the_caller_sent(play: Play) -> None:
-    play.visitor.call("hello", stream=False, user="chosen by the caller", session_id="its own")
+    play.visitor.call("hello", stream=False, user="chosen by the caller")
     [row] = play.stage.rows_of(play.user_id)
-    assert (row["user"], row["session_id"]) == ("chosen by the caller", "its own")
+    assert row["user"] == "chosen by the caller"
 
 
 def test_it_adds_nothing_for_a_strict_foreign_server(play: Play) -> None:

@@ -98,7 +98,7 @@ class Visitor:
         prompt = chat.messages[-2]["content"]
         return self.ask(prompt, *chat.models, chat=earlier, question_id=chat.question_id)
 
-    def continue_answer(self, chat: Chat) -> None:
+    def continue_answer(self, chat: Chat, **more: Any) -> None:
         """Let the last answer be continued: the same message goes on."""
         self._post(
             {
@@ -119,6 +119,7 @@ class Visitor:
                     "timestamp": int(time.time()),
                 },
                 "background_tasks": {"follow_up_generation": True},
+                **more,
             }
         )
 
