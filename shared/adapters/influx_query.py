@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 
-from shared.adapters.influx_write import InfluxSettings
+from shared.adapters.influx_write import InfluxSettings, host_of
 from shared.domain.retry import parse_retry_after
 from shared.domain.store_answer import query_error, words_in
 from shared.errors import DeliveryError, Misconfigured, Unavailable
@@ -25,9 +25,13 @@ class Series:
 
 
 class InfluxQuery:
-    """Asks one bucket; raises Unavailable or Misconfigured for everything but a whole answer."""
+    """Asks one bucket; raises Unavailable or Misconfigured for everything but a whole answer.
+
+    An address that is none raises Misconfigured at once.
+    """
 
     def __init__(self, settings: InfluxSettings, timeout_seconds: float = 60.0) -> None:
+        host_of(settings.url)
         self._settings = settings
         self._client = httpx.Client(
             base_url=settings.url.rstrip("/"), timeout=timeout_seconds, follow_redirects=False
@@ -136,18 +140,20 @@ def _raise_for_status(answer: httpx.Response, text: str) -> None:
         raise error
 
 
-def _result(text: str | bytes) -> dict[str, Any]:
+def _result(body: str | bytes) -> dict[str, Any]:
     """Return the one result of an answer with status 200, which may still say that it failed."""
+    text = body if isinstance(body, str) else body.decode(errors="replace")
     try:
         content = loads(text)
-        if "error" in content:
-            raise _said(content["error"])
-        [result] = content["results"]
-    except (ValueError, TypeError, KeyError) as error:
-        said = text if isinstance(text, str) else text.decode(errors="replace")
-        raise Misconfigured(f"this is no answer of InfluxDB: {words_in(said)[:80]}") from error
+    except ValueError as error:
+        if text.startswith('{"results'):
+            raise Unavailable("the answer of InfluxDB ended in the middle") from error
+        content = None  # somebody else answered, such as a proxy with a page
+    if not isinstance(content, dict) or not ("error" in content or content.get("results")):
+        raise Misconfigured(f"this is no answer of InfluxDB: {words_in(text)[:80]}")
+    result = content if "error" in content else content["results"][0]
     if "error" in result:
-        raise _said(result["error"])
+        raise _said(str(result["error"]))
     return dict(result)
 
 

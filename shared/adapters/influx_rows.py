@@ -12,7 +12,7 @@ from shared.domain.event import UsageEvent
 from shared.domain.line_protocol import AMOUNT_FIELDS, derived_milliseconds
 from shared.domain.money import from_pico
 from shared.domain.rows import HostRow, UnmeteredRow, UserRow
-from shared.errors import Misconfigured
+from shared.errors import InvalidEvent, Misconfigured
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _Read = TypeVar("_Read", bound=BaseModel)
@@ -49,7 +49,7 @@ def _read(
             point["occurred_at"] = _occurred_at(point)
             finish(point)
             yield model.model_validate(point)
-        except (ValidationError, TypeError, ValueError) as error:
+        except (InvalidEvent, ValidationError, TypeError, ValueError) as error:
             raise Misconfigured(
                 f"a point at {row[0]} is none of ours: {type(error).__name__}"
             ) from None

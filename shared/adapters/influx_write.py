@@ -98,7 +98,7 @@ class InfluxSink:
         from influxdb_client.client.influxdb_client import InfluxDBClient
 
         if self._client is None or self._pid != os.getpid():
-            host = urlsplit(self._settings.url).hostname or ""
+            host = host_of(self._settings.url)
             self._pid = os.getpid()
             self._client = InfluxDBClient(
                 self._settings.url,
@@ -143,6 +143,18 @@ class InfluxSink:
         return [row[0] for series in answer.get("series", ()) for row in series["values"]]
 
 
+def host_of(url: str) -> str:
+    """Return the host in an address. Raises Misconfigured when it is none for HTTP."""
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname if parts.scheme in ("http", "https") else None
+    except ValueError:
+        host = None
+    if not host:
+        raise Misconfigured("INFLUXDB_URL is no address such as http://influxdb:8086")
+    return host
+
+
 @contextmanager
 def _client_errors_mapped() -> Iterator[None]:
     """Turn whatever influxdb-client and urllib3 raise into the decision it stands for."""
@@ -154,7 +166,7 @@ def _client_errors_mapped() -> Iterator[None]:
     except ApiException as error:
         raise _refused_request(error) from error
     except LocationValueError as error:
-        raise Misconfigured("INFLUXDB_URL is no usable address") from error
+        raise Misconfigured("INFLUXDB_URL is no address such as http://influxdb:8086") from error
     except SSLError as error:
         raise _tls_error(str(error)) from error
     except UnicodeDecodeError as error:

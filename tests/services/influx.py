@@ -5,7 +5,6 @@ import os
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -20,6 +19,7 @@ import httpx
 
 from shared.adapters.influx_write import InfluxSettings
 from tests.conftest import CACHE, missing
+from tests.services.influx_commands import command_1, command_2, free_port
 
 Version = Literal["1.8", "2.9"]
 REMEDY = "run `sh tests/services/build_influx.sh`, or set INFLUXDB_TEST_URL"
@@ -191,7 +191,7 @@ def start(version: Version, program: Path, home: Path | None = None) -> InfluxSe
     """Start a server of our own on a free port, with its first user."""
     home = home or Path(tempfile.mkdtemp(prefix=f"influx-{version}-"))
     port = free_port()
-    command, environment = (_command_1 if version == "1.8" else _command_2)(program, home, port)
+    command, environment = (command_1 if version == "1.8" else command_2)(program, home, port)
     environment["HOME"] = str(home)
     secret = secrets.token_hex(16)
     server = InfluxServer(
@@ -209,40 +209,6 @@ def start(version: Version, program: Path, home: Path | None = None) -> InfluxSe
         server.stop()
         raise
     return server
-
-
-def free_port() -> int:
-    """Return a port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def _command_1(program: Path, home: Path, port: int) -> tuple[list[str], dict[str, str]]:
-    environment = {
-        "INFLUXDB_REPORTING_DISABLED": "true",
-        "INFLUXDB_BIND_ADDRESS": f"127.0.0.1:{free_port()}",
-        "INFLUXDB_META_DIR": f"{home}/meta",
-        "INFLUXDB_DATA_DIR": f"{home}/data",
-        "INFLUXDB_DATA_WAL_DIR": f"{home}/wal",
-        "INFLUXDB_DATA_QUERY_LOG_ENABLED": "false",
-        "INFLUXDB_MONITOR_STORE_ENABLED": "false",
-        "INFLUXDB_HTTP_BIND_ADDRESS": f"127.0.0.1:{port}",
-        "INFLUXDB_HTTP_AUTH_ENABLED": "true",
-        "INFLUXDB_HTTP_FLUX_ENABLED": "true",
-        "INFLUXDB_HTTP_LOG_ENABLED": "false",
-    }
-    return [str(program), "-config", "/dev/null"], environment
-
-
-def _command_2(program: Path, home: Path, port: int) -> tuple[list[str], dict[str, str]]:
-    places = [
-        *("--bolt-path", f"{home}/influxd.bolt"),
-        *("--sqlite-path", f"{home}/influxd.sqlite"),
-        *("--engine-path", f"{home}/engine"),
-        *("--http-bind-address", f"127.0.0.1:{port}"),
-    ]
-    return [str(program), *places, "--reporting-disabled", "--log-level", "error"], {}
 
 
 def _await_start(server: InfluxServer) -> None:
