@@ -1507,7 +1507,7 @@ class InfluxSink:
         from influxdb_client.client.influxdb_client import InfluxDBClient
 
         if self._client is None or self._pid != os.getpid():
-            host = urlsplit(self._settings.url).hostname or ""
+            host = host_of(self._settings.url)
             self._pid = os.getpid()
             self._client = InfluxDBClient(
                 self._settings.url,
@@ -1552,6 +1552,18 @@ class InfluxSink:
         return [row[0] for series in answer.get("series", ()) for row in series["values"]]
 
 
+def host_of(url: str) -> str:
+    """Return the host in an address. Raises Misconfigured when it is none for HTTP."""
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname if parts.scheme in ("http", "https") else None
+    except ValueError:
+        host = None
+    if not host:
+        raise Misconfigured("INFLUXDB_URL is no address such as http://influxdb:8086")
+    return host
+
+
 @contextmanager
 def _client_errors_mapped() -> Iterator[None]:
     """Turn whatever influxdb-client and urllib3 raise into the decision it stands for."""
@@ -1563,7 +1575,7 @@ def _client_errors_mapped() -> Iterator[None]:
     except ApiException as error:
         raise _refused_request(error) from error
     except LocationValueError as error:
-        raise Misconfigured("INFLUXDB_URL is no usable address") from error
+        raise Misconfigured("INFLUXDB_URL is no address such as http://influxdb:8086") from error
     except SSLError as error:
         raise _tls_error(str(error)) from error
     except UnicodeDecodeError as error:
@@ -2544,8 +2556,10 @@ def spool_pragma(connection: sqlite3.Connection, name: str) -> int:
 Synchronous = Literal["FULL", "NORMAL"]
 # SQLite's own patience with programs that do not know our lock (an admin's shell, a backup).
 _SQLITE_BUSY_SECONDS = 30.0
-# What the log may keep on disk after a long reader or a large delivery made it grow.
-_SPOOL_LOG_BYTES = 16 * 1024**2
+# How much the log gathers before it is moved into the file: at SQLite's 1000 pages a delivery of
+# a large queue, which touches pages all over the indexes, would move it with every commit.
+_SPOOL_LOG_PAGES = 4000
+_SPOOL_CACHE_KIB = 16 * 1024
 _CORRUPT_CODES = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
@@ -2651,7 +2665,9 @@ class SpoolFile:
             connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute(f"PRAGMA synchronous = {self._synchronous}")
-            connection.execute(f"PRAGMA journal_size_limit = {_SPOOL_LOG_BYTES}")
+            connection.execute(f"PRAGMA cache_size = -{_SPOOL_CACHE_KIB}")
+            connection.execute(f"PRAGMA wal_autocheckpoint = {_SPOOL_LOG_PAGES}")
+            connection.execute(f"PRAGMA journal_size_limit = {_SPOOL_LOG_PAGES * 4096}")
             upgrade_spool(connection)
         except BaseException:
             connection.close()
@@ -4569,6 +4585,8 @@ class Recorder:
 
 # Whoever is signed in may post any body here, usage included: it books nothing.
 _REPLAY_PATH = "/api/chat/completed"
+# id: the generation whose chunks come now; ids: those that are booked; total: its running total.
+_NEW_STATE: dict[str, Any] = {"id": None, "ids": [], "total": None, "finish": None}
 
 
 def function_spool_dir() -> Path:
@@ -4599,13 +4617,18 @@ class Filter:
         microseconds.
         """
         try:
-            state = __metadata__.get(LEDGER_KEY) if __metadata__ else None
-            if state and state["id"] == event.get("id") and not event.get("usage"):
+            if not isinstance(event, dict) or not isinstance(__metadata__, dict):
+                return event
+            state = __metadata__.get(LEDGER_KEY)
+            if (
+                isinstance(state, dict)
+                and state.get("id") == event.get("id") is not None
+                and not event.get("usage")
+            ):
                 self._recorder.saw(state["id"])
-                choices = event.get("choices")
-                if choices and choices[0].get("finish_reason"):
-                    state["finish"] = chunk_finish_reason(event)
-            elif __metadata__ is not None:
+                if finish := chunk_finish_reason(event):
+                    state["finish"] = finish
+            else:
                 await self._take_chunk(event, __metadata__)
         except Exception as error:  # noqa: BLE001 a raising stream hook empties the answer
             self._recorder.counters.complain("failed_stream", type(error).__name__)
@@ -4699,10 +4722,19 @@ def _answer_state(metadata: dict[str, Any]) -> dict[str, Any]:
 
     Open WebUI posts this dict to Pipelines with every background task.
     """
-    state: dict[str, Any] = metadata.setdefault(
-        LEDGER_KEY, {"id": None, "ids": [], "total": None, "finish": None}
-    )
+    state: dict[str, Any] = metadata.get(LEDGER_KEY) or {}
+    if not _is_answer_state(state):
+        state = metadata[LEDGER_KEY] = dict(_NEW_STATE, ids=[])
     return state
+
+
+def _is_answer_state(state: object) -> bool:
+    return (
+        isinstance(state, dict)
+        and isinstance(state.get("ids"), list)
+        and isinstance(state.get("total", ""), dict | None)
+        and "finish" in state
+    )
 
 
 def _without_content(chunk: dict[str, Any]) -> dict[str, Any]:
@@ -4912,7 +4944,8 @@ class Pipeline:
     ) -> dict[str, Any]:
         """Remember an answer's request, list a background task, and say who asked upstream."""
         try:
-            await self._take_request(body, user)
+            if isinstance(body, dict):
+                await self._take_request(body, user)
         except Exception as error:  # noqa: BLE001 a raising inlet kills the chat
             self._recorder.counters.complain("failed_inlet", type(error).__name__)
         return body

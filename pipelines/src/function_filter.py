@@ -25,6 +25,8 @@ from shared.domain.openwebui import (
 
 # Whoever is signed in may post any body here, usage included: it books nothing.
 _REPLAY_PATH = "/api/chat/completed"
+# id: the generation whose chunks come now; ids: those that are booked; total: its running total.
+_NEW_STATE: dict[str, Any] = {"id": None, "ids": [], "total": None, "finish": None}
 
 
 def function_spool_dir() -> Path:
@@ -55,13 +57,18 @@ class Filter:
         microseconds.
         """
         try:
-            state = __metadata__.get(LEDGER_KEY) if __metadata__ else None
-            if state and state["id"] == event.get("id") and not event.get("usage"):
+            if not isinstance(event, dict) or not isinstance(__metadata__, dict):
+                return event
+            state = __metadata__.get(LEDGER_KEY)
+            if (
+                isinstance(state, dict)
+                and state.get("id") == event.get("id") is not None
+                and not event.get("usage")
+            ):
                 self._recorder.saw(state["id"])
-                choices = event.get("choices")
-                if choices and choices[0].get("finish_reason"):
-                    state["finish"] = chunk_finish_reason(event)
-            elif __metadata__ is not None:
+                if finish := chunk_finish_reason(event):
+                    state["finish"] = finish
+            else:
                 await self._take_chunk(event, __metadata__)
         except Exception as error:  # noqa: BLE001 a raising stream hook empties the answer
             self._recorder.counters.complain("failed_stream", type(error).__name__)
@@ -155,10 +162,19 @@ def _answer_state(metadata: dict[str, Any]) -> dict[str, Any]:
 
     Open WebUI posts this dict to Pipelines with every background task.
     """
-    state: dict[str, Any] = metadata.setdefault(
-        LEDGER_KEY, {"id": None, "ids": [], "total": None, "finish": None}
-    )
+    state: dict[str, Any] = metadata.get(LEDGER_KEY) or {}
+    if not _is_answer_state(state):
+        state = metadata[LEDGER_KEY] = dict(_NEW_STATE, ids=[])
     return state
+
+
+def _is_answer_state(state: object) -> bool:
+    return (
+        isinstance(state, dict)
+        and isinstance(state.get("ids"), list)
+        and isinstance(state.get("total", ""), dict | None)
+        and "finish" in state
+    )
 
 
 def _without_content(chunk: dict[str, Any]) -> dict[str, Any]:

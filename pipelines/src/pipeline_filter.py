@@ -82,7 +82,8 @@ class Pipeline:
     ) -> dict[str, Any]:
         """Remember an answer's request, list a background task, and say who asked upstream."""
         try:
-            await self._take_request(body, user)
+            if isinstance(body, dict):
+                await self._take_request(body, user)
         except Exception as error:  # noqa: BLE001 a raising inlet kills the chat
             self._recorder.counters.complain("failed_inlet", type(error).__name__)
         return body
