@@ -1,0 +1,155 @@
+"""`make demo-openwebui`: the real Open WebUI with the plugin in it, left running to click through.
+
+Behind it stands the mock OpenRouter; each answer prints what was billed and what is booked.
+"""
+
+import contextlib
+import shutil
+import signal
+import sys
+import time
+from datetime import UTC, datetime, timedelta
+from threading import Event
+
+from rich.console import Console
+
+from demo.installation import PASSWORD, PIPELINES, PLUGIN, ROOT, Installation, missing_hosts
+from demo.mock_answers import CLOCK_TOOL
+from demo.open_webui_admin import Person
+from demo.processes import Server
+from shared.adapters.embedded_store import EmbeddedStore
+from shared.domain.money import format_usd, parse_usd
+from shared.domain.resolution import resolve, uncancelled
+from shared.ports import Window
+
+FOLDER = ROOT / "var" / "demo-openwebui"
+# Short, so that a person sees a stopped answer become pending while looking on.
+_QUIET_SECONDS, _ANSWER_WAIT_SECONDS = 10, 15
+_LOOK_SECONDS = 1.0
+_TOOL = f'''
+class Tools:
+    def {CLOCK_TOOL}(self) -> str:
+        """Tell the time."""
+        return "noon"
+'''
+_WORDS = (
+    ("[[hold]]", "an answer that waits: press Stop, it becomes pending"),
+    ("[[tools=2]]", "a tool loop of three generations (switch on Mock Tools first)"),
+    ("[[null-cost]]", "a cost that OpenRouter does not tell"),
+    ("[[byok]]", "a key of your own: OpenRouter bills only its fee"),
+    ("[[error-before-usage]]", "an error in mid-answer"),
+    ("[[402]]", "no credits left"),
+)
+
+
+def main() -> int:
+    """Run until Ctrl-C."""
+    console = Console(highlight=False)
+    if missing := missing_hosts():
+        console.print(f"Not installed: {', '.join(missing)}. Run `make hosts` first.")
+        return 1
+    stopped = Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stopped.set())
+    shutil.rmtree(FOLDER, ignore_errors=True)
+    FOLDER.mkdir(parents=True)
+    installation = Installation(FOLDER, {"USAGE_CLIENT_ORG": "acme"})
+    sidecar = _sidecar(installation)
+    try:
+        console.print("Starting Open WebUI, Pipelines, the mock OpenRouter and the sidecar ...")
+        installation.start()
+        sidecar.start()
+        _furnish(installation)
+        _welcome(console, installation)
+        _watch(console, installation, stopped)
+    finally:
+        sidecar.stop()
+        installation.stop()
+    return 0
+
+
+def _sidecar(installation: Installation) -> Server:
+    return Server(
+        "sidecar",
+        [sys.executable, "-m", "scheduler", "run"],
+        port=0,
+        folder=FOLDER,
+        environment={"PYTHONPATH": str(ROOT), **_sidecar_environment(installation)},
+    )
+
+
+def _sidecar_environment(installation: Installation) -> dict[str, str]:
+    return {
+        "USAGE_SPOOL_DIR": str(installation.spool_folder),
+        "USAGE_STORE_PATH": str(FOLDER / "usage-events.sqlite3"),
+        "USAGE_DATABASE_URL": f"sqlite:///{FOLDER / 'usage-summaries.sqlite3'}",
+        "USAGE_REFRESH_SECONDS": "2",
+    }
+
+
+def _furnish(installation: Installation) -> None:
+    """Install the plugin in both hosts and let Alice and Bob in."""
+    admin = installation.admin
+    admin.create_function("usage_ledger", PLUGIN, {"quiet_seconds": _QUIET_SECONDS})
+    admin.upload_pipeline(PIPELINES, PLUGIN)
+    valves = {"answer_wait_seconds": _ANSWER_WAIT_SECONDS}
+    admin.set_pipeline_valves(PIPELINES, PLUGIN.stem, valves)
+    admin.create_tool("mock_tools", _TOOL)
+    admin.create_preset("house-preset", "House preset", "openai/gpt-5-mini")
+    for name in ("Alice", "Bob"):
+        admin.add_user(name, f"{name.lower()}@example.org", PASSWORD)
+
+
+def _welcome(console: Console, installation: Installation) -> None:
+    admin: Person = installation.admin.person
+    console.print(f"\n  Open WebUI   [bold]{installation.open_webui.url}[/bold]")
+    console.print(f"  sign in as   {admin.email} (admin), alice@example.org, bob@example.org")
+    console.print(f"  password     {PASSWORD}")
+    console.print(f"  the bill     {installation.openrouter.url}/__ledger")
+    variables = " ".join(
+        f"{name}={value}" for name, value in _sidecar_environment(installation).items()
+    )
+    console.print("  the books    in this folder, with these variables set:", soft_wrap=True)
+    console.print(
+        f"    {variables} \\\n      .venv/bin/python -m scheduler spool status", soft_wrap=True
+    )
+    console.print("\n  A word in a prompt makes the mock answer oddly:")
+    for word, meaning in _WORDS:
+        console.print(f"    {word:<24}{meaning}", markup=False, soft_wrap=True)
+    console.print("\n  Ctrl-C ends everything.\n")
+
+
+def _watch(console: Console, installation: Installation, stopped: Event) -> None:
+    """Print one line whenever the bill or the books have changed."""
+    store = EmbeddedStore(FOLDER / "usage-events.sqlite3")
+    shown = ""
+    with contextlib.closing(store):
+        while not stopped.wait(_LOOK_SECONDS):
+            line = _state(installation, store)
+            if line != shown:
+                console.print(f"  {time.strftime('%H:%M:%S')}  {line}", soft_wrap=True)
+                shown = line
+
+
+def _state(installation: Installation, store: EmbeddedStore) -> str:
+    rows = [
+        row
+        for row in installation.ledger()
+        if row["connection"] == "openrouter" and row["status"] != "refused"
+    ]
+    billed = sum((parse_usd(row["cost"]) for row in rows), parse_usd(0))
+    now = datetime.now(UTC)
+    window = Window(now - timedelta(days=1), now + timedelta(days=1))
+    events = list(store.events(window))
+    bills = [bill.event for bill in resolve(events).bills]
+    booked = sum((event.cost_usd or parse_usd(0) for event in bills), parse_usd(0))
+    unknown = sum(not event.is_settled for event in bills)
+    unmetered = len(uncancelled(store.unmetered(window), events))
+    return (
+        f"billed {len(rows)} generations, ${format_usd(billed)} | booked {len(bills) - unknown}, "
+        f"${format_usd(booked)} | pending {unknown} | unmetered {unmetered}"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
