@@ -16,8 +16,10 @@ logger = logging.getLogger("owui_usage")
 Synchronous = Literal["FULL", "NORMAL"]
 # SQLite's own patience with programs that do not know our lock (an admin's shell, a backup).
 _SQLITE_BUSY_SECONDS = 30.0
-# What the log may keep on disk after a long reader or a large delivery made it grow.
-_SPOOL_LOG_BYTES = 16 * 1024**2
+# How much the log gathers before it is moved into the file: at SQLite's 1000 pages a delivery of
+# a large queue, which touches pages all over the indexes, would move it with every commit.
+_SPOOL_LOG_PAGES = 4000
+_SPOOL_CACHE_KIB = 16 * 1024
 _CORRUPT_CODES = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
@@ -77,6 +79,12 @@ class SpoolFile:
             with spool_lock(self.path):
                 connection.close()
 
+    def checkpoint(self) -> None:
+        """Move what the log holds into the file, as far as no reader needs it."""
+        if self._connection is not None:
+            with spool_lock(self.path):
+                self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+
     def close(self) -> None:
         """Close the writing connection; the last one to leave a file empties its log."""
         if self._connection is not None:
@@ -123,7 +131,9 @@ class SpoolFile:
             connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute(f"PRAGMA synchronous = {self._synchronous}")
-            connection.execute(f"PRAGMA journal_size_limit = {_SPOOL_LOG_BYTES}")
+            connection.execute(f"PRAGMA cache_size = -{_SPOOL_CACHE_KIB}")
+            connection.execute(f"PRAGMA wal_autocheckpoint = {_SPOOL_LOG_PAGES}")
+            connection.execute(f"PRAGMA journal_size_limit = {_SPOOL_LOG_PAGES * 4096}")
             upgrade_spool(connection)
         except BaseException:
             connection.close()
