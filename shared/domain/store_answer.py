@@ -12,9 +12,11 @@ from shared.errors import (
     Unavailable,
 )
 
-# The store speaks of our lines, not of us. 2.x and 1.x say "unable to parse" and "partial write",
-# Cloud Serverless "failed to parse line protocol"; 2.0 even said "partial write" with a 500.
-_LINES_REFUSED = re.compile("unable to parse|failed to parse|partial write", re.IGNORECASE)
+# The store speaks of our lines, not of us: 1.x and 2.x say "unable to parse", Cloud Serverless
+# "failed to parse". Only with a 400: 1.8 is also "unable to parse authentication credentials".
+_UNREADABLE_LINES = re.compile("(unable|failed) to parse", re.IGNORECASE)
+# 2.0 said so with a 500, and with any status some of the lines may be stored.
+_PARTIAL_WRITE = re.compile("partial write", re.IGNORECASE)
 _COMES_BACK = frozenset({408, 425, 429, 499})
 # These two are no passing trouble: the address belongs to something that cannot take our writes.
 _NEVER_PASSES = frozenset({501, 505})
@@ -25,7 +27,8 @@ def write_error(
     status: int, body: str, retry_after_seconds: float | None = None
 ) -> DeliveryError | None:
     """Return the error that an answer to a write stands for, or None when everything was taken."""
-    if _LINES_REFUSED.search(body) or status == 422:
+    are_unreadable = status == 400 and _UNREADABLE_LINES.search(body)
+    if status == 422 or are_unreadable or _PARTIAL_WRITE.search(body):
         return BatchRefused(_answer_words(status, body))
     if 200 <= status <= 299:
         return Misconfigured(_answer_words(status, body)) if body.strip() else None

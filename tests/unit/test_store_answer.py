@@ -27,6 +27,7 @@ def test_an_empty_answer_of_the_two_hundreds_takes_everything(status: int, body:
         (500, CONFLICT, BatchRefused),
         (200, CONFLICT, BatchRefused),
         (413, "", TooLarge),
+        (401, '{"error":"unable to parse authentication credentials"}', Misconfigured),
         (200, PAGE, Misconfigured),
         (204, PAGE, Misconfigured),
         (400, '{"message":"Please provide either orgID or org"}', Misconfigured),
