@@ -83,6 +83,4 @@ def make_host(tmp_path: Path) -> Iterator[HostMaker]:
 def host(make_host: HostMaker, influx: InfluxServer, books: Books) -> Host:
     """A host that delivers to the bucket by itself."""
     token = influx.token_for(books.bucket, "write")
-    return make_host(
-        delivering_to(influx.settings(books.bucket, token), INFLUXDB_WRITE_TIMEOUT="2000")
-    )
+    return make_host(delivering_to(influx.settings(books.bucket, token)))

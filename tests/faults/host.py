@@ -28,6 +28,7 @@ def delivering_to(settings: InfluxSettings, **changes: str) -> dict[str, str]:
         "INFLUXDB_ORG": settings.org,
         "INFLUXDB_BUCKET": settings.bucket,
         "INFLUXDB_FLUSH_INTERVAL": "100",
+        "INFLUXDB_WRITE_TIMEOUT": "500",
         **changes,
     }
 
@@ -50,6 +51,7 @@ class Host:
     def start(self, **changes: str) -> None:
         """Start the server, the plugin in it, with some variables set anew."""
         self.environment |= changes
+        self.forget_log()
         (self.folder / "pipelines").mkdir(parents=True, exist_ok=True)
         self._server = self._made()
         self._server.start()
@@ -87,6 +89,10 @@ class Host:
     def log(self) -> str:
         """Return what the server printed."""
         return self._server.log_tail(200)
+
+    def forget_log(self) -> None:
+        """Empty the log."""
+        self._server.log_path.write_text("")
 
     def limit_files(self, size: int | None) -> None:
         """Let no file of the server grow beyond so many bytes, as a full disk would not."""

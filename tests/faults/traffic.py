@@ -5,7 +5,7 @@ import json
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from decimal import ROUND_HALF_EVEN, Decimal
 from random import Random
@@ -20,7 +20,7 @@ from tests.faults.host import PLUGIN
 _HOOK_WAIT_SECONDS = 0.25
 _PATIENCE_SECONDS = 10.0
 _SENDERS = 8
-_REPEATED_ONE_IN = 10
+NEVER_REPEATED = 10**9
 
 
 @dataclass
@@ -37,13 +37,14 @@ class Bill:
 
 
 class Traffic:
-    """Posts one outlet call per answer while it runs, every tenth of them twice."""
+    """Posts one outlet call per answer while it runs, some of them twice: one in `repeated`."""
 
-    def __init__(self, url: str, per_second: float, random: Random) -> None:
+    def __init__(self, url: str, per_second: float, random: Random, repeated: int) -> None:
         self.bill = Bill()
         self._address = urlsplit(url).netloc
         self._per_second = per_second
         self._random = random
+        self._repeated = repeated
         self._lock = Lock()
         self._stop = Event()
         self._sent = 0
@@ -70,7 +71,7 @@ class Traffic:
             with self._lock:
                 answer = an_answer(self._random)
                 self._sent += 1
-                times = 2 if self._sent % _REPEATED_ONE_IN == 0 else 1
+                times = 2 if self._sent % self._repeated == 0 else 1
                 self.bill.sent[answer.request_id] = answer.cost
             for _ in range(times):
                 if call_outlet(connection, answer):
@@ -137,15 +138,14 @@ def send_answers(url: str, answers: list[SentAnswer]) -> Bill:
 
 
 @contextmanager
-def pouring(url: str, per_second: float, random: Random) -> Iterator[Traffic]:
+def pouring(url: str, per_second: float, random: Random, repeated: int = 10) -> Iterator[Traffic]:
     """Let traffic pour in while the block runs."""
-    traffic = Traffic(url, per_second, random)
+    traffic = Traffic(url, per_second, random, repeated)
     traffic.start()
     try:
         yield traffic
     finally:
-        with suppress(RuntimeError):
-            traffic.stop()
+        traffic.stop()
 
 
 def pass_a_moment(random: Random, least: float, most: float) -> None:

@@ -66,9 +66,9 @@ class InfluxServer:
         assert self.process is not None
         self.process.send_signal(signal.SIGCONT)
 
-    def bucket(self, retention_seconds: int = 0) -> InfluxSettings:
+    def bucket(self, retention_seconds: int = 0, name: str = "") -> InfluxSettings:
         """Make an empty bucket and return settings with the token that may do everything."""
-        name = f"usage-{os.getpid()}-{next(_numbers)}"
+        name = name or f"usage-{os.getpid()}-{next(_numbers)}"
         if self.version == "1.8":
             kept = f" WITH DURATION {retention_seconds}s" if retention_seconds else ""
             self.query(f'CREATE DATABASE "{name}"{kept}')
