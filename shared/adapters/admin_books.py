@@ -38,6 +38,11 @@ class SqlAdminBooks:
         """Open the books. Raises ConfigError for a URL that cannot be used."""
         return cls(open_engine(database_url), clock)
 
+    @property
+    def database(self) -> str:
+        """What kind of database this is: `sqlite` or `postgresql`."""
+        return self._engine.dialect.name
+
     def usage(
         self, wanted: UsageFilter, group_by: Sequence[Grouping], page: Page | None = None
     ) -> list[UsageLine]:

@@ -1,0 +1,57 @@
+"""The API: one FastAPI app over a sidecar, with one door in front of it."""
+
+from typing import Any
+
+from fastapi import Depends, FastAPI
+from fastapi.security import HTTPBearer
+
+from scheduler.api import (
+    batch,
+    manual,
+    status,
+    webhook,
+)
+from scheduler.api.auth import Door, Keys
+from scheduler.api.errors import ErrorBody, install_error_answers
+from scheduler.running import RunningSidecar
+
+ADMIN = "/api/v1/admin/usage"
+_ERRORS = {
+    401: "the token is missing or wrong",
+    403: "the token of this part is not set",
+    404: "it is not known",
+    409: "it contradicts itself or what is known",
+    413: "the body is too large",
+    422: "a value cannot be used",
+    429: "too many wrong tokens",
+    503: "not now: a store, the disk or this sidecar is not ready",
+}
+_RESPONSES: dict[int | str, dict[str, Any]] = {
+    code: {"model": ErrorBody, "description": sentence} for code, sentence in _ERRORS.items()
+}
+# The door checks the token; this only tells readers of the OpenAPI document about it.
+_BEARER = Depends(HTTPBearer(auto_error=False, description="USAGE_ADMIN_TOKEN"))
+_WEBHOOK_BEARER = Depends(
+    HTTPBearer(auto_error=False, scheme_name="webhook", description="USAGE_WEBHOOK_TOKEN")
+)
+
+
+def create_app(sidecar: RunningSidecar) -> FastAPI:
+    """Return the app of a sidecar; it starts nothing and can be made more than once."""
+    app = FastAPI(
+        title="Usage ledger",
+        version=sidecar.version,
+        description="Every dollar OpenRouter bills, booked to a person, a model and a task.",
+        responses=_RESPONSES,
+        redoc_url=None,
+    )
+    app.state.sidecar = sidecar
+    install_error_answers(app)
+    settings = sidecar.settings
+    keys = Keys(admin=settings.usage_admin_token, webhook=settings.usage_webhook_token)
+    app.add_middleware(Door, keys=keys, clock=sidecar.clock, is_active=lambda: sidecar.is_active)
+    for module in (status, manual, batch):
+        app.include_router(module.router, prefix=ADMIN, dependencies=[_BEARER])
+    app.include_router(batch.original_router, dependencies=[_BEARER])
+    app.include_router(webhook.router, dependencies=[_WEBHOOK_BEARER])
+    return app

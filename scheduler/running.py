@@ -1,0 +1,254 @@
+"""The running sidecar: what the process does beside jobs, and whether it is the active one."""
+
+import logging
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+
+from apscheduler.schedulers.background import BackgroundScheduler
+from apscheduler.triggers.cron import CronTrigger
+from apscheduler.triggers.interval import IntervalTrigger
+
+from scheduler.batches import Batches
+from scheduler.intake import Intake
+from scheduler.job_log import JobLog, JobState
+from scheduler.jobs import JOBS, Job, scheduled
+from scheduler.sidecar import Sidecar, spool_settings
+from scheduler.version import read_version
+from shared.adapters.active_lock import active_lock
+from shared.adapters.admin_books import SqlAdminBooks
+from shared.adapters.clock import SYSTEM_CLOCK
+from shared.adapters.spool import SqliteSpool
+from shared.delivery import DeliveryStatus
+from shared.domain.days import ONE_DAY
+from shared.domain.rows import HostRow
+from shared.domain.run_report import RunReport
+from shared.errors import ProjectionError, UsageError
+from shared.ports import Clock, SpoolStatus
+from shared.settings import Settings
+
+log = logging.getLogger("owui_usage")
+
+_STATEMENT_SECONDS = 60
+# What a passive sidecar does too: look whether it is needed, and say how it does.
+_ALWAYS = ("role", "statement")
+
+
+@dataclass(frozen=True)
+class SpoolState:
+    """A spool of the shared folder: what is in it, and how its delivery stands."""
+
+    name: str
+    status: SpoolStatus
+    delivery: DeliveryStatus
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScheduleLine:
+    """A job with how it ended last and when it runs next."""
+
+    name: str
+    purpose: str
+    started_at: datetime | None
+    succeeded_at: datetime | None
+    seconds: float | None
+    error: str | None
+    next_run_at: datetime | None
+
+
+class RunningSidecar(Sidecar):
+    """A sidecar as a process: schedule, intake, asked-for batches, and its role.
+
+    Only the active one of all sidecars of a database projects, delivers and takes anything in. The
+    others wait for its lock; whoever gets it catches up at once.
+    """
+
+    def __init__(self, settings: Settings, clock: Clock = SYSTEM_CLOCK) -> None:
+        super().__init__(settings, clock)
+        database_url = settings.usage_database_url.get_secret_value()
+        self.clock = clock
+        self.version = read_version()
+        self.books = SqlAdminBooks.open(database_url, clock)
+        self.spool = SqliteSpool(
+            settings.usage_spool_dir / "sidecar.sqlite3",
+            settings=spool_settings(settings),
+            clock=clock,
+        )
+        self.intake = Intake(self.spool, self.books, settings.usage_client_org, clock)
+        self.batches = Batches(self.books, self.project, self.stop)
+        self.job_log = JobLog(clock)
+        self.started_at = clock.now()
+        self._lock = active_lock(database_url)
+        self._is_active = False
+        self._host_id = f"sidecar-{secrets.token_hex(4)}"
+        self._jobs = (*JOBS, *_PROCESS_JOBS)
+        self._scheduler: BackgroundScheduler | None = None
+
+    @property
+    def is_active(self) -> bool:
+        """Whether this is the one sidecar that works."""
+        return self._is_active
+
+    def start(self) -> None:
+        """Take the active role if it is free, and begin the schedule."""
+        self.keep_role()
+        jobs = tuple(replace(job, run=self._logged_run(job)) for job in self._jobs)
+        self._scheduler = scheduled(self, jobs)
+        self._scheduler.start()
+
+    def keep_role(self) -> None:
+        """Take the active role if it is free; give it up when its lock was lost."""
+        was_active, self._is_active = self._is_active, self._lock.hold()
+        if self._is_active and not was_active:
+            log.info("this sidecar is active")
+            self._take_over()
+        elif was_active and not self._is_active:
+            log.warning("the active role was lost: this sidecar waits for it")
+
+    def put_statement(self) -> None:
+        """Say how this sidecar does, as every host does once a minute."""
+        self.spool.put_host(self.statement())
+
+    def statement(self) -> HostRow:
+        """Return how this sidecar does."""
+        now = self.clock.now()
+        status = self.spool.status()
+        states = [delivery.status() for _, delivery in self._drain.spools().values()]
+        worst = next((state for state in states if state.state not in ("idle", "standby")), None)
+        oldest = status.oldest_queued_at
+        return HostRow(
+            host_id=self._host_id,
+            occurred_at=now,
+            host_kind="sidecar",
+            version=self.version,
+            started_at=self.started_at,
+            delivery_state=worst.state if worst else "idle",
+            breaker=worst.breaker if worst else "closed",
+            message=(worst.message if worst else "ok") if self._is_active else "passive",
+            queued=status.queued,
+            dead_letters=status.dead_letters,
+            oldest_age_seconds=max(0.0, (now - oldest).total_seconds()) if oldest else 0.0,
+            write_p50_ms=max((s.write_p50_ms for s in states if s.write_p50_ms), default=None),
+            write_p99_ms=max((s.write_p99_ms for s in states if s.write_p99_ms), default=None),
+            counters={**self.spool.counters(), **_prefixed("webhook_", self.intake.refused())},
+        )
+
+    def spool_states(self) -> list[SpoolState]:
+        """Return how every spool stands that delivery has found. Raises SpoolError."""
+        return [
+            SpoolState(name, spool.status(), delivery.status())
+            for name, (spool, delivery) in self._drain.spools().items()
+        ]
+
+    def prune(self) -> None:
+        """Delete records of runs that are older than the settings say."""
+        before = self.clock.now() - self.settings.usage_audit_days * ONE_DAY
+        self.books.prune_audit(before)
+
+    def schedule(self) -> list[ScheduleLine]:
+        """Return the jobs with how they ended last and when they run next."""
+        states = self.job_log.states()
+        return [self._line(job, states.get(job.name, JobState())) for job in self._jobs]
+
+    def close(self) -> None:
+        """End the schedule and asked-for batches, give up the role, close everything."""
+        self.stop.set()
+        if self._scheduler is not None and self._scheduler.running:
+            self._scheduler.shutdown(wait=True)
+        self.batches.close()
+        self._lock.release()
+        self._is_active = False
+        super().close()
+        self.spool.close()
+        self.books.close()
+
+    def _runs_always(self, job: Job) -> bool:
+        """Tell what a passive sidecar does too.
+
+        It delivers what was posted to it while it was active; only into the embedded store it must
+        not: that file is the active one's.
+        """
+        delivers = job.name == "drain" and self.settings.influxdb_first_enabled
+        return job.name in _ALWAYS or delivers
+
+    def _line(self, job: Job, state: JobState) -> ScheduleLine:
+        found = self._scheduler.get_job(job.name) if self._scheduler else None
+        return ScheduleLine(
+            name=job.name,
+            purpose=job.purpose,
+            started_at=state.started_at,
+            succeeded_at=state.succeeded_at,
+            seconds=state.seconds,
+            error=state.error,
+            next_run_at=found.next_run_time.astimezone(UTC) if found else None,
+        )
+
+    def _take_over(self) -> None:
+        try:
+            self.books.interrupt_batches()
+        except ProjectionError as error:
+            log.error("batches left behind could not be marked: %s", error)
+        if self._scheduler is not None:
+            now = datetime.now(UTC)
+            for number, job in enumerate(job for job in self._jobs if job.at_start):
+                self._scheduler.modify_job(job.name, next_run_time=now + timedelta(0, number))
+
+    def _logged_run(self, job: Job) -> Callable[[Sidecar], object]:
+        def run(sidecar: Sidecar) -> object:
+            if not self._is_active and not self._runs_always(job):
+                return None
+            self.job_log.begin(job.name)
+            try:
+                outcome = job.run(sidecar)
+            except BaseException as error:
+                self.job_log.end(job.name, _sentence(error))
+                raise
+            self.job_log.end(job.name, _trouble(outcome))
+            return outcome
+
+        return run
+
+
+def _as_running(sidecar: Sidecar) -> RunningSidecar:
+    assert isinstance(sidecar, RunningSidecar)
+    return sidecar
+
+
+_PROCESS_JOBS = (
+    Job(
+        "role",
+        "be or become the active sidecar",
+        lambda sidecar: _as_running(sidecar).keep_role(),
+        lambda settings: IntervalTrigger(seconds=settings.usage_standby_seconds),
+    ),
+    Job(
+        "statement",
+        "say how this sidecar does",
+        lambda sidecar: _as_running(sidecar).put_statement(),
+        lambda _: IntervalTrigger(seconds=_STATEMENT_SECONDS),
+        at_start=True,
+    ),
+    Job(
+        "prune",
+        "delete old records of runs",
+        lambda sidecar: _as_running(sidecar).prune(),
+        lambda _: CronTrigger(hour=2, minute=17, timezone=UTC),
+    ),
+)
+
+
+def _trouble(outcome: object) -> str | None:
+    """Say what went wrong in a job that ended by itself."""
+    if isinstance(outcome, RunReport) and outcome.failures:
+        first = outcome.failures[0]
+        return f"{first.day or 'no day'}: {type(first.error).__name__}: {first.error}"
+    return None
+
+
+def _sentence(error: BaseException) -> str:
+    return str(error) if isinstance(error, UsageError) else type(error).__name__
+
+
+def _prefixed(prefix: str, counts: dict[str, int]) -> dict[str, int]:
+    return {prefix + reason: count for reason, count in counts.items()}
