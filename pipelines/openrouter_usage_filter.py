@@ -1156,9 +1156,11 @@ def _seconds_until_date(value: str, now: datetime) -> float:
 # --------------------------------------------------------------------------------------------------
 
 
-# The store speaks of our lines, not of us. 2.x and 1.x say "unable to parse" and "partial write",
-# Cloud Serverless "failed to parse line protocol"; 2.0 even said "partial write" with a 500.
-_LINES_REFUSED = re.compile("unable to parse|failed to parse|partial write", re.IGNORECASE)
+# The store speaks of our lines, not of us: 1.x and 2.x say "unable to parse", Cloud Serverless
+# "failed to parse". Only with a 400: 1.8 is also "unable to parse authentication credentials".
+_UNREADABLE_LINES = re.compile("(unable|failed) to parse", re.IGNORECASE)
+# 2.0 said so with a 500, and with any status some of the lines may be stored.
+_PARTIAL_WRITE = re.compile("partial write", re.IGNORECASE)
 _COMES_BACK = frozenset({408, 425, 429, 499})
 # These two are no passing trouble: the address belongs to something that cannot take our writes.
 _NEVER_PASSES = frozenset({501, 505})
@@ -1169,7 +1171,8 @@ def write_error(
     status: int, body: str, retry_after_seconds: float | None = None
 ) -> DeliveryError | None:
     """Return the error that an answer to a write stands for, or None when everything was taken."""
-    if _LINES_REFUSED.search(body) or status == 422:
+    are_unreadable = status == 400 and _UNREADABLE_LINES.search(body)
+    if status == 422 or are_unreadable or _PARTIAL_WRITE.search(body):
         return BatchRefused(_answer_words(status, body))
     if 200 <= status <= 299:
         return Misconfigured(_answer_words(status, body)) if body.strip() else None
@@ -2594,6 +2597,8 @@ class SpoolFile:
                 with suppress(sqlite3.Error):
                     connection.rollback()
                 self._set_aside_if_corrupt(error, self._identity)
+                # A connection that failed once may fail for ever (a disk that went and came back).
+                self._drop_connection()
                 raise
 
     @contextmanager
@@ -2611,7 +2616,6 @@ class SpoolFile:
             connection.execute("BEGIN")
             yield connection
         except sqlite3.DatabaseError as error:
-            connection.rollback()
             with spool_lock(self.path):
                 self._set_aside_if_corrupt(error, identity)
             raise
@@ -2619,12 +2623,22 @@ class SpoolFile:
             with spool_lock(self.path):
                 connection.close()
 
+    def checkpoint(self) -> None:
+        """Move what the log holds into the file, as far as no reader needs it."""
+        if self._connection is not None:
+            with spool_lock(self.path):
+                self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+
     def close(self) -> None:
         """Close the writing connection; the last one to leave a file empties its log."""
         if self._connection is not None:
             with spool_lock(self.path):
-                self._connection.close()
-            self._connection = None
+                self._drop_connection()
+
+    def _drop_connection(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
 
     def _current_connection(self) -> sqlite3.Connection:
         """Return the connection to the file that stands at our path now.
@@ -2633,9 +2647,8 @@ class SpoolFile:
         to the old one would be lost. SQLite leaves the log alone when it closes a moved file.
         """
         identity = self._file_identity()
-        if self._connection is not None and identity != self._identity:
-            self._connection.close()
-            self._connection = None
+        if identity != self._identity:
+            self._drop_connection()
         if self._connection is None:
             self._connection = self._open_or_replace()
             self._identity = self._file_identity()
@@ -3165,6 +3178,7 @@ class SpoolWriter:
         self._lock = threading.RLock()
         self._thread: threading.Thread | None = None
         self._stopped = False
+        self._is_exiting = False
         self._complaint = ""
         self._complain_at = 0.0
 
@@ -3224,6 +3238,7 @@ class SpoolWriter:
     def _exit(self) -> None:
         """Give what waits a moment when the process ends; a forked child has no such thread."""
         if os.getpid() == self._process_id:
+            self._is_exiting = True
             self.stop()
             self.join(_SPOOL_EXIT_SECONDS)
 
@@ -3235,8 +3250,11 @@ class SpoolWriter:
             if time.monotonic() >= self._upkeep_at:
                 self._upkeep_at = time.monotonic() + _UPKEEP_RETRY_SECONDS
                 self._commit([SpoolJob(self._run_upkeep, Future())])
-        self._close_file()
-        atexit.unregister(self._exit)
+                # Here nobody waits for it; otherwise it falls to one hook in some hundreds.
+                self._tidy(self._file.checkpoint)
+        self._tidy(self._file.close)
+        if not self._is_exiting:
+            atexit.unregister(self._exit)
 
     def _next_jobs(self) -> list[SpoolJob]:
         """Wait for a job or for the next upkeep, then take everything else that waits."""
@@ -3303,12 +3321,12 @@ class SpoolWriter:
             self._complaint = words
             self._complain_at = time.monotonic() + _COMPLAINT_SECONDS
 
-    def _close_file(self) -> None:
+    def _tidy(self, step: Callable[[], None]) -> None:
+        """Do something to the file that costs no event when it fails: all is committed."""
         try:
-            self._file.close()
+            step()
         except (sqlite3.Error, OSError) as error:
-            # Everything is committed; the next one to open the file reads the rest from its log.
-            logger.warning("spool %s did not close: %s", self._file.path, error)
+            logger.warning("spool %s: %s", self._file.path, error)
 
 
 def _run_spool_job(job: SpoolJob, tx: SpoolTransaction) -> Any:

@@ -64,8 +64,10 @@ def expire(plugin: Any) -> None:
 
 def rows(plugin: Any) -> list[Row]:
     """Return every row in the spool of a plugin, read by the library and not by the plugin."""
-    path = plugin._recorder.follow(plugin.valves).spool.path
-    spool = SqliteSpool(path)
+    recording = plugin._recorder.follow(plugin.valves)
+    # On a busy machine a hook may have returned before its commit: this one comes after it.
+    recording.spool.put([]).result(30)
+    spool = SqliteSpool(recording.spool.path)
     try:
         return [row_from_json(row.kind, row.json) for row in spool.take(100_000)]
     finally:
