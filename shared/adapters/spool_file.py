@@ -54,6 +54,8 @@ class SpoolFile:
                 with suppress(sqlite3.Error):
                     connection.rollback()
                 self._set_aside_if_corrupt(error, self._identity)
+                # A connection that failed once may fail for ever (a disk that went and came back).
+                self._drop_connection()
                 raise
 
     @contextmanager
@@ -71,7 +73,6 @@ class SpoolFile:
             connection.execute("BEGIN")
             yield connection
         except sqlite3.DatabaseError as error:
-            connection.rollback()
             with spool_lock(self.path):
                 self._set_aside_if_corrupt(error, identity)
             raise
@@ -89,8 +90,12 @@ class SpoolFile:
         """Close the writing connection; the last one to leave a file empties its log."""
         if self._connection is not None:
             with spool_lock(self.path):
-                self._connection.close()
-            self._connection = None
+                self._drop_connection()
+
+    def _drop_connection(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
 
     def _current_connection(self) -> sqlite3.Connection:
         """Return the connection to the file that stands at our path now.
@@ -99,9 +104,8 @@ class SpoolFile:
         to the old one would be lost. SQLite leaves the log alone when it closes a moved file.
         """
         identity = self._file_identity()
-        if self._connection is not None and identity != self._identity:
-            self._connection.close()
-            self._connection = None
+        if identity != self._identity:
+            self._drop_connection()
         if self._connection is None:
             self._connection = self._open_or_replace()
             self._identity = self._file_identity()

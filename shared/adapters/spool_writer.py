@@ -65,6 +65,7 @@ class SpoolWriter:
         self._lock = threading.RLock()
         self._thread: threading.Thread | None = None
         self._stopped = False
+        self._is_exiting = False
         self._complaint = ""
         self._complain_at = 0.0
 
@@ -124,6 +125,7 @@ class SpoolWriter:
     def _exit(self) -> None:
         """Give what waits a moment when the process ends; a forked child has no such thread."""
         if os.getpid() == self._process_id:
+            self._is_exiting = True
             self.stop()
             self.join(_SPOOL_EXIT_SECONDS)
 
@@ -138,7 +140,8 @@ class SpoolWriter:
                 # Here nobody waits for it; otherwise it falls to one hook in some hundreds.
                 self._tidy(self._file.checkpoint)
         self._tidy(self._file.close)
-        atexit.unregister(self._exit)
+        if not self._is_exiting:
+            atexit.unregister(self._exit)
 
     def _next_jobs(self) -> list[SpoolJob]:
         """Wait for a job or for the next upkeep, then take everything else that waits."""

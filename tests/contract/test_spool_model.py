@@ -120,4 +120,4 @@ class SpoolModel(RuleBasedStateMachine):
 
 
 TestSpoolModel = SpoolModel.TestCase
-TestSpoolModel.settings = settings(max_examples=30, stateful_step_count=20, deadline=None)
+TestSpoolModel.settings = settings(max_examples=15, stateful_step_count=15, deadline=None)

@@ -85,7 +85,8 @@ def content(path: Path) -> Counter[str]:
 def test_what_was_told_to_be_safe_survives_sigkill_exactly_once(tmp_path: Path) -> None:
     path = tmp_path / "function.sqlite3"
     chance = random.Random(20261124)
-    spool = SqliteSpool(path, clock=SetClock())
+    clock = SetClock()
+    spool = SqliteSpool(path, clock=clock)
     drain = Drain(spool)
     told: set[str] = set()
     for round_ in range(3):
@@ -108,6 +109,15 @@ def test_what_was_told_to_be_safe_survives_sigkill_exactly_once(tmp_path: Path) 
     assert set(there.values()) == {1}
     assert set(drain.delivered.values()) == {1}
     assert drain.delivered.keys() <= there.keys()
+    # What the killed processes had begun and not booked becomes pending, each once.
+    begun = spool.status().open_generations
+    clock.move(1000)
+    assert spool.lease("alice", 30)
+    assert spool.expire_open(clock.now(), 120) == begun
+    assert spool.status().open_generations == 0
+    after = content(path)
+    assert after.total() == there.total() + begun
+    assert set(after.values()) == {1}
     spool.close()
 
 
