@@ -1,0 +1,5 @@
+"""`python -m migration_tools`: bring old usage in, verify it, take it out again."""
+
+from migration_tools.cli import app
+
+app(prog_name="python -m migration_tools")

@@ -1,0 +1,75 @@
+"""Figures: what a source, a store and the summaries say of an organization's day."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from datetime import date
+from typing import Self
+
+from shared.domain.event import UsageEvent
+from shared.domain.money import to_pico
+from shared.domain.summary import Amounts
+from shared.ports import UsageSums
+
+COLUMNS: tuple[str, ...] = tuple(each.name for each in fields(UsageSums))
+
+
+@dataclass(frozen=True, order=True)
+class Place:
+    """An organization's local day."""
+
+    organization_id: str
+    local_date: date
+
+
+class Figures:
+    """Sums of events that grow one by one, exact and of any size."""
+
+    def __init__(self, sums: Iterable[int] = ()) -> None:
+        self._sums = list(sums) or [0] * len(COLUMNS)
+
+    def add_event(self, event: UsageEvent) -> None:
+        """Add one event."""
+        amounts = (event.cost_usd, event.upstream_cost_usd, event.estimated_cost_usd)
+        found = (
+            1,
+            event.cost_usd is None,
+            event.estimated_cost_usd is not None,
+            event.input_tokens,
+            event.output_tokens,
+            event.total_tokens,
+            event.cached_tokens,
+            event.cache_write_tokens,
+            event.reasoning_tokens,
+            *(0 if amount is None else to_pico(amount) for amount in amounts),
+        )
+        for at, amount in enumerate(found):
+            self._sums[at] += amount
+
+    def add_sums(self, sums: UsageSums) -> None:
+        """Add what a store has added up."""
+        for at, name in enumerate(COLUMNS):
+            self._sums[at] += getattr(sums, name)
+
+    def add_amounts(self, amounts: Amounts) -> None:
+        """Add a row of the summaries."""
+        for at, name in enumerate(COLUMNS):
+            self._sums[at] += getattr(amounts, name.replace("cost_pico", "raw_pico"))
+
+    def add(self, other: Self) -> None:
+        """Add other figures."""
+        for at, amount in enumerate(other.sums):
+            self._sums[at] += amount
+
+    @property
+    def sums(self) -> list[int]:
+        """The sums in the order of COLUMNS."""
+        return list(self._sums)
+
+    def __getitem__(self, name: str) -> int:
+        return self._sums[COLUMNS.index(name)]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Figures) and self._sums == other._sums
+
+    def __hash__(self) -> int:
+        return hash(tuple(self._sums))

@@ -1,0 +1,79 @@
+"""The ledger that an import goes into: its event store and its summaries, as the settings say."""
+
+from typing import Self
+
+from shared.adapters.clock import SYSTEM_CLOCK
+from shared.adapters.embedded_store import EmbeddedStore
+from shared.adapters.influx_read import InfluxStore
+from shared.adapters.influx_write import InfluxSettings
+from shared.adapters.summaries import open_summaries
+from shared.domain.organization import OrganizationDefaults
+from shared.errors import ConfigError
+from shared.ports import Clock
+from shared.projection import Projection, ProjectionSettings
+from shared.settings import Settings
+
+
+class Ledger:
+    """Where usage is written and summed up.
+
+    Opening raises ConfigError for a setting, a file or a database that cannot be used.
+    """
+
+    def __init__(self, settings: Settings, clock: Clock = SYSTEM_CLOCK) -> None:
+        self.settings = settings
+        self.clock = clock
+        self.store = open_store(settings)
+        self.summaries = open_summaries(
+            settings.usage_database_url.get_secret_value(),
+            OrganizationDefaults(
+                time_zone=settings.usage_timezone,
+                currency=settings.usage_currency,
+                rate_ppm=settings.usage_markup_multiplier,
+            ),
+            clock,
+        )
+        self.projection = Projection(
+            self.store,
+            self.summaries,
+            ProjectionSettings(turns=settings.usage_turns),
+            clock,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.store.close()
+        self.summaries.close()
+
+
+def open_store(settings: Settings) -> EmbeddedStore | InfluxStore:
+    """Open the event store that the flag decides for."""
+    if settings.influxdb_first_enabled:
+        return InfluxStore(influx_settings(settings))
+    return EmbeddedStore(settings.usage_store_path)
+
+
+def influx_settings(settings: Settings) -> InfluxSettings:
+    """Return where InfluxDB is. Raises ConfigError when the settings do not say."""
+    cloud = settings.influxdb_use_cloud
+    prefix = "INFLUXDB_CLOUD_" if cloud else "INFLUXDB_"
+    url = settings.influxdb_cloud_url if cloud else settings.influxdb_url
+    token = settings.influxdb_cloud_token if cloud else settings.influxdb_token
+    bucket = settings.influxdb_cloud_bucket if cloud else settings.influxdb_bucket
+    for name, value in (("URL", url), ("TOKEN", token), ("BUCKET", bucket)):
+        if not value:
+            raise ConfigError(f"{prefix}{name}", "", "is needed to use InfluxDB")
+    assert token is not None
+    read = settings.influxdb_read_token
+    return InfluxSettings(
+        url=url,
+        token=token.get_secret_value(),
+        org=settings.influxdb_cloud_org if cloud else settings.influxdb_org,
+        bucket=bucket,
+        measurement=settings.influxdb_measurement,
+        # A batch of an import is larger than what a host sends; nobody waits for it.
+        write_timeout_ms=max(settings.influxdb_write_timeout, 30_000),
+        read_token=read.get_secret_value() if read else "",
+    )

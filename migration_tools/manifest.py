@@ -1,0 +1,181 @@
+"""The manifest: what a backup holds, and what the import after it has done so far."""
+
+import os
+import re
+from datetime import date, datetime
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from migration_tools.figures import Figures, Place
+from migration_tools.plan import Plan
+from shared.errors import MigrationError
+
+State = Literal["backed up", "importing", "imported", "rolling back", "rolled back"]
+_BACKUP_ID = re.compile(r"backup_\d{8}_\d{6}")
+_MANIFEST, _PROGRESS = "manifest.json", "progress"
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class SavedFile(_Record):
+    """A file of a backup, with what tells whether it is still the same."""
+
+    name: str
+    bytes: int
+    sha256: str
+
+
+class SavedDatabase(_Record):
+    """What was backed up: the kind of database, its versions, rows per table, and exact sums."""
+
+    kind: Literal["sqlite", "postgresql"]
+    version: str
+    schema_revision: str
+    rows: dict[str, int]
+    sums: dict[str, int]
+
+
+class DayRecord(_Record):
+    """What an import brings of one organization's day, in the order of the figures' columns."""
+
+    organization_id: str
+    local_date: date
+    figures: list[int]
+    contents: str
+
+
+class Move(_Record):
+    """A user whom an import put into an organization."""
+
+    external_user: str
+    organization_id: str
+    valid_from: datetime
+
+
+class ImportRecord(_Record):
+    """The import that followed a backup, and everything that is needed to take it out again."""
+
+    import_id: str
+    source: str
+    store: str
+    keeps_source: bool
+    digest: str
+    events: int
+    days: list[DayRecord]
+    organizations: list[str] = []
+    moves: list[Move] = []
+
+    @property
+    def first_day(self) -> date | None:
+        """The first day that the import touches."""
+        return min((day.local_date for day in self.days), default=None)
+
+    @property
+    def last_day(self) -> date | None:
+        """The last day that the import touches."""
+        return max((day.local_date for day in self.days), default=None)
+
+
+class Manifest(_Record):
+    """A backup and what became of it. `database` None: a person did without a copy."""
+
+    backup_id: str
+    created_at: datetime
+    version: str
+    state: State = "backed up"
+    database: SavedDatabase | None = None
+    files: list[SavedFile] = []
+    imported: ImportRecord | None = None
+
+
+class Backups:
+    """The folder of all backups, each in a folder of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def path(self, backup_id: str) -> Path:
+        """Return the folder of a backup. Raises MigrationError for what is no backup's name."""
+        if not _BACKUP_ID.fullmatch(backup_id):
+            raise MigrationError(f"{backup_id!r} is no backup id: backup_YYYYMMDD_HHMMSS")
+        return self.folder / backup_id
+
+    def save(self, manifest: Manifest) -> Manifest:
+        """Write a manifest so that it is whole or old, whatever happens; return it."""
+        self._replace(self.path(manifest.backup_id) / _MANIFEST, manifest.model_dump_json(indent=1))
+        return manifest
+
+    def load(self, backup_id: str) -> Manifest:
+        """Read a manifest. Raises MigrationError when there is none or it cannot be read."""
+        try:
+            return Manifest.model_validate_json((self.path(backup_id) / _MANIFEST).read_bytes())
+        except FileNotFoundError:
+            raise MigrationError(f"{backup_id}: no such backup in {self.folder}") from None
+        except (OSError, ValidationError) as error:
+            reason = type(error).__name__
+            raise MigrationError(f"{backup_id}: the manifest cannot be read: {reason}") from error
+
+    def all(self) -> list[Manifest]:
+        """Return all manifests, the newest first; a folder without one is no backup."""
+        found = self.folder.glob(f"backup_*/{_MANIFEST}")
+        return [self.load(path.parent.name) for path in sorted(found, reverse=True)]
+
+    def of_import(self, import_id: str) -> Manifest | None:
+        """Return the backup whose import is in the ledger, wholly or in part."""
+        for manifest in self.all():
+            imported = manifest.imported
+            if imported and imported.import_id == import_id and manifest.state != "rolled back":
+                return manifest
+        return None
+
+    def note_progress(self, backup_id: str, digest: str, events: int) -> None:
+        """Remember how many events the store has taken."""
+        self._replace(self.path(backup_id) / _PROGRESS, f"{digest} {events}")
+
+    def progress(self, backup_id: str, digest: str) -> int:
+        """Return how many events of exactly this content the store has taken before."""
+        try:
+            known, _, events = (self.path(backup_id) / _PROGRESS).read_text().partition(" ")
+            return int(events) if known == digest else 0
+        except (OSError, ValueError):
+            return 0
+
+    def _replace(self, path: Path, text: str) -> None:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            new = path.with_suffix(".new")
+            with new.open("w") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            new.replace(path)
+        except OSError as error:
+            raise MigrationError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def day_records(plan: Plan) -> list[DayRecord]:
+    """Return what a plan brings, day by day."""
+    return [
+        DayRecord(
+            organization_id=place.organization_id,
+            local_date=place.local_date,
+            figures=plan.figures[place].sums,
+            contents=plan.contents[place],
+        )
+        for place in sorted(plan.figures)
+    ]
+
+
+def changed_days(known: ImportRecord, plan: Plan) -> list[tuple[Place, Figures, Figures]]:
+    """Return the days that a source now tells otherwise than when they were imported."""
+    changed = []
+    for record in known.days:
+        place = Place(record.organization_id, record.local_date)
+        if plan.contents.get(place) != record.contents:
+            now = plan.figures.get(place, Figures())
+            changed.append((place, Figures(record.figures), now))
+    return changed

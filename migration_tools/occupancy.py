@@ -1,0 +1,192 @@
+"""Occupancy: which days of a ledger are taken, so that an import never counts anything twice."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from typing import Literal, Self
+
+from migration_tools.identifiers import Identifiers
+from migration_tools.source import DaySpan, Remark, Source
+from shared.domain.days import ONE_DAY, day_start, local_day
+from shared.domain.event import UsageEvent
+from shared.ports import EventStore, UsageGroup, Window
+
+_BEGINNING = datetime(2000, 1, 1, tzinfo=UTC)
+WHOLE_DAYS = "import:legacy-"
+Matches = Callable[[UsageGroup], bool]
+
+
+@dataclass(kw_only=True)
+class Occupancy:
+    """What stands in the way of a source, found before its import begins.
+
+    `taken` are days of the ledger's zone with the reason why nothing may come in; on a day of
+    `answers` only what the store knows by its id may come in, because the rest may be part of an
+    answer that is billed as a whole.
+    """
+
+    zone: str
+    today: date
+    first_live: datetime | None = None
+    taken: dict[date, str] = field(default_factory=dict)
+    answers: set[date] = field(default_factory=set)
+    known: Identifiers = field(default_factory=Identifiers)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.known.__exit__()
+
+    def objection(self, event: UsageEvent, source: Source) -> Remark | None:
+        """Say why an event of a source may not come in, or None."""
+        if source.whole_days:
+            zone = source.zone_of(event.client_org_id)
+            day = local_day(event.occurred_at, zone)
+            if self.first_live and day >= local_day(self.first_live, zone):
+                at = f"{self.first_live:%Y-%m-%d %H:%M} UTC"
+                return _objection(event, day, "live", f"live events begin on {at}")
+            if day >= self.today:
+                return _objection(event, day, "live", "the day has not ended")
+        day = local_day(event.occurred_at, self.zone)
+        if day in self.taken:
+            return _objection(event, day, "taken", self.taken[day])
+        if day in self.answers and event.request_id not in self.known:
+            reason = "the day has answers billed as a whole (USAGE_TURNS=bill)"
+            return _objection(event, day, "answers", reason)
+        return None
+
+
+def find_occupancy(
+    store: EventStore,
+    source: Source,
+    span: DaySpan,
+    *,
+    zone: str,
+    turns: Literal["bill", "observe"],
+    now: datetime,
+) -> Occupancy:
+    """Look at what the ledger holds of the days of an import, its own events left out."""
+    occupancy = Occupancy(zone=zone, today=local_day(now, zone))
+    if source.keeps_source:
+        return occupancy
+    own = own_label(source)
+    days = Days(store, zone)
+    if source.whole_days:
+        end = day_start(span.last + ONE_DAY, zone) + ONE_DAY
+        occupancy.first_live = first_live_event(store, Window(_BEGINNING, end))
+        others = days.holding(span, _others(source))
+        occupancy.taken = dict.fromkeys(others, "another import holds the day; roll it back first")
+        return occupancy
+    whole = days.holding(span, lambda group: group.source.startswith(WHOLE_DAYS))
+    occupancy.taken = dict.fromkeys(whole, "an import of whole days holds it; roll it back first")
+    if turns == "bill":
+        for day in days.holding(
+            span, lambda group: not _is(group.source, own) and group.source != "manual"
+        ):
+            _look_into(occupancy, day, days, source)
+    return occupancy
+
+
+def own_label(source: Source) -> str:
+    """Return how the `source` of every event begins that any import of this source wrote."""
+    return f"import:{source.kind}-{source.identity}-"
+
+
+def is_live(source: str) -> bool:
+    """Tell whether events of this source were captured as they happened."""
+    return not source.startswith("import:") and source != "manual"
+
+
+@dataclass(frozen=True)
+class Days:
+    """The local days of a store, asked as few times as possible."""
+
+    store: EventStore
+    zone: str
+
+    def holding(self, span: DaySpan, matches: Matches) -> list[date]:
+        """Return the days that hold an event of a matching source, halving spans that hold any."""
+        window = Window(day_start(span.first, self.zone), day_start(span.last + ONE_DAY, self.zone))
+        if not _holds(self.store, window, matches):
+            return []
+        if span.first == span.last:
+            return [span.first]
+        middle = span.first + (span.last - span.first) // 2
+        return [
+            *self.holding(DaySpan(span.first, middle), matches),
+            *self.holding(DaySpan(middle + ONE_DAY, span.last), matches),
+        ]
+
+    def events(self, day: date) -> Iterator[UsageEvent]:
+        """Return the events of a day and of the hour on either side."""
+        hour = timedelta(hours=1)
+        start, end = day_start(day, self.zone), day_start(day + ONE_DAY, self.zone)
+        return self.store.events(Window(start - hour, end + hour))
+
+
+def first_live_event(store: EventStore, window: Window) -> datetime | None:
+    """Return when the first event that was captured as it happened occurred."""
+    if not _holds(store, window, _is_live):
+        return None
+    start, end = window.start, window.end
+    while end - start > ONE_DAY:
+        middle = start + (end - start) // ONE_DAY // 2 * ONE_DAY
+        if middle > start and _holds(store, Window(start, middle), _is_live):
+            end = middle
+        elif middle > start:
+            start = middle
+        else:
+            break
+    events = store.events(Window(start, end))
+    return min((event.occurred_at for event in events if is_live(event.source)), default=None)
+
+
+def _look_into(occupancy: Occupancy, day: date, days: Days, source: Source) -> None:
+    """Find out whether whole answers and single generations would meet on a day."""
+    own = own_label(source)
+    for event in days.events(day):
+        if _is(event.source, own):
+            continue
+        if not source.knows_answers:
+            occupancy.known.add(event.request_id)
+            if event.grain == "turn":
+                occupancy.answers.add(day)
+        elif event.grain == "generation" and not event.message_id and event.is_settled:
+            reason = "the day has generations that name no answer; they may be the same"
+            occupancy.taken.setdefault(day, reason)
+
+
+def _is_live(group: UsageGroup) -> bool:
+    return is_live(group.source)
+
+
+def _others(source: Source) -> Matches:
+    """Match what other imports hold; whole days of other organizations are in nobody's way."""
+    own = own_label(source)
+    ours = {each.organization.organization_id for each in source.directory().newcomers}
+
+    def matches(group: UsageGroup) -> bool:
+        if not group.source.startswith("import:") or group.source.startswith(own):
+            return False
+        return not group.source.startswith(WHOLE_DAYS) or group.client_org_id in ours
+
+    return matches
+
+
+def _holds(store: EventStore, window: Window, matches: Matches) -> bool:
+    return any(map(matches, store.usage(window)))
+
+
+def _is(source: str, own: str) -> bool:
+    return source.startswith(own)
+
+
+def _objection(event: UsageEvent, day: date, what: str, detail: str) -> Remark:
+    return Remark(
+        organization_id=event.client_org_id,
+        local_date=day,
+        what=what,
+        detail=detail,
+        left_out=True,
+    )

@@ -1,0 +1,106 @@
+"""The rollback: an import is taken out of the ledger again, exactly, and nothing else."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from migration_tools.ledger import Ledger
+from migration_tools.lock import locked
+from migration_tools.manifest import Backups, ImportRecord, Manifest
+from migration_tools.newcomers import take_back
+from shared.domain.days import ONE_DAY
+from shared.domain.run_report import RunReport
+from shared.errors import RollbackRefused
+from shared.ports import Window
+
+_EVER = Window(datetime(1970, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Undone:
+    """How a rollback ended; `moved` are users whose assignment somebody changed since: it stays."""
+
+    import_id: str
+    events: int
+    was_done_before: bool
+    moved: tuple[str, ...]
+    stays: tuple[str, ...]
+    report: RunReport
+
+
+def roll_back(ledger: Ledger, backups: Backups, backup_id: str) -> Undone:
+    """Take out what the import after a backup wrote, and project its days again.
+
+    Interrupted and run again, it goes on; run twice, it changes nothing. Raises RollbackRefused,
+    with nothing changed, for what cannot be undone exactly.
+    """
+    with locked(backups.folder):
+        manifest = backups.load(backup_id)
+        record = manifest.imported
+        if record is None:
+            raise RollbackRefused(
+                f"no import followed {backup_id}: there is nothing to take out. To go back to the "
+                "copy itself, see docs/migration.md"
+            )
+        if manifest.state == "rolled back":
+            return _undone(record, 0, [], RunReport(), was_done_before=True)
+        _refuse_what_cannot_be_undone(ledger, manifest, record)
+        backups.save(manifest.model_copy(update={"state": "rolling back"}))
+        events = ledger.store.delete_import(record.import_id)
+        left = count_events(ledger, record.import_id)
+        if left:
+            raise RollbackRefused(f"{left} events of {record.import_id} are still in the store")
+        moved = take_back(ledger.summaries, record)
+        report = _project(ledger, record, backup_id)
+        if not report.failures:
+            backups.save(manifest.model_copy(update={"state": "rolled back"}))
+        return _undone(record, events, moved, report, was_done_before=False)
+
+
+def count_events(ledger: Ledger, import_id: str) -> int:
+    """Count what the store holds of an import."""
+    label = f"import:{import_id}"
+    groups = ledger.store.usage(_EVER)
+    return sum(group.sums.events for group in groups if group.source == label)
+
+
+def _refuse_what_cannot_be_undone(ledger: Ledger, manifest: Manifest, record: ImportRecord) -> None:
+    if record.keeps_source:
+        raise RollbackRefused(
+            f"the events of {manifest.backup_id} are copies that look like what InfluxDB got from "
+            "the hosts, so they cannot be told apart. Nothing has to be undone: the embedded store "
+            "still holds every one of them, and both stores together count each once. Set "
+            "INFLUXDB_FIRST_ENABLED=false to go back"
+        )
+    if record.store != ledger.store.name:
+        raise RollbackRefused(
+            f"{manifest.backup_id} went into the store {record.store}, and the settings name "
+            f"{ledger.store.name}: set INFLUXDB_FIRST_ENABLED as it was"
+        )
+
+
+def _project(ledger: Ledger, record: ImportRecord, backup_id: str) -> RunReport:
+    if record.first_day is None or record.last_day is None:
+        return RunReport()
+    return ledger.projection.project_days(
+        record.first_day - ONE_DAY,
+        record.last_day + ONE_DAY,
+        allow_shrink=f"rollback of {backup_id}",
+    )
+
+
+def _undone(
+    record: ImportRecord,
+    events: int,
+    moved: list[str],
+    report: RunReport,
+    *,
+    was_done_before: bool,
+) -> Undone:
+    return Undone(
+        import_id=record.import_id,
+        events=events,
+        was_done_before=was_done_before,
+        moved=tuple(moved),
+        stays=tuple(record.organizations),
+        report=report,
+    )
