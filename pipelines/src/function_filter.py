@@ -8,8 +8,9 @@ from typing import Any
 
 from pipelines.src.recorder import Recorder
 from pipelines.src.valves import FunctionValves
-from shared.domain.capture import Answer, generation_event, read_inlet, turn_event
+from shared.domain.capture import Answer, generation_event, turn_event
 from shared.domain.identity import is_generation_id
+from shared.domain.inlet import read_inlet
 from shared.domain.openwebui import (
     LEDGER_IDS_MAX,
     LEDGER_KEY,

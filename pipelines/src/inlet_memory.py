@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from shared.domain.capture import Inlet
+from shared.domain.inlet import Inlet
 from shared.domain.openwebui import ModelRecord
 
 InletKey = tuple[str, str]

@@ -13,7 +13,8 @@ from pipelines.src.plugin_settings import PluginSettings
 from pipelines.src.recorder import Recorder
 from pipelines.src.user_directory import UserDirectory
 from pipelines.src.valves import PipelineValves
-from shared.domain.capture import Answer, Inlet, is_fresh, read_inlet, turn_event, unmetered_row
+from shared.domain.capture import Answer, turn_event
+from shared.domain.inlet import Inlet, is_fresh, read_inlet, unmetered_row
 from shared.domain.openwebui import (
     answer_message,
     has_openrouter_usage,

@@ -6,16 +6,9 @@ from typing import Any
 
 import pytest
 
-from shared.domain.capture import (
-    Answer,
-    Inlet,
-    generation_event,
-    is_fresh,
-    read_inlet,
-    turn_event,
-    unmetered_row,
-)
+from shared.domain.capture import Answer, generation_event, turn_event
 from shared.domain.event import UsageEvent
+from shared.domain.inlet import Inlet, is_fresh, read_inlet, unmetered_row
 from shared.domain.openwebui import ModelRecord, read_model_record
 from shared.errors import InvalidEvent
 from tests.builders import ALICE, NOON, NOON_SECONDS, generation_id
