@@ -1,0 +1,126 @@
+"""Bills: the single events behind a figure, resolved and attributed as the projection does it."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import date
+from typing import Literal
+
+from shared.day_reader import day_window, with_edges
+from shared.domain.days import ZoneDay
+from shared.domain.event import UsageEvent
+from shared.domain.organization import Directory
+from shared.domain.resolution import resolve
+from shared.ports import EventStore
+from shared.ports_admin import UsageFilter, UsageReports
+from shared.ports_summary import SummaryStore
+
+
+@dataclass(frozen=True, kw_only=True)
+class BilledEvent:
+    """One bill of a figure: whose it is, on which local day, and how often it was observed."""
+
+    organization_id: str
+    local_date: date
+    event: UsageEvent
+    observations: int
+    is_conflict: bool
+
+
+@dataclass(frozen=True)
+class Place:
+    """A place in the list of bills: a local day and how many of its bills come before."""
+
+    day: date
+    offset: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.day}.{self.offset}"
+
+
+@dataclass(frozen=True)
+class BillReader:
+    """Reads bills day by day; only days with a figure are read. Raises what the stores raise."""
+
+    store: EventStore
+    summaries: SummaryStore
+    reports: UsageReports
+    turns: Literal["bill", "observe"]
+
+    def page(
+        self, wanted: UsageFilter, limit: int, start: Place | None = None
+    ) -> tuple[list[BilledEvent], Place | None]:
+        """Return at most `limit` bills from a place on, and the place of the next page."""
+        found: list[BilledEvent] = []
+        for day, bills in self._days(wanted, start):
+            skipped = start.offset if start and start.day == day else 0
+            room = limit - len(found)
+            found.extend(bills[skipped : skipped + room])
+            if len(bills) > skipped + room:
+                return found, Place(day, skipped + room)
+            if len(found) == limit:
+                return found, Place(day, len(bills))
+        return found, None
+
+    def all(self, wanted: UsageFilter) -> Iterator[BilledEvent]:
+        """Return all bills, one day in memory at a time."""
+        for _, bills in self._days(wanted, None):
+            yield from bills
+
+    def _days(
+        self, wanted: UsageFilter, start: Place | None
+    ) -> Iterator[tuple[date, list[BilledEvent]]]:
+        first = max(wanted.start, start.day) if start else wanted.start
+        if first > wanted.end:
+            return
+        directory = self.summaries.directory()
+        zones = _zones(directory, wanted)
+        lines = self.reports.usage(replace(wanted, start=first), ("day",))
+        for line in lines:
+            day = date.fromisoformat(line.group["day"])
+            bills = [
+                bill for zone in zones for bill in self._read(ZoneDay(day, zone), directory, wanted)
+            ]
+            yield (
+                day,
+                sorted(bills, key=lambda bill: (bill.event.occurred_at, bill.event.request_id)),
+            )
+
+    def _read(
+        self, day: ZoneDay, directory: Directory, wanted: UsageFilter
+    ) -> Iterator[BilledEvent]:
+        window = day_window(day)
+        events = self.store.events(with_edges(window))
+        for bill in resolve(events, turns=self.turns).bills:
+            event = bill.event
+            if not window.start <= event.occurred_at < window.end:
+                continue
+            organization_id = directory.organization_of(
+                event.external_user, event.client_org_id, event.occurred_at
+            )
+            is_here = directory.organization(organization_id).time_zone == day.time_zone
+            if is_here and _matches(event, organization_id, wanted):
+                yield BilledEvent(
+                    organization_id=organization_id,
+                    local_date=day.local_date,
+                    event=event,
+                    observations=bill.observations,
+                    is_conflict=bill.conflict,
+                )
+
+
+def _zones(directory: Directory, wanted: UsageFilter) -> Sequence[str]:
+    if wanted.organization_id is None:
+        return directory.zones()
+    return [directory.organization(wanted.organization_id).time_zone]
+
+
+def _matches(event: UsageEvent, organization_id: str, wanted: UsageFilter) -> bool:
+    sides = (
+        (wanted.organization_id, organization_id),
+        (wanted.external_user, event.external_user),
+        (wanted.model, event.model),
+        (wanted.provider, event.model.partition("/")[0]),
+        (wanted.task, event.task),
+        (wanted.source, event.source),
+    )
+    return all(side in (None, value) for side, value in sides)
