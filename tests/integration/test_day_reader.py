@@ -174,3 +174,20 @@ def test_a_bill_seen_on_both_sides_of_midnight_is_booked_on_one_day(store: Embed
 def test_the_window_of_a_day_is_its_span_of_utc() -> None:
     window = day_window(ZoneDay(DAY, WARSAW))
     assert (window.start, window.end) == (utc("2026-11-23 23:00"), utc("2026-11-24 23:00"))
+
+
+@pytest.mark.parametrize("event_by_event", [False, True])
+@pytest.mark.parametrize(
+    ("at", "silent"),
+    [("11:59:50", 1), ("11:59:56", 0), ("12:00", 0), ("12:59:59", 0), ("13:00", 1)],
+)
+def test_a_silent_inlet_is_explained_by_its_answer_within_the_hour(
+    store: EmbeddedStore, event_by_event: bool, at: str, silent: int
+) -> None:
+    answer = {"chat_id": "chat-1", "message_id": "message-1"}
+    inlet = unmetered(request_id="turn:chat-1:message-1", task="chat", **answer)
+    store.write(spooled([inlet, generation(1, f"2026-11-24 {at}", **answer)]))
+    reading = DayReader(store).read(
+        ZoneDay(inlet.occurred_at.date(), WARSAW), directory(), event_by_event=event_by_event
+    )
+    assert len(reading.facts.unmetered) == silent

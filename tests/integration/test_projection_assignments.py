@@ -8,9 +8,12 @@ from pathlib import Path
 import pytest
 
 from shared.adapters.summaries import SqlSummaries
+from shared.day_reader import day_window
+from shared.domain.days import ZoneDay
 from shared.errors import ConfigError, Unavailable
+from shared.ports import Window
 from tests.builders import ALICE, BOB
-from tests.ledger import DAY, TOKYO, BrokenStore, Ledger, generation, organization, utc
+from tests.ledger import DAY, TOKYO, WARSAW, BrokenStore, Ledger, generation, organization, utc
 
 MILLION = 1_000_000  # pico-USD in a microdollar
 TOMORROW = DAY + timedelta(days=1)
@@ -128,9 +131,20 @@ def test_another_zone_moves_the_days_of_an_organization(ledger: Ledger) -> None:
 
 def test_events_that_wait_while_a_zone_changes_are_not_lost(ledger: Ledger) -> None:
     ledger.book(generation(1, "2026-11-24 12:00", client_org_id="acme"))
-    whole, ledger.store = ledger.store, BrokenStore(ledger.store, "usage", Unavailable("down"))
-    assert ledger.projection.refresh(2).failures != []
+    whole = ledger.store
+    warsaw = day_window(ZoneDay(DAY, WARSAW))
+
+    class DownForWarsaw(BrokenStore):
+        def is_unique(self, window: Window) -> bool:
+            if window == warsaw:
+                raise Unavailable("down")
+            return bool(whole.is_unique(window))
+
+    ledger.store = DownForWarsaw(whole, "", Unavailable("never"))
+    [failure] = ledger.projection.refresh(2).failures
+    assert failure.day == ZoneDay(DAY, WARSAW)
     ledger.store = whole
+    # The quarter of an hour is known from Tokyo's day; only the waiting mark tells of Warsaw's.
     ledger.summaries.change_organization(organization("acme", time_zone="Asia/Kolkata"))
     ledger.refresh()
     assert events_of(ledger) == {"acme": 1}
