@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal
 from functools import lru_cache
-from json import loads
 from typing import Any
+
+from pydantic_core import from_json
 
 from shared.domain.identity import canonical_json, generation_time, utc_milliseconds
 from shared.domain.rows import row_from_json
@@ -74,7 +75,7 @@ def render_line(kind: str, text: str, store_ns: int, measurement: str) -> str:
     """
     name = measurement if kind == "usage" else MEASUREMENTS.get(kind, "")
     try:
-        return _render(kind, loads(text), store_ns, name)
+        return _render(kind, from_json(text), store_ns, name)
     except (KeyError, TypeError, ValueError, ArithmeticError):
         # An older version wrote it or it is damaged: the model fills in what is missing or refuses.
         row = row_from_json(kind, text)
