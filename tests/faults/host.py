@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib.util
+import json
 import resource
 import sqlite3
 import sys
@@ -103,6 +104,20 @@ class Host:
     def waiting(self, kind: str = "usage") -> int:
         """Return how many rows of a kind wait in the spool."""
         return int(self._ask("SELECT count(*) FROM rows WHERE state = 'queued' AND kind = ?", kind))
+
+    def put_aside(self, state: str) -> int:
+        """Return how many rows of the spool are `dead` or `quarantined`."""
+        return int(self._ask("SELECT count(*) FROM rows WHERE state = ?", state))
+
+    def newest_delivery_at(self) -> float:
+        """Return when the host last marked a row as delivered, by its own clock."""
+        return float(self._ask("SELECT max(delivered_at) FROM delivered")) / 1000
+
+    def counters(self) -> dict[str, int]:
+        """Return what the host itself has counted, as it said in its newest statement."""
+        newest = self._ask("SELECT json FROM hosts ORDER BY occurred_at DESC LIMIT 1")
+        counters: dict[str, int] = json.loads(newest)["counters"]
+        return counters
 
     def counted(self, reason: str) -> int:
         """Return what the spool has counted."""
