@@ -15,9 +15,10 @@ from demo.processes import Server, free_port
 ROOT = Path(__file__).resolve().parents[1]
 PLUGIN = ROOT / "pipelines" / "openrouter_usage_filter.py"
 HOSTS = ROOT / ".cache" / "hosts"
+PROXY_TAG = "openrouter-behind-a-proxy"
 PIPELINES_KEY = "pipelines-key-of-the-mock"
 PASSWORD = "correct-horse-battery"  # noqa: S105  of accounts that end with the demo
-OPENROUTER, FOREIGN, PIPELINES, PREFIXED = range(4)  # the order of the connections
+OPENROUTER, FOREIGN, PIPELINES, PREFIXED, PROXIED = range(5)  # the order of the connections
 # Lets the mock's ledger be split by what Open WebUI knows; no part of the product.
 _LEDGER_HEADERS = {
     "X-Ledger-User": "{{USER_ID}}",
@@ -38,6 +39,7 @@ _OPEN_WEBUI_ENVIRONMENT = {
     "ENABLE_CHANNELS": "true",
     "ENABLE_AUTOCOMPLETE_GENERATION": "true",
     "USER_PERMISSIONS_FEATURES_CHANNELS": "true",
+    "USER_PERMISSIONS_FEATURES_AUTOMATIONS": "true",
     "WEBUI_SECRET_KEY": "of-a-demo-that-ends-with-its-folder-0123456789",
 }
 
@@ -45,13 +47,11 @@ _OPEN_WEBUI_ENVIRONMENT = {
 class Installation:
     """Three servers in one folder; nothing outside the folder is written."""
 
-    def __init__(self, folder: Path, plugin_environment: Mapping[str, str], workers: int = 1):
+    def __init__(self, folder: Path, environment: Mapping[str, str], workers: int = 1):
+        """Plan the servers; `environment` is added to that of both hosts."""
         self.folder = folder
         self.spool_folder = folder / "usage"
-        self._plugin_environment = {
-            "USAGE_SPOOL_DIR": str(self.spool_folder),
-            **plugin_environment,
-        }
+        self._host_environment = {"USAGE_SPOOL_DIR": str(self.spool_folder), **environment}
         self.openrouter = self._openrouter()
         self.pipelines = self._pipelines()
         self.open_webui = self._open_webui(workers)
@@ -112,7 +112,8 @@ class Installation:
         )
         pipelines = Connection(url=self.pipelines.url, key=PIPELINES_KEY)
         prefixed = replace(openrouter, key="sk-or-v1-another-key", prefix="or")
-        return [openrouter, foreign, pipelines, prefixed]
+        proxied = replace(foreign, url=self.openrouter.url + "/proxy/v1", tags=[PROXY_TAG])
+        return [openrouter, foreign, pipelines, prefixed, proxied]
 
     def _servers(self) -> list[Server]:
         return [self.openrouter, self.pipelines, self.open_webui]
@@ -140,7 +141,7 @@ class Installation:
             environment={
                 "PIPELINES_DIR": str(self.folder / "pipelines"),
                 "PIPELINES_API_KEY": PIPELINES_KEY,
-                **self._plugin_environment,
+                **self._host_environment,
             },
         )
 
@@ -156,7 +157,7 @@ class Installation:
                 **_OPEN_WEBUI_ENVIRONMENT,
                 "DATA_DIR": str(self.folder / "open-webui"),
                 "UVICORN_WORKERS": str(workers),
-                **self._plugin_environment,
+                **self._host_environment,
             },
         )
 

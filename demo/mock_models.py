@@ -5,6 +5,8 @@ from typing import Any
 from demo.mock_ledger import PRICES, ROUTER
 
 FOREIGN_MODEL = "local-llama"
+# What a proxy in front of OpenRouter calls a model of it, and which one that is.
+PROXIED_MODEL, BEHIND_PROXY = "house-mini", "openai/gpt-5-mini"
 _CREATED = 1756000000
 
 
@@ -27,7 +29,16 @@ def openrouter_models() -> list[dict[str, Any]]:
 
 def foreign_models() -> list[dict[str, Any]]:
     """Return the records of an OpenAI-compatible server that is not OpenRouter."""
-    return [{"id": FOREIGN_MODEL, "object": "model", "created": _CREATED, "owned_by": "local"}]
+    return [_plain(FOREIGN_MODEL, "local")]
+
+
+def proxied_models() -> list[dict[str, Any]]:
+    """Return the records of a proxy in front of OpenRouter: nothing shows who bills."""
+    return [_plain(PROXIED_MODEL, "proxy")]
+
+
+def _plain(name: str, owner: str) -> dict[str, Any]:
+    return {"id": name, "object": "model", "created": _CREATED, "owned_by": owner}
 
 
 def _record(name: str, pricing: dict[str, str]) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """A mock OpenRouter with exact books, and beside it a strict foreign server, for demo and tests.
 
 `python -m demo.mock_openrouter --port 9191` serves OpenRouter's API under `/api/v1`, the foreign
-one under `/foreign/v1`, and the books under `/__ledger`.
+one under `/foreign/v1`, a proxy in front of OpenRouter under `/proxy/v1`, the books under
+`/__ledger`.
 """
 
 import argparse
@@ -19,7 +20,13 @@ from starlette.routing import Route
 
 from demo.mock_answers import Answer, last_prompt, text_of, tool_step, words_of
 from demo.mock_ledger import DATED_NAMES, PRICES, ROUTER, ROUTER_CHOICE, Generation, Ledger
-from demo.mock_models import foreign_models, openrouter_models
+from demo.mock_models import (
+    BEHIND_PROXY,
+    PROXIED_MODEL,
+    foreign_models,
+    openrouter_models,
+    proxied_models,
+)
 
 _STATUS_WORDS = {"402": "Insufficient credits", "429": "Rate limit exceeded"}
 # What a strict OpenAI-compatible server knows; anything else it answers with 400, as Mistral does.
@@ -61,6 +68,8 @@ class MockOpenRouter:
             Route("/api/v1/generation", self.generation),
             Route("/foreign/v1/models", self.foreign),
             Route("/foreign/v1/chat/completions", self.foreign_chat, methods=["POST"]),
+            Route("/proxy/v1/models", self.proxied),
+            Route("/proxy/v1/chat/completions", self.chat, methods=["POST"]),
             Route("/__ledger", self.books),
             Route("/__release", self.release, methods=["POST"]),
         ]
@@ -72,6 +81,10 @@ class MockOpenRouter:
     async def foreign(self, request: Request) -> Response:
         """List the models of the foreign server: plain OpenAI records."""
         return JSONResponse({"object": "list", "data": foreign_models()})
+
+    async def proxied(self, request: Request) -> Response:
+        """List the models of a proxy in front of OpenRouter."""
+        return JSONResponse({"object": "list", "data": proxied_models()})
 
     async def generation(self, request: Request) -> Response:
         """Tell of one generation, late as OpenRouter does: the first question meets a 404."""
@@ -188,6 +201,8 @@ def _frames(chunk: Mapping[str, Any], *, in_pieces: bool) -> list[bytes]:
 def _answering_model(requested: str, words: Mapping[str, str]) -> str:
     if requested == ROUTER:
         return ROUTER_CHOICE
+    if requested == PROXIED_MODEL:
+        return BEHIND_PROXY
     return "google/gemini-3-flash" if "other-model" in words else requested
 
 

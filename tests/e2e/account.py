@@ -21,6 +21,11 @@ class Account:
     booked_usd: Decimal = Decimal(0)
     wrong: list[str] = field(default_factory=list)
 
+    @property
+    def in_order(self) -> list[Fate]:
+        """The fates in the order in which the generations were asked for."""
+        return [self.fates[row["id"]] for row in self.rows]
+
     def billed_usd(self, *fates: Fate) -> Decimal:
         """Add up what OpenRouter billed for the generations with one of these fates."""
         chosen = [row for row in self.rows if not fates or self.fates[row["id"]] in fates]
@@ -115,6 +120,12 @@ def _match_turn(account: Account, bill: Bill) -> None:
         return
     exact = [row for row in rows if _has_tokens_of(event, row)]
     rows = exact[:1] or rows
+    # An outlet cannot tell which model a router or a proxy chose, nor one of the API what stood
+    # behind a preset or an arena; a prefix must be gone from all of them.
+    asked, answered = rows[-1]["requested_model"], rows[-1]["model"]
+    is_open = event.model.startswith("unresolved:") and (not event.chat_id or asked in event.model)
+    if event.model not in (answered, asked) and not is_open:
+        account.wrong.append(f"{event.request_id}: model {event.model}, answered by {answered}")
     fate = Fate.PENDING
     if event.is_settled:
         account.booked_usd += event.cost_usd or 0

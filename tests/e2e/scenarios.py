@@ -105,6 +105,7 @@ _OF_THE_PAGE = (
     ("temporary chat, two turns", _temporary, 4),
 )
 _OF_PROGRAMS = (
+    ("automation", lambda play: play.visitor.run_automation("hello"), 1),
     ("API, streamed", _call("hello", stream=True), 1),
     ("API, not streamed", _call("hello", stream=False), 1),
     ("API, streamed, caller's tools", _call("[[tools]]", stream=True, **_CALLERS_TOOLS), 1),
@@ -120,6 +121,8 @@ _OF_PROGRAMS = (
     ("API, preset, not streamed", _call("hello", stream=False, model="house-preset"), 1),
     ("API, arena, streamed", _call("hello", stream=True, model="house-arena"), 1),
     ("API, router, not streamed", _call("hello", stream=False, model="openrouter/auto"), 1),
+    ("proxy before OpenRouter, page", lambda play: play.visitor.ask("hello", "house-mini"), 4),
+    ("proxy before OpenRouter, API", _call("hello", stream=False, model="house-mini"), 1),
     ("connection with a prefix", _ask("hello", "or.openai/gpt-5-nano"), 1),
     ("API, connection with a prefix", _call("hi", stream=False, model="or.openai/gpt-5-nano"), 1),
 )

@@ -6,7 +6,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from demo.installation import PASSWORD, PIPELINES, PLUGIN, Installation
+from demo.installation import PASSWORD, PIPELINES, PLUGIN, PROXY_TAG, Installation
 from demo.open_webui_admin import Admin
 from demo.processes import wait_for
 from tests.e2e.account import Account, Row, settle_account
@@ -23,8 +23,12 @@ class Tools:
         return "noon"
 '''
 _PEOPLE = ("Alice", "Bob", "Charlie")
-_PIPELINE_VALVES = {"answer_wait_seconds": ANSWER_WAIT_SECONDS, "add_session_id": True}
-_FUNCTION_VALVES = {"quiet_seconds": QUIET_SECONDS}
+_PIPELINE_VALVES = {
+    "answer_wait_seconds": ANSWER_WAIT_SECONDS,
+    "add_session_id": True,
+    "extra_connections": [PROXY_TAG],
+}
+_FUNCTION_VALVES = {"quiet_seconds": QUIET_SECONDS, "extra_connections": [PROXY_TAG]}
 _BOOKED_WITHIN_SECONDS = 15.0
 
 
@@ -170,9 +174,9 @@ class Play:
         assert answer.status_code == 200, answer.text
 
 
-def open_stage(folder: Path, workers: int = 1) -> Stage:
+def open_stage(folder: Path, workers: int = 1, **environment: str) -> Stage:
     """Start an installation and furnish it; no plugin is installed yet."""
-    installation = Installation(folder, {"USAGE_CLIENT_ORG": "acme"}, workers)
+    installation = Installation(folder, {"USAGE_CLIENT_ORG": "acme", **environment}, workers)
     try:
         installation.start()
         stage = Stage(installation)

@@ -1,19 +1,34 @@
 """Every path on the real hosts: what is booked equals what was billed, to the last digit."""
 
+from pathlib import Path
+
 import pytest
 
 from tests.e2e.account import Account
-from tests.e2e.conftest import Performance
+from tests.e2e.conftest import Performance, perform
 from tests.e2e.coverage import Line
 from tests.e2e.fates import Fate, better, expected_fate, is_chat
 from tests.e2e.scenarios import SCENARIOS, Scenario
+from tests.e2e.stage import Play, Stage, open_stage
 
 pytestmark = pytest.mark.e2e
 
 
+# Enough to see that it does not matter which of the two was there first.
+_OTHER_ORDER = (
+    "first turn with title, follow-ups, tags",
+    "saved chat without streaming",
+    "API, streamed",
+    "API, not streamed",
+    "tool loop of three",
+    "continue, twice",
+    "stop in mid-answer",
+)
+
+
 def expected_fates(scenario: Scenario, installed: str, account: Account) -> dict[str, Fate]:
     """Return the fate each generation must have."""
-    hosts = ("function", "pipelines") if installed == "both" else (installed,)
+    hosts = ("function", "pipelines") if installed.startswith("both") else (installed,)
     fates: dict[str, Fate] = {}
     for host in hosts:
         exceptions = list(scenario.fates.get(host, ()))
@@ -29,6 +44,38 @@ def expected_fates(scenario: Scenario, installed: str, account: Account) -> dict
 def test_it_books_what_was_billed(
     performance: Performance, scenario: Scenario, lines: list[Line]
 ) -> None:
+    _check(performance, scenario, lines)
+
+
+def test_it_does_not_matter_which_host_had_it_first(stage: Stage, lines: list[Line]) -> None:
+    stage.install(function=False, pipeline=False)
+    stage.install(function=False, pipeline=True)
+    stage.install(function=True, pipeline=True)
+    scenarios = [scenario for scenario in SCENARIOS if scenario.name in _OTHER_ORDER]
+    performance = perform(stage, "both, other order", scenarios)
+    for scenario in scenarios:
+        _check(performance, scenario, lines)
+
+
+def test_outlets_of_the_api_may_be_switched_off(tmp_path: Path) -> None:
+    """ENABLE_API_OUTLET_FILTERS=false takes the only hook that shows an answer at once."""
+    stage = open_stage(tmp_path, ENABLE_API_OUTLET_FILTERS="false")
+    try:
+        stage.install(function=True, pipeline=True)
+        play = Play(stage, stage.visitor())
+        play.visitor.call("hello", stream=True)
+        play.visitor.call("hello", stream=False)
+        play.visitor.ask("hello", stream=False, background_tasks={})
+        play.wait(3)
+        account = stage.account_once(play.user_id, lambda account: account.count(Fate.BOOKED) == 2)
+        assert not account.wrong
+        assert account.in_order == [Fate.BOOKED, Fate.HIDDEN, Fate.BOOKED]
+    finally:
+        stage.close()
+        stage.installation.stop()
+
+
+def _check(performance: Performance, scenario: Scenario, lines: list[Line]) -> None:
     if scenario.name in performance.failures:
         raise performance.failures[scenario.name]
     user_id = performance.users[scenario.name]

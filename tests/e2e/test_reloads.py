@@ -35,7 +35,7 @@ def test_an_answer_outlives_a_reload(stage: Stage, reload: str) -> None:
         stage.upload_again()
     account = _finish(play)
     assert not account.wrong
-    assert list(account.fates.values()) == [Fate.BOOKED]
+    assert account.in_order == [Fate.BOOKED]
 
 
 def test_pipelines_alone_books_an_answer_that_began_before_a_reload(stage: Stage) -> None:
@@ -46,7 +46,7 @@ def test_pipelines_alone_books_an_answer_that_began_before_a_reload(stage: Stage
     stage.upload_again()
     account = _finish(play)
     assert not account.wrong
-    assert list(account.fates.values()) == [Fate.BOOKED]
+    assert account.in_order == [Fate.BOOKED]
 
 
 def test_the_same_file_installed_twice_books_once(stage: Stage, tmp_path: Path) -> None:
@@ -65,7 +65,7 @@ def test_the_same_file_installed_twice_books_once(stage: Stage, tmp_path: Path) 
         stage.admin.delete_pipeline(PIPELINES, copy.stem)
         stage.admin.delete_function("usage_ledger_twice")
     assert not account.wrong
-    assert list(account.fates.values()) == [Fate.BOOKED] * 3
+    assert account.in_order == [Fate.BOOKED] * 3
     assert account.difference_usd == 0
 
 
@@ -99,7 +99,7 @@ def test_chats_go_on_while_pipelines_is_down(stage: Stage) -> None:
         stage.admin.load_models()
     account = _finish(play)
     assert not account.wrong
-    assert list(account.fates.values()) == [Fate.BOOKED]
+    assert account.in_order == [Fate.BOOKED]
 
 
 @pytest.fixture
@@ -131,4 +131,4 @@ def test_an_answer_is_pending_after_the_host_was_killed(own_stage: Stage) -> Non
         play.user_id, lambda account: Fate.PENDING in account.fates.values(), seconds=30
     )
     assert not account.wrong
-    assert list(account.fates.values()) == [Fate.BOOKED, Fate.PENDING]
+    assert account.in_order == [Fate.BOOKED, Fate.PENDING]

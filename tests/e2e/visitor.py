@@ -181,6 +181,13 @@ class Visitor:
         request = {"model": MODEL, "messages": messages, "stream": False, **body}
         _ok(self._client.post(f"/api/v1/tasks/{name}/completions", json=request))
 
+    def run_automation(self, prompt: str) -> None:
+        """Create an automation that is due tomorrow, and run it now."""
+        data = {"prompt": prompt, "model_id": MODEL, "rrule": "RRULE:FREQ=DAILY;BYHOUR=4"}
+        created = self.post("/api/v1/automations/create", {"name": "daily", "data": data})
+        automation_id = _ok(created).json()["id"]
+        _ok(self.post(f"/api/v1/automations/{automation_id}/run", {}))
+
     def post(self, path: str, body: dict[str, Any]) -> httpx.Response:
         """Post anything anywhere; the answer may be an error."""
         return self._client.post(path, json=body)
