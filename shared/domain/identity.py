@@ -2,6 +2,7 @@
 
 import re
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from hashlib import blake2b, sha256
 from json import dumps
 
@@ -94,7 +95,14 @@ def clean_label(value: object, default: str) -> str:
     InfluxDB tags may not be empty, hold a line break or end in a backslash; mending labels here,
     before any store sees them, keeps the groups of every store the same.
     """
-    text = value if isinstance(value, str) else ""
+    if not isinstance(value, str):
+        return default
+    # The same few labels come again with every event; a long text is not worth remembering.
+    clean = _clean_text if len(value) <= LABEL_MAX_BYTES else _clean_text.__wrapped__
+    return clean(value) or default
+
+
+@lru_cache(maxsize=8192)
+def _clean_text(text: str) -> str:
     text = _UNPRINTABLE.sub(" ", text).strip()
-    text = text.encode()[:LABEL_MAX_BYTES].decode(errors="ignore").rstrip(" \\")
-    return text or default
+    return text.encode()[:LABEL_MAX_BYTES].decode(errors="ignore").rstrip(" \\")
