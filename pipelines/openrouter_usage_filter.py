@@ -51,10 +51,12 @@ from pydantic import (
     Field,
     PlainSerializer,
     PrivateAttr,
+    TypeAdapter,
     ValidationError,
     model_validator,
 )
 from pydantic.functional_validators import ModelWrapValidatorHandler
+from pydantic_core import from_json
 
 # --------------------------------------------------------------------------------------------------
 # pipelines/src/counters.py
@@ -523,10 +525,17 @@ def clean_label(value: object, default: str) -> str:
     InfluxDB tags may not be empty, hold a line break or end in a backslash; mending labels here,
     before any store sees them, keeps the groups of every store the same.
     """
-    text = value if isinstance(value, str) else ""
+    if not isinstance(value, str):
+        return default
+    # The same few labels come again with every event; a long text is not worth remembering.
+    clean = _clean_text if len(value) <= LABEL_MAX_BYTES else _clean_text.__wrapped__
+    return clean(value) or default
+
+
+@lru_cache(maxsize=8192)
+def _clean_text(text: str) -> str:
     text = _UNPRINTABLE.sub(" ", text).strip()
-    text = text.encode()[:LABEL_MAX_BYTES].decode(errors="ignore").rstrip(" \\")
-    return text or default
+    return text.encode()[:LABEL_MAX_BYTES].decode(errors="ignore").rstrip(" \\")
 
 
 # --------------------------------------------------------------------------------------------------
@@ -1025,7 +1034,7 @@ def render_line(kind: str, text: str, store_ns: int, measurement: str) -> str:
     """
     name = measurement if kind == "usage" else MEASUREMENTS.get(kind, "")
     try:
-        return _render(kind, loads(text), store_ns, name)
+        return _render(kind, from_json(text), store_ns, name)
     except (KeyError, TypeError, ValueError, ArithmeticError):
         # An older version wrote it or it is damaged: the model fills in what is missing or refuses.
         row = row_from_json(kind, text)
@@ -4793,6 +4802,15 @@ class BookedPart:
     latest: frozenset[str]
 
 
+@dataclass(frozen=True)
+class Legacy:
+    """What a memory leaves behind: its inlets, the keys of the silent ones, its records."""
+
+    inlets: list[Inlet]
+    silent: list[InletKey]
+    records: list[ModelRecord]
+
+
 class InletMemory:
     """Inlets by chat and message, model records by id; any thread may use it.
 
@@ -4853,12 +4871,29 @@ class InletMemory:
                     del self._inlets[key]
             return [self._silent.pop(key) for key in lost]
 
-    def give_up_all(self) -> list[Inlet]:
-        """Return every silent inlet: nobody here will wait for its outlet any more."""
+    def leave(self) -> Legacy:
+        """Give everything away, to the next one who waits for these answers."""
         with self._lock:
-            given_up = list(self._silent.values())
+            legacy = Legacy(
+                inlets=list(self._inlets.values()),
+                silent=list(self._silent),
+                records=list(self._records.values()),
+            )
+            self._inlets.clear()
             self._silent.clear()
-        return given_up
+        return legacy
+
+    def inherit(self, legacy: Legacy) -> None:
+        """Go on where another memory ended."""
+        silent = set(legacy.silent)
+        for record in legacy.records[-INLETS_MAX:]:
+            self.learn(record)
+        with self._lock:
+            for inlet in legacy.inlets[-INLETS_MAX:]:
+                key = (inlet.chat_id, inlet.message_id)
+                self._inlets[key] = inlet
+                if key in silent:
+                    self._silent[key] = inlet
 
     def learn(self, record: ModelRecord) -> None:
         """Remember a model record under exactly its id."""
@@ -4872,6 +4907,40 @@ class InletMemory:
         """Return the record of a model, None when no inlet carried it."""
         with self._lock:
             return self._records.get(model_id)
+
+
+# --------------------------------------------------------------------------------------------------
+# pipelines/src/inlet_handover.py
+#
+# Handing the memory of answers under way to the plugin that follows: an upload restarts all.
+# --------------------------------------------------------------------------------------------------
+
+
+_LEGACY_MAX_BYTES = 32 * 1024**2
+
+
+def hand_over(memory: InletMemory, path: Path) -> None:
+    """Write what a memory knows for `take_over` of the next one. Raises OSError."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = TypeAdapter(Legacy).dump_json(memory.leave())
+    unfinished = path.with_suffix(".tmp")
+    descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(text)
+    unfinished.replace(path)
+
+
+def take_over(memory: InletMemory, path: Path) -> None:
+    """Read what the last plugin left, once; nothing is there after a crash.
+
+    Raises OSError, or ValueError when the file is damaged.
+    """
+    if not path.exists():
+        return
+    with path.open("rb") as file:
+        text = file.read(_LEGACY_MAX_BYTES)
+    path.unlink()
+    memory.inherit(TypeAdapter(Legacy).validate_json(text))
 
 
 # --------------------------------------------------------------------------------------------------
@@ -4944,27 +5013,35 @@ class Pipeline:
         )
 
     async def on_startup(self) -> None:
-        """Begin to record, so that the status shows the plugin before its first answer."""
+        """Begin to record, and wait for the answers that the plugin before was waiting for."""
         await self.on_valves_updated()
+        try:
+            take_over(self._memory, self._legacy_path())
+        except Exception as error:  # noqa: BLE001 the server would not start
+            self._recorder.counters.complain("failed_takeover", type(error).__name__)
 
     async def on_valves_updated(self) -> None:
         """Follow the new valves at once."""
         try:
             self._recorder.follow(self.valves)
-        except Exception as error:  # noqa: BLE001 the server would not start, or answer 500
+        except Exception as error:  # noqa: BLE001 the server would answer 500
             self._recorder.counters.complain("failed_start", type(error).__name__)
 
     async def on_shutdown(self) -> None:
         """Hand over what is known of answers under way, and leave no thread behind."""
         try:
-            settings = self._recorder.follow(self.valves).settings
-            rows = _rows_of(self._memory.give_up_all(), settings)
-            await self._put_rows(rows)
+            hand_over(self._memory, self._legacy_path())
             recording = self._recorder.stop()
             if recording is not None:
                 await recording.closed(_CLOSE_SECONDS)
         except Exception as error:  # noqa: BLE001 the other plugins must still be shut down
             self._recorder.counters.complain("failed_shutdown", type(error).__name__)
+            self._recorder.stop()
+
+    def _legacy_path(self) -> Path:
+        # The server names the module after the file: a second copy of it has its own memory.
+        name = f"{type(self).__module__}.inlets.json"
+        return self._recorder.follow(self.valves).settings.spool_dir / name
 
     async def inlet(
         self, body: dict[str, Any], user: dict[str, Any] | None = None

@@ -24,6 +24,15 @@ class BookedPart:
     latest: frozenset[str]
 
 
+@dataclass(frozen=True)
+class Legacy:
+    """What a memory leaves behind: its inlets, the keys of the silent ones, its records."""
+
+    inlets: list[Inlet]
+    silent: list[InletKey]
+    records: list[ModelRecord]
+
+
 class InletMemory:
     """Inlets by chat and message, model records by id; any thread may use it.
 
@@ -84,12 +93,29 @@ class InletMemory:
                     del self._inlets[key]
             return [self._silent.pop(key) for key in lost]
 
-    def give_up_all(self) -> list[Inlet]:
-        """Return every silent inlet: nobody here will wait for its outlet any more."""
+    def leave(self) -> Legacy:
+        """Give everything away, to the next one who waits for these answers."""
         with self._lock:
-            given_up = list(self._silent.values())
+            legacy = Legacy(
+                inlets=list(self._inlets.values()),
+                silent=list(self._silent),
+                records=list(self._records.values()),
+            )
+            self._inlets.clear()
             self._silent.clear()
-        return given_up
+        return legacy
+
+    def inherit(self, legacy: Legacy) -> None:
+        """Go on where another memory ended."""
+        silent = set(legacy.silent)
+        for record in legacy.records[-INLETS_MAX:]:
+            self.learn(record)
+        with self._lock:
+            for inlet in legacy.inlets[-INLETS_MAX:]:
+                key = (inlet.chat_id, inlet.message_id)
+                self._inlets[key] = inlet
+                if key in silent:
+                    self._silent[key] = inlet
 
     def learn(self, record: ModelRecord) -> None:
         """Remember a model record under exactly its id."""

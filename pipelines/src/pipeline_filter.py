@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from pipelines.src.inlet_handover import hand_over, take_over
 from pipelines.src.inlet_memory import InletMemory
 from pipelines.src.plugin_settings import PluginSettings
 from pipelines.src.recorder import Recorder
@@ -56,27 +57,35 @@ class Pipeline:
         )
 
     async def on_startup(self) -> None:
-        """Begin to record, so that the status shows the plugin before its first answer."""
+        """Begin to record, and wait for the answers that the plugin before was waiting for."""
         await self.on_valves_updated()
+        try:
+            take_over(self._memory, self._legacy_path())
+        except Exception as error:  # noqa: BLE001 the server would not start
+            self._recorder.counters.complain("failed_takeover", type(error).__name__)
 
     async def on_valves_updated(self) -> None:
         """Follow the new valves at once."""
         try:
             self._recorder.follow(self.valves)
-        except Exception as error:  # noqa: BLE001 the server would not start, or answer 500
+        except Exception as error:  # noqa: BLE001 the server would answer 500
             self._recorder.counters.complain("failed_start", type(error).__name__)
 
     async def on_shutdown(self) -> None:
         """Hand over what is known of answers under way, and leave no thread behind."""
         try:
-            settings = self._recorder.follow(self.valves).settings
-            rows = _rows_of(self._memory.give_up_all(), settings)
-            await self._put_rows(rows)
+            hand_over(self._memory, self._legacy_path())
             recording = self._recorder.stop()
             if recording is not None:
                 await recording.closed(_CLOSE_SECONDS)
         except Exception as error:  # noqa: BLE001 the other plugins must still be shut down
             self._recorder.counters.complain("failed_shutdown", type(error).__name__)
+            self._recorder.stop()
+
+    def _legacy_path(self) -> Path:
+        # The server names the module after the file: a second copy of it has its own memory.
+        name = f"{type(self).__module__}.inlets.json"
+        return self._recorder.follow(self.valves).settings.spool_dir / name
 
     async def inlet(
         self, body: dict[str, Any], user: dict[str, Any] | None = None

@@ -178,7 +178,8 @@ async def test_an_answer_stopped_and_then_continued_leaves_an_unmetered_row(plug
 async def test_an_answer_that_a_function_booked_is_left_to_it(plugin: Any) -> None:
     await inlet(plugin, request())
     await plugin.outlet(outlet(usage_ledger=[id_at()]), ALICE_HERSELF)
-    await plugin.on_shutdown()
+    recording = plugin._recorder.follow(plugin.valves)
+    assert recording._overdue(recording.settings, datetime.now(UTC) + timedelta(hours=2)) == []
     assert events(plugin) == []
     assert unmetered(plugin) == []
 
@@ -265,3 +266,37 @@ async def test_names_go_to_the_directory_once_and_again_when_they_change(
 async def test_no_name_is_kept_when_the_valve_is_off(plugin: Any) -> None:
     await inlet(plugin, request())
     assert [row for row in rows(plugin) if isinstance(row, UserRow)] == []
+
+
+async def test_an_answer_under_way_when_the_server_reloads_is_read_as_its_inlet_said(
+    module: ModuleType, tmp_path: Path
+) -> None:
+    continued = request(PRESET)
+    continued["metadata"]["assistant_message_id"] = "message-1"
+    silent = request()
+    silent["metadata"]["message_id"] = "message-2"
+    with running(module, "Pipeline", spool_dir=str(tmp_path)) as first:
+        for body in (request(), continued, silent):
+            await inlet(first, body)
+        await first.on_shutdown()
+    with running(load_as_pipeline(), "Pipeline", spool_dir=str(tmp_path)) as second:
+        await second.on_startup()
+        await second.outlet(outlet("law", prompt_tokens=20, completion_tokens=5), ALICE_HERSELF)
+        recording = second._recorder.follow(second.valves)
+        later = datetime.now(UTC) + timedelta(hours=2)
+        waiting = recording._overdue(recording.settings, later)
+        (event,) = events(second)
+    assert (event.cost_source, event.model) == ("estimate", "openai/gpt-5-mini")
+    assert [row.request_id for row in waiting] == ["turn:chat-1:message-2"]
+    assert list(tmp_path.glob("*inlets*")) == []
+
+
+async def test_a_damaged_legacy_does_not_keep_the_server_from_starting(
+    module: ModuleType, tmp_path: Path
+) -> None:
+    with running(module, "Pipeline", spool_dir=str(tmp_path)) as plugin:
+        plugin._legacy_path().write_text('{"inlets": [7]}')
+        await plugin.on_startup()
+        assert plugin._recorder.counters.totals() == {"failed_takeover": 1}
+        await plugin.outlet(outlet(), ALICE_HERSELF)
+        assert len(events(plugin)) == 1
