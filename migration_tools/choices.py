@@ -1,14 +1,21 @@
 """Choices: what a person asked for, and the source that it means."""
 
 import os
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from enum import StrEnum
 from pathlib import Path
 
+from migration_tools.ledger import influx_settings
 from migration_tools.source import EVER, DaySpan, Source
+from migration_tools.sources.activity_csv import ActivityCsv
+from migration_tools.sources.embedded import EmbeddedEvents
 from migration_tools.sources.legacy_sqlite import LegacyChoices, LegacySqlite
-from shared.errors import ConfigError
+from migration_tools.sources.open_webui import OpenWebui
+from migration_tools.sources.original_influx import MEASUREMENT, OriginalInflux
+from shared.domain.money import rate_ppm
+from shared.errors import ConfigError, MigrationError, UnusableCost
 from shared.settings import Settings
 
 
@@ -16,6 +23,10 @@ class Kind(StrEnum):
     """The sources that usage can come from."""
 
     LEGACY = "legacy"
+    EMBEDDED = "embedded"
+    ORIGINAL_INFLUX = "original-influx"
+    OPEN_WEBUI = "open-webui"
+    CSV = "csv"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,8 +53,12 @@ class Choices:
 
 def open_source(choices: Choices, settings: Settings) -> Source:
     """Open the source that was asked for. Raises MigrationError when it cannot be read."""
+    return _OPENERS[choices.kind](choices, settings)
+
+
+def _legacy(choices: Choices, settings: Settings) -> Source:
     return LegacySqlite(
-        Path(_database_path(choices.location)),
+        Path(_database(choices.location).removeprefix("sqlite:///")),
         LegacyChoices(
             accept_differences=choices.accept_differences,
             raw_includes_markup=choices.raw_includes_markup,
@@ -52,9 +67,54 @@ def open_source(choices: Choices, settings: Settings) -> Source:
     )
 
 
-def _database_path(location: str) -> str:
+def _embedded(choices: Choices, settings: Settings) -> Source:
+    if not settings.influxdb_first_enabled:
+        raise MigrationError(
+            "the embedded store is where events go already: set INFLUXDB_FIRST_ENABLED=true"
+        )
+    path = Path(choices.location) if choices.location else settings.usage_store_path
+    return EmbeddedEvents(path, settings.usage_timezone)
+
+
+def _original_influx(choices: Choices, settings: Settings) -> Source:
+    """Open `bucket:measurement`, either left out, on the server of the settings."""
+    influx = influx_settings(settings)
+    bucket, _, measurement = choices.location.rpartition(":")
+    rate = settings.usage_markup_multiplier
+    if choices.markup:
+        try:
+            rate = rate_ppm(choices.markup)
+        except UnusableCost as error:
+            raise ConfigError("--markup", choices.markup, error.reason) from error
+    return OriginalInflux(
+        replace(influx, bucket=bucket or influx.bucket),
+        settings.usage_timezone,
+        rate,
+        measurement or MEASUREMENT,
+    )
+
+
+def _open_webui(choices: Choices, settings: Settings) -> Source:
+    url = _database(choices.location)
+    return OpenWebui(url, settings.usage_timezone, settings.usage_client_org)
+
+
+def _csv(choices: Choices, settings: Settings) -> Source:
+    if not choices.location:
+        raise ConfigError("--from", "", "names the CSV file")
+    return ActivityCsv(Path(choices.location), settings.usage_timezone)
+
+
+_OPENERS: Mapping[Kind, Callable[[Choices, Settings], Source]] = {
+    Kind.LEGACY: _legacy,
+    Kind.EMBEDDED: _embedded,
+    Kind.ORIGINAL_INFLUX: _original_influx,
+    Kind.OPEN_WEBUI: _open_webui,
+    Kind.CSV: _csv,
+}
+
+
+def _database(location: str) -> str:
     """Return where Open WebUI's database is, as Open WebUI itself is told."""
-    found = location or os.environ.get("DATABASE_URL", "")
-    if found:
-        return found.removeprefix("sqlite:///")
-    return str(Path(os.environ.get("DATA_DIR", ".")) / "webui.db")
+    default = str(Path(os.environ.get("DATA_DIR", ".")) / "webui.db")
+    return location or os.environ.get("DATABASE_URL", "") or default

@@ -1,9 +1,6 @@
 """The migration: a source comes into the ledger, after a backup, exactly once."""
 
-import threading
-from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 
 from migration_tools.backup import check_files, empty_backup, make_backup
 from migration_tools.deletion import check_deletion
@@ -19,17 +16,11 @@ from migration_tools.manifest import (
 from migration_tools.newcomers import bring, differing_newcomers, unknown_moves, unknown_newcomers
 from migration_tools.occupancy import Occupancy, find_occupancy
 from migration_tools.plan import Plan, Progress, Remarks, make_plan, wanted_events
-from migration_tools.slots import Slots
 from migration_tools.source import DaySpan, Remark, Source
+from migration_tools.writing import write_events, write_side_rows
 from shared.domain.days import ONE_DAY
-from shared.domain.event import UsageEvent
-from shared.domain.retry import RetrySchedule
 from shared.domain.run_report import RunReport
 from shared.errors import MigrationError
-from shared.ports import SpooledRow
-from shared.sending import Sender, Tally
-
-BATCH_ROWS = 2000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,24 +165,17 @@ class Migration:
     def _write(
         self, occupancy: Occupancy, plan: Plan, manifest: Manifest, progress: Progress
     ) -> None:
-        sender = Sender(self.ledger.store, RetrySchedule(), lambda: True, threading.Event())
         done = self.backups.progress(manifest.backup_id, plan.digest)
         if done == plan.events and manifest.state == "imported":
             done = 0  # run again by a person: the store may have lost what it once had
-        slots = Slots()
-        count = 0
-        events = wanted_events(self.source, self.span, occupancy, Remarks())
-        for batch in _batches(events):
-            rows = [_row(number, event, slots) for number, event in enumerate(batch)]
-            count += len(rows)
-            if count <= done:
-                continue
-            tally = Tally()
-            sender.send(rows, tally)
-            if tally.rejected:
-                raise MigrationError(f"the store refused: {next(iter(tally.rejected.values()))}")
+
+        def note(count: int) -> None:
             self.backups.note_progress(manifest.backup_id, plan.digest, count)
             progress(count)
+
+        events = wanted_events(self.source, self.span, occupancy, Remarks())
+        write_events(self.ledger.store, events, done, note)
+        write_side_rows(self.ledger.store, self.source.side_rows(self.span))
 
     def _project(self, record: ImportRecord) -> RunReport:
         if record.first_day is None or record.last_day is None:
@@ -200,23 +184,6 @@ class Migration:
         return self.ledger.projection.project_days(
             record.first_day - ONE_DAY, record.last_day + ONE_DAY
         )
-
-
-def _batches(events: Iterator[UsageEvent]) -> Iterator[Sequence[UsageEvent]]:
-    take: Callable[[], list[UsageEvent]] = lambda: list(islice(events, BATCH_ROWS))  # noqa: E731
-    return iter(take, [])
-
-
-def _row(number: int, event: UsageEvent, slots: Slots) -> SpooledRow:
-    event_id = event.event_id
-    return SpooledRow(
-        row_id=number,
-        kind="usage",
-        event_id=event_id,
-        json=event.to_json(),
-        store_ns=slots.place(event, event_id),
-        attempts=0,
-    )
 
 
 def _coming(organization_id: str) -> Remark:

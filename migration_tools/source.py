@@ -7,6 +7,7 @@ from typing import Protocol
 
 from shared.domain.event import UsageEvent
 from shared.domain.organization import Organization
+from shared.domain.rows import UnmeteredRow, UserRow
 
 EVER = date(2000, 1, 1)
 
@@ -70,7 +71,8 @@ class Source(Protocol):
 
     `identity` stays the same while a source grows, moves or is copied. A source of `whole_days`
     knows no single requests: its days must not overlap with anything else. `keeps_source` tells
-    that events come over as they are, not as those of an import.
+    that events come over as they are, not as those of an import; `knows_answers` that each names
+    the answer in Open WebUI that it belongs to.
     """
 
     kind: str
@@ -92,6 +94,9 @@ class Source(Protocol):
 
         `label` is the events' `source`. Raises MigrationError when the source cannot be read.
         """
+
+    def side_rows(self, span: DaySpan) -> Iterator[UnmeteredRow | UserRow]:
+        """Return what stands beside the events; most sources have nothing of it."""
 
     def close(self) -> None:
         """Close files and connections."""

@@ -28,6 +28,7 @@ from migration_tools.sources.legacy_rows import (
 from shared.domain.event import UsageEvent, new_event
 from shared.domain.identity import clean_label, digest, is_generation_id
 from shared.domain.money import from_pico
+from shared.domain.rows import UnmeteredRow, UserRow
 from shared.errors import MigrationError
 
 _NOON = time(12)
@@ -101,6 +102,10 @@ class LegacySqlite:
                     remark(_remark(day.day, day.organization_id, "refused", detail, left_out=True))
                     continue
                 yield from self._events_of(day, split, label)
+
+    def side_rows(self, span: DaySpan) -> Iterator[UnmeteredRow | UserRow]:
+        """Return nothing: the original kept nothing else."""
+        return iter(())
 
     def close(self) -> None:
         """Nothing stays open between two readings."""

@@ -1,0 +1,62 @@
+"""The embedded store as a source: what legacy mode has booked, event by event."""
+
+from collections.abc import Callable, Iterator
+from itertools import groupby
+from pathlib import Path
+
+from migration_tools.source import DaySpan, Directory, Remark
+from shared.adapters.embedded_store import EmbeddedStore
+from shared.domain.days import ONE_DAY, day_start
+from shared.domain.event import UsageEvent
+from shared.domain.identity import digest
+from shared.domain.rows import UnmeteredRow, UserRow
+from shared.errors import DeliveryError, MigrationError
+from shared.ports import Window
+
+
+class EmbeddedEvents:
+    """A Source whose events stay the very same: in two stores each is still one."""
+
+    kind = "embedded"
+    whole_days = False
+    keeps_source = True
+    knows_answers = True
+
+    def __init__(self, path: Path, zone: str) -> None:
+        if not path.is_file():
+            raise MigrationError(f"{path}: there is no such event store")
+        self._zone = zone
+        self._store = EmbeddedStore(path)
+        # The folder tells two stores apart; their events need no help with that.
+        self.identity = digest(["embedded", str(path.resolve())], size=4)
+
+    def zone_of(self, organization_id: str) -> str:
+        """Return the ledger's zone."""
+        return self._zone
+
+    def directory(self) -> Directory:
+        """Return nothing: organizations are in the summaries already."""
+        return Directory()
+
+    def events(
+        self, span: DaySpan, label: str, remark: Callable[[Remark], None]
+    ) -> Iterator[UsageEvent]:
+        """Return all events in the order of their time, those of one instant by identity."""
+        try:
+            found = self._store.events(self._window(span))
+            for _, together in groupby(found, key=lambda event: event.occurred_at):
+                yield from sorted(together, key=lambda event: event.event_id)
+        except DeliveryError as error:
+            raise MigrationError(str(error)) from error
+
+    def side_rows(self, span: DaySpan) -> Iterator[UnmeteredRow | UserRow]:
+        """Return unmetered rows and names."""
+        yield from self._store.unmetered(self._window(span))
+        yield from self._store.users()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._store.close()
+
+    def _window(self, span: DaySpan) -> Window:
+        return Window(day_start(span.first, self._zone), day_start(span.last + ONE_DAY, self._zone))

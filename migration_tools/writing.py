@@ -1,0 +1,66 @@
+"""Writing: events of an import into a store, batch after batch, with the patience of delivery."""
+
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
+from typing import TypeVar
+
+from migration_tools.slots import Slots
+from shared.domain.event import UsageEvent
+from shared.domain.identity import store_ns
+from shared.domain.retry import RetrySchedule
+from shared.domain.rows import UnmeteredRow, UserRow
+from shared.errors import MigrationError
+from shared.ports import EventStore, SpooledRow
+from shared.sending import Sender, Tally
+
+# 1 MB of events.
+BATCH_ROWS = 2000
+_Row = TypeVar("_Row")
+
+
+def write_events(
+    store: EventStore, events: Iterable[UsageEvent], done: int, note: Callable[[int], None]
+) -> None:
+    """Write events, all but the first `done`; `note` is told after every batch how many stand.
+
+    Raises MigrationError when the store refuses an event, DeliveryError when it cannot be used.
+    """
+    slots = Slots()
+    count = 0
+    for batch in _batches(events):
+        rows = [_event_row(number, event, slots) for number, event in enumerate(batch)]
+        count += len(rows)
+        if count > done:
+            _send(store, rows)
+            note(count)
+
+
+def write_side_rows(store: EventStore, rows: Iterable[UnmeteredRow | UserRow]) -> None:
+    """Write what stands beside the events."""
+    for batch in _batches(rows):
+        _send(store, [_side_row(number, row) for number, row in enumerate(batch)])
+
+
+def _send(store: EventStore, rows: Sequence[SpooledRow]) -> None:
+    tally = Tally()
+    Sender(store, RetrySchedule(), lambda: True, threading.Event()).send(rows, tally)
+    for words in tally.rejected.values():
+        raise MigrationError(f"the store refused {len(tally.rejected)} rows, first: {words}")
+
+
+def _batches(rows: Iterable[_Row]) -> Iterator[Sequence[_Row]]:
+    rest = iter(rows)
+    while batch := list(islice(rest, BATCH_ROWS)):
+        yield batch
+
+
+def _event_row(number: int, event: UsageEvent, slots: Slots) -> SpooledRow:
+    event_id = event.event_id
+    slot = slots.place(event, event_id)
+    return SpooledRow(number, "usage", event_id, event.to_json(), slot, 0)
+
+
+def _side_row(number: int, row: UnmeteredRow | UserRow) -> SpooledRow:
+    slot = store_ns(row.event_id, "", row.occurred_at)
+    return SpooledRow(number, row.kind, row.event_id, row.to_json(), slot, 0)

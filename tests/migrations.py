@@ -1,0 +1,80 @@
+"""A ledger on disk for the tests of migrations, driven by the commands an admin types."""
+
+import json
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+from typer.testing import CliRunner
+
+from migration_tools.cli import app
+from migration_tools.ledger import Ledger
+from shared.domain.event import UsageEvent
+from shared.domain.resolution import resolve
+from shared.ports import SpooledRow, Window
+from shared.settings import Settings
+
+EVER = Window(datetime(2000, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC))
+
+
+@dataclass
+class Lab:
+    """A folder with a ledger in it; `environment` is what the commands are run with."""
+
+    folder: Path
+    environment: dict[str, str] = field(default_factory=dict)
+
+    def run(self, *arguments: str, code: int | None = 0) -> dict[str, Any]:
+        """Run a command with --json and return its answer; the exit code must be the given one."""
+        result = CliRunner().invoke(app, [*arguments, "--json"], env=self.environment)
+        if result.exception and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        assert code is None or result.exit_code == code, (result.output, result.stderr)
+        return dict(json.loads(result.stdout.splitlines()[-1]))
+
+    def ledger(self) -> Ledger:
+        """Open the ledger as the settings of the commands say; the caller closes it."""
+        return Ledger(Settings.load())
+
+    def put(self, events: Sequence[UsageEvent]) -> None:
+        """Write events as if hosts had delivered them."""
+        rows = [
+            SpooledRow(at, "usage", event.event_id, event.to_json(), _slot(event, at), 0)
+            for at, event in enumerate(events)
+        ]
+        with self.ledger() as ledger:
+            assert len(ledger.store.write(rows).accepted) == len(rows)
+
+    def events(self) -> list[UsageEvent]:
+        """Return everything in the event store."""
+        with self.ledger() as ledger:
+            return list(ledger.store.events(EVER))
+
+    def bills(self) -> dict[str, str]:
+        """Return what each request costs, in dollars."""
+        return {
+            bill.event.request_id: str(bill.event.cost_usd) for bill in resolve(self.events()).bills
+        }
+
+    def summaries(self, first: date, last: date) -> list[tuple[Any, ...]]:
+        """Return the rows of the summaries by organization, user and model."""
+        with self.ledger() as ledger:
+            rows = ledger.summaries.report(first, last)
+        return [
+            (row.organization_id, row.external_user, row.model, row.total_tokens, row.raw_pico_usd)
+            for row in rows
+        ]
+
+    def view(self, query: str) -> list[tuple[Any, ...]]:
+        """Ask the database of summaries, as an old dashboard would."""
+        import sqlite3
+
+        with closing(sqlite3.connect(self.folder / "summaries.sqlite3")) as db:
+            return db.execute(query).fetchall()
+
+
+def _slot(event: UsageEvent, at: int) -> int:
+    return int(event.occurred_at.timestamp() * 1000) * 10**6 + at
