@@ -5,7 +5,7 @@ from dataclasses import asdict
 from datetime import date, datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, Table, delete, insert, select
+from sqlalchemy import Connection, Row, Table, bindparam, delete, insert, select
 
 from shared.adapters.summaries_schema import (
     client_organizations,
@@ -64,13 +64,10 @@ def _by_organization(facts: DayFacts) -> dict[str, list[object]]:
 
 def delete_facts(connection: Connection, day: date, organizations: Iterable[str]) -> None:
     """Delete a day of organizations."""
-    for organization in organizations:
-        for table in _FACTS:
-            connection.execute(
-                delete(table).where(
-                    table.c.organization_id == organization, table.c.local_date == day
-                )
-            )
+    keys = [{"organization": organization} for organization in sorted(organizations)]
+    for table in _FACTS if keys else ():
+        of_organization = table.c.organization_id == bindparam("organization")
+        connection.execute(delete(table).where(of_organization, table.c.local_date == day), keys)
 
 
 def insert_facts(

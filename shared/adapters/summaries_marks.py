@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, delete, insert, select
+from sqlalchemy import Connection, bindparam, delete, insert, select
 
 from shared.adapters.summaries_schema import dirty_days, fingerprints
 from shared.domain.days import ZoneDay, days_of_span
@@ -61,8 +61,9 @@ def mark(connection: Connection, days: Iterable[ZoneDay], reason: str) -> None:
 
 def remove_marks(connection: Connection, mark_ids: Iterable[int]) -> None:
     """Take marks away."""
-    for mark_id in mark_ids:
-        connection.execute(delete(dirty_days).where(dirty_days.c.id == mark_id))
+    keys = [{"mark_id": mark_id} for mark_id in mark_ids]
+    if keys:
+        connection.execute(delete(dirty_days).where(dirty_days.c.id == bindparam("mark_id")), keys)
 
 
 def read_dirty_days(connection: Connection) -> list[DirtyDay]:

@@ -1,6 +1,7 @@
 """Organizations and rates in the database; every change marks the days it touches."""
 
 from collections.abc import Iterable
+from dataclasses import asdict
 from datetime import date, datetime
 
 from sqlalchemy import ColumnElement, Connection, delete, insert, literal, select, union, update
@@ -76,7 +77,8 @@ def insert_organization(
         raise ConfigError("organization_id", organization_id, "exists already")
     values = {"id": organization_id, "created_at": now} | _described(organization)
     connection.execute(insert(client_organizations), [values])
-    set_rate(connection, organization_id, ALWAYS, rate_ppm, now)
+    # Of an organization that is new no day is stored, so none has to be marked.
+    _store_rate(connection, MarkupRate(organization_id, ALWAYS, rate_ppm), now)
 
 
 def change_organization(connection: Connection, organization: Organization) -> None:
@@ -104,19 +106,15 @@ def set_rate(
 ) -> None:
     """Set the rate from a day on, and mark the days until the next rate."""
     require(connection, organization_id)
-    if not 0 <= rate_ppm <= _RATE_PPM_MAX:
-        raise ConfigError("rate_ppm", rate_ppm, "must lie between 0 and 1000 times the cost")
-    table = markup_rates
-    of_organization = table.c.organization_id == organization_id
-    connection.execute(delete(table).where(of_organization, table.c.valid_from == valid_from))
-    values = {"organization_id": organization_id, "valid_from": valid_from}
-    connection.execute(insert(table), [values | {"rate_ppm": rate_ppm, "changed_at": now}])
-    later = select(table.c.valid_from).where(of_organization, table.c.valid_from > valid_from)
+    _store_rate(connection, MarkupRate(organization_id, valid_from, rate_ppm), now)
+    later = select(markup_rates.c.valid_from).where(
+        markup_rates.c.organization_id == organization_id, markup_rates.c.valid_from > valid_from
+    )
     until = min(connection.scalars(later), default=date.max)
-    days = days_of_organization(connection, organization_id)
     zone = connection.scalar(
         select(client_organizations.c.time_zone).where(client_organizations.c.id == organization_id)
     )
+    days = days_of_organization(connection, organization_id)
     touched = _in_zone((day for day in days if valid_from <= day < until), str(zone))
     mark(connection, touched, f"rate of {organization_id}")
 
@@ -171,6 +169,18 @@ def _keep_days_final(connection: Connection, old_zone: str, new_zone: str) -> No
     )
     columns = ["local_date", "time_zone", "projected_at"]
     connection.execute(insert(table).from_select(columns, taken_over))
+
+
+def _store_rate(connection: Connection, rate: MarkupRate, now: datetime) -> None:
+    if not 0 <= rate.rate_ppm <= _RATE_PPM_MAX:
+        raise ConfigError("rate_ppm", rate.rate_ppm, "must lie between 0 and 1000 times the cost")
+    table = markup_rates
+    connection.execute(
+        delete(table).where(
+            table.c.organization_id == rate.organization_id, table.c.valid_from == rate.valid_from
+        )
+    )
+    connection.execute(insert(table), [asdict(rate) | {"changed_at": now}])
 
 
 def _exists(connection: Connection, organization_id: str) -> bool:
