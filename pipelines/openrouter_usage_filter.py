@@ -23,7 +23,7 @@ import threading
 import time
 import weakref
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -57,264 +57,6 @@ from pydantic import (
 )
 from pydantic.functional_validators import ModelWrapValidatorHandler
 from pydantic_core import from_json
-
-# --------------------------------------------------------------------------------------------------
-# pipelines/src/counters.py
-#
-# Counters and complaints of one plugin: every refusal by reason, every failure said once.
-# --------------------------------------------------------------------------------------------------
-
-
-logger = logging.getLogger("owui_usage")
-
-_SILENCE_SECONDS = 20.0
-_COMPLAINTS_MAX = 256
-
-
-class Counters:
-    """Totals since the plugin was loaded, by reason; any thread may count.
-
-    `complain` counts and logs, the same reason at most every 20 s: an outage must not fill the
-    host's disk. Texts name what happened, never what a person wrote.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._totals: dict[str, int] = {}
-        self._said_at: dict[str, float] = {}
-
-    def count(self, reason: str) -> None:
-        """Count once more."""
-        with self._lock:
-            self._totals[reason] = self._totals.get(reason, 0) + 1
-
-    def complain(self, reason: str, detail: object) -> None:
-        """Count, and log unless the same was said a moment ago."""
-        self.count(reason)
-        now = time.monotonic()
-        with self._lock:
-            if now - self._said_at.get(reason, float("-inf")) < _SILENCE_SECONDS:
-                return
-            if len(self._said_at) >= _COMPLAINTS_MAX:
-                self._said_at.clear()
-            self._said_at[reason] = now
-        logger.warning("%s: %s", reason, detail)
-
-    def totals(self) -> dict[str, int]:
-        """Return all totals."""
-        with self._lock:
-            return dict(self._totals)
-
-
-# --------------------------------------------------------------------------------------------------
-# pipelines/src/valves.py
-#
-# The valves: what an administrator sets on the page of the host, one class per host.
-# --------------------------------------------------------------------------------------------------
-
-
-_SECRETS = frozenset({"influxdb_token"})
-_SWITCH_WORDS = {"true": "on", "1": "on", "yes": "on", "false": "off", "0": "off", "no": "off"}
-
-
-def _as_switch(value: object) -> object:
-    word = str(value).strip().lower()
-    return _SWITCH_WORDS.get(word, word)
-
-
-Switch = Annotated[Literal["environment", "on", "off"], BeforeValidator(_as_switch)]
-
-
-class UsageValves(BaseModel):
-    """The valves that both hosts have; an empty one means "from the environment".
-
-    Building them never fails: a wrong value takes its default, and `problems` names it. Secrets
-    are left out of `repr`.
-    """
-
-    priority: int = Field(
-        default=0, title="Priority", description="Filters run in this order, smallest first."
-    )
-    client_org: str = Field(
-        default="",
-        title="Client organization",
-        description="Whom this host is billed to when no assignment says otherwise. "
-        "Empty: USAGE_CLIENT_ORG, else `unassigned`.",
-    )
-    spool_dir: str = Field(
-        default="",
-        title="Spool folder",
-        description="Local folder of the durable queue, never a network drive. "
-        "Empty: USAGE_SPOOL_DIR, else a folder beside the host's own data.",
-    )
-    spool_max_mb: int | None = Field(
-        default=None,
-        ge=1,
-        le=1_000_000,
-        title="Spool limit in MB",
-        description="When the queue is this large, events are refused and counted. "
-        "Empty: USAGE_SPOOL_MAX_MB, else 1024.",
-    )
-    max_cost_usd: float = Field(
-        default=10_000,
-        gt=0,
-        le=1_000_000,
-        title="Quarantine above (USD)",
-        description="A single amount above this waits in quarantine until a person looks at it.",
-    )
-    extra_connections: list[str] = Field(
-        default_factory=list,
-        title="Other OpenRouter connections",
-        description="Tags of connections that bill through OpenRouter although their models do "
-        "not show it (a proxy in front, for instance), separated by commas.",
-    )
-    user_directory: bool = Field(
-        default=True,
-        title="Keep names of users",
-        description="Store name and e-mail beside the user id, in a directory that can be "
-        "erased. Usage events hold the id only.",
-    )
-    deliver_from: Literal["environment", "host", "sidecar"] = Field(
-        default="environment",
-        title="Who delivers",
-        description="`host`: this process writes to InfluxDB itself; `sidecar`: it only queues, "
-        "the sidecar delivers. `environment`: USAGE_DELIVER_FROM, else `host`.",
-    )
-    influxdb_first_enabled: Switch = Field(
-        default="environment",
-        title="Write to InfluxDB",
-        description="`environment`: INFLUXDB_FIRST_ENABLED, else off. When off, the sidecar "
-        "stores the events itself.",
-    )
-    influxdb_url: str = Field(default="", title="InfluxDB URL", description="Empty: INFLUXDB_URL.")
-    influxdb_token: str = Field(
-        default="",
-        repr=False,
-        title="InfluxDB token",
-        description="Empty (recommended): INFLUXDB_TOKEN, or the file INFLUXDB_TOKEN_FILE names. "
-        "The page of Pipelines shows this in clear to whoever can reach it.",
-        json_schema_extra={"input": {"type": "password"}},
-    )
-    influxdb_org: str = Field(
-        default="", title="InfluxDB organization", description="Empty: INFLUXDB_ORG."
-    )
-    influxdb_bucket: str = Field(
-        default="", title="InfluxDB bucket", description="Empty: INFLUXDB_BUCKET."
-    )
-    influxdb_measurement: str = Field(
-        default="",
-        title="InfluxDB measurement",
-        description="Empty: INFLUXDB_MEASUREMENT, else `usage_events`.",
-    )
-    influxdb_write_timeout: int | None = Field(
-        default=None,
-        ge=1,
-        le=600_000,
-        title="InfluxDB write timeout (ms)",
-        description="Empty: INFLUXDB_WRITE_TIMEOUT, else 2000.",
-    )
-    influxdb_batch_size: int | None = Field(
-        default=None,
-        ge=1,
-        le=5000,
-        title="InfluxDB batch size",
-        description="Rows per write. Empty: INFLUXDB_BATCH_SIZE, else 5000.",
-    )
-    influxdb_flush_interval: int | None = Field(
-        default=None,
-        ge=1,
-        le=600_000,
-        title="InfluxDB flush interval (ms)",
-        description="Empty: INFLUXDB_FLUSH_INTERVAL, else 1000.",
-    )
-    _problems: tuple[str, ...] = PrivateAttr(())
-
-    @property
-    def problems(self) -> tuple[str, ...]:
-        """Return a sentence for every value that could not be used."""
-        return self._problems
-
-    @model_validator(mode="wrap")
-    @classmethod
-    def _keep_what_is_usable(cls, values: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
-        # The host builds the valves before every call: raising here would cost the user's answer.
-        given = dict(values) if isinstance(values, dict) else {}
-        given = {name: value for name, value in given.items() if not _is_empty(value)}
-        problems: dict[str, str] = {}
-        while True:
-            try:
-                valves = handler(given)
-            except ValidationError as error:
-                for found in error.errors(include_url=False, include_input=False):
-                    name = str(found["loc"][0]) if found["loc"] else ""
-                    if name in given:
-                        value = _shown(name, given.pop(name))
-                        problems[name] = f"{name}: {found['msg']} (got {value}), default used"
-            else:
-                valves._problems = tuple(problems[name] for name in sorted(problems))
-                return valves
-
-
-class FunctionValves(UsageValves):
-    """The valves of the Function filter inside Open WebUI."""
-
-    quiet_seconds: int = Field(
-        default=120,
-        ge=1,
-        le=3600,
-        title="Quiet time (s)",
-        description="An answer without usage this long after its last word (stopped, broken off) "
-        "is booked as pending.",
-    )
-
-
-class PipelineValves(UsageValves):
-    """The valves of the filter in a Pipelines server; saving replaces the whole set."""
-
-    pipelines: list[str] = Field(
-        default_factory=lambda: ["*"],
-        title="Models",
-        description="`*` for all models, or exact model ids separated by commas. Takes effect "
-        "when Open WebUI loads its model list again.",
-    )
-    answer_wait_seconds: int = Field(
-        default=3600,
-        ge=1,
-        le=86_400,
-        title="Wait for an answer (s)",
-        description="An answer whose end is not shown in this time (stopped, hung up) is listed "
-        "as unmetered; should it end later, it is booked and no longer listed.",
-    )
-    add_user: bool = Field(
-        default=True,
-        title="Tell OpenRouter the user id",
-        description="Adds `user` to requests to OpenRouter models, background tasks included, "
-        "unless the caller sent one: OpenRouter's own records then tell people apart.",
-    )
-    add_session_id: bool = Field(
-        default=False,
-        title="Tell OpenRouter the chat id",
-        description="Adds `session_id`. It makes OpenRouter keep to one provider, which changes "
-        "routing and so cost.",
-    )
-    add_trace: bool = Field(
-        default=False,
-        title="Send chat, message and task along",
-        description="Adds `trace`, so that OpenRouter's webhook can name them.",
-    )
-
-
-def _shown(name: str, value: object) -> str:
-    """Show a wrong value to the administrator, cut short; never a secret."""
-    if name in _SECRETS:
-        return "a secret"
-    is_plain = isinstance(value, str | float) or (isinstance(value, int) and abs(value) < 10**39)
-    return repr(str(value)[:40]) if is_plain else type(value).__name__
-
-
-def _is_empty(value: object) -> bool:
-    return value is None or (isinstance(value, str) and not value.strip())
-
 
 # --------------------------------------------------------------------------------------------------
 # shared/errors.py
@@ -432,6 +174,388 @@ class RollbackRefused(MigrationError):
 
 
 # --------------------------------------------------------------------------------------------------
+# shared/domain/money.py
+#
+# Money: exact US dollars as Decimal, stored and added as integer pico-USD (1e-12 USD).
+# --------------------------------------------------------------------------------------------------
+
+
+PICO_PER_USD = 10**12
+PPM = 1_000_000
+_STEP = Decimal(1).scaleb(-12)
+# int64 pico-USD, the column type of every store here, ends at 9.2 million USD.
+_MAX_PICO = 2**63 - 1
+
+
+def parse_usd(raw: object) -> Decimal:
+    """Read an amount of US dollars from JSON, exact to 1e-12 (half even).
+
+    Numbers, Decimals and numeric strings are amounts. OpenRouter sends shortest round-trip doubles
+    such as `7.4e-7`, and Open WebUI adds them up as floats: `8.400000000000001e-05`; `repr` keeps
+    every digit that was sent.
+
+    Raises UnusableCost for null, booleans, negatives, NaN, infinities, text and for more than
+    int64 pico-USD.
+    """
+    if raw is None:
+        raise UnusableCost("missing", "cost", raw)
+    if isinstance(raw, bool) or not isinstance(raw, int | float | str | Decimal):
+        raise UnusableCost("not_a_number", "cost", type(raw).__name__)
+    if isinstance(raw, int) and abs(raw) > _MAX_PICO:
+        # Before str(): Python refuses to print integers of more than 4300 digits.
+        raise UnusableCost("too_large", "cost", f"{raw.bit_length()} bits")
+    try:
+        amount = Decimal(repr(raw) if isinstance(raw, float) else str(raw).strip())
+    except InvalidOperation:
+        raise UnusableCost("not_a_number", "cost", type(raw).__name__) from None
+    if not amount.is_finite():
+        raise UnusableCost("not_finite", "cost", raw)
+    if amount < 0:
+        raise UnusableCost("negative", "cost", raw)
+    if amount > Decimal(_MAX_PICO).scaleb(-12):
+        raise UnusableCost("too_large", "cost", raw)
+    return abs(amount.quantize(_STEP, rounding=ROUND_HALF_EVEN))
+
+
+def to_pico(amount: Decimal) -> int:
+    """Convert an amount that `parse_usd` returned to pico-USD."""
+    return int(amount.scaleb(12))
+
+
+def from_pico(pico: int) -> Decimal:
+    """Convert pico-USD to US dollars, exactly and however large the sum is."""
+    sign, digits = (1, -pico) if pico < 0 else (0, pico)
+    return Decimal((sign, tuple(int(digit) for digit in str(digits)), -12))
+
+
+def format_usd(amount: Decimal) -> str:
+    """Write an amount without exponent and without trailing zeros: `0.00000074`, `0`, `1300`."""
+    text = format(amount, "f")
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def rate_ppm(multiplier: object) -> int:
+    """Convert a markup multiplier such as `1.3` to parts per million.
+
+    Raises UnusableCost when it is no usable number or has more than six decimals.
+    """
+    amount = parse_usd(multiplier)
+    if amount != amount.quantize(Decimal("0.000001")):
+        raise UnusableCost("more_than_six_decimals", "markup", multiplier)
+    return int(amount.scaleb(6))
+
+
+def apply_rate(raw_pico: int, ppm: int) -> int:
+    """Return `raw * rate` in pico-USD, rounded half to even, for amounts of any size."""
+    quotient, remainder = divmod(raw_pico * ppm, PPM)
+    if remainder * 2 > PPM or (remainder * 2 == PPM and quotient % 2):
+        quotient += 1
+    return quotient
+
+
+# --------------------------------------------------------------------------------------------------
+# pipelines/src/cost_line.py
+#
+# The line under an answer that says what it cost, for users who want to see it.
+# --------------------------------------------------------------------------------------------------
+
+
+EventEmitter = Callable[[dict[str, Any]], Awaitable[object]]
+
+_EMIT_SECONDS = 0.25
+
+
+def cost_line(amounts: Iterable[tuple[str | None, int]]) -> str:
+    """Add up the cost in US dollars (None: not known yet) and the tokens of generations."""
+    costs, tokens = zip(*amounts, strict=True)
+    known = [Decimal(cost) for cost in costs if cost is not None]
+    money = f"{format_usd(sum(known, Decimal(0)))} USD" if known else "cost not known yet"
+    if known and len(known) < len(costs):
+        money = f"at least {money}"
+    return f"{money}, {sum(tokens)} tokens"
+
+
+async def show_status(emit: EventEmitter, description: str) -> None:
+    """Show a line under the answer; the answer does not wait for it longer than 250 ms."""
+    event = {"type": "status", "data": {"description": description, "done": True}}
+    showing = asyncio.ensure_future(emit(event))
+    showing.add_done_callback(lambda done: done.cancelled() or done.exception())
+    await asyncio.wait({showing}, timeout=_EMIT_SECONDS)
+
+
+# --------------------------------------------------------------------------------------------------
+# pipelines/src/counters.py
+#
+# Counters and complaints of one plugin: every refusal by reason, every failure said once.
+# --------------------------------------------------------------------------------------------------
+
+
+logger = logging.getLogger("owui_usage")
+
+_SILENCE_SECONDS = 20.0
+_COMPLAINTS_MAX = 256
+
+
+class Counters:
+    """Totals since the plugin was loaded, by reason; any thread may count.
+
+    `complain` counts and logs, the same reason at most every 20 s: an outage must not fill the
+    host's disk. Texts name what happened, never what a person wrote.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._totals: dict[str, int] = {}
+        self._said_at: dict[str, float] = {}
+
+    def count(self, reason: str) -> None:
+        """Count once more."""
+        with self._lock:
+            self._totals[reason] = self._totals.get(reason, 0) + 1
+
+    def complain(self, reason: str, detail: object) -> None:
+        """Count, and log unless the same was said a moment ago."""
+        self.count(reason)
+        now = time.monotonic()
+        with self._lock:
+            if now - self._said_at.get(reason, float("-inf")) < _SILENCE_SECONDS:
+                return
+            if len(self._said_at) >= _COMPLAINTS_MAX:
+                self._said_at.clear()
+            self._said_at[reason] = now
+        logger.warning("%s: %s", reason, detail)
+
+    def totals(self) -> dict[str, int]:
+        """Return all totals."""
+        with self._lock:
+            return dict(self._totals)
+
+
+# --------------------------------------------------------------------------------------------------
+# pipelines/src/valves.py
+#
+# The valves: what an administrator sets on the page of the host, one class per host.
+# --------------------------------------------------------------------------------------------------
+
+
+_SECRETS = frozenset({"influxdb_token"})
+_SWITCH_WORDS = {"true": "on", "1": "on", "yes": "on", "false": "off", "0": "off", "no": "off"}
+
+
+def _as_switch(value: object) -> object:
+    word = str(value).strip().lower()
+    return _SWITCH_WORDS.get(word, word)
+
+
+Switch = Annotated[Literal["environment", "on", "off"], BeforeValidator(_as_switch)]
+
+
+class LenientValves(BaseModel):
+    """Valves that can always be built: a wrong value takes its default, `problems` names it."""
+
+    _problems: tuple[str, ...] = PrivateAttr(())
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """Return a sentence for every value that could not be used."""
+        return self._problems
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _keep_what_is_usable(cls, values: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        # The host builds the valves before every call: raising here would cost the user's answer.
+        given = dict(values) if isinstance(values, dict) else {}
+        given = {name: value for name, value in given.items() if not _is_empty(value)}
+        problems: dict[str, str] = {}
+        while True:
+            try:
+                valves = handler(given)
+            except ValidationError as error:
+                for found in error.errors(include_url=False, include_input=False):
+                    name = str(found["loc"][0]) if found["loc"] else ""
+                    if name in given:
+                        value = _shown(name, given.pop(name))
+                        problems[name] = f"{name}: {found['msg']} (got {value}), default used"
+            else:
+                valves._problems = tuple(problems[name] for name in sorted(problems))
+                return valves
+
+
+class UsageValves(LenientValves):
+    """The valves that both hosts have; an empty one means "from the environment".
+
+    Secrets are left out of `repr`.
+    """
+
+    priority: int = Field(
+        default=0, title="Priority", description="Filters run in this order, smallest first."
+    )
+    client_org: str = Field(
+        default="",
+        title="Client organization",
+        description="Whom this host is billed to when no assignment says otherwise. "
+        "Empty: USAGE_CLIENT_ORG, else `unassigned`.",
+    )
+    spool_dir: str = Field(
+        default="",
+        title="Spool folder",
+        description="Local folder of the durable queue, never a network drive. "
+        "Empty: USAGE_SPOOL_DIR, else a folder beside the host's own data.",
+    )
+    spool_max_mb: int | None = Field(
+        default=None,
+        ge=1,
+        le=1_000_000,
+        title="Spool limit in MB",
+        description="When the queue is this large, events are refused and counted. "
+        "Empty: USAGE_SPOOL_MAX_MB, else 1024.",
+    )
+    max_cost_usd: float = Field(
+        default=10_000,
+        gt=0,
+        le=1_000_000,
+        title="Quarantine above (USD)",
+        description="A single amount above this waits in quarantine until a person looks at it.",
+    )
+    extra_connections: list[str] = Field(
+        default_factory=list,
+        title="Other OpenRouter connections",
+        description="Tags of connections that bill through OpenRouter although their models do "
+        "not show it (a proxy in front, for instance), separated by commas.",
+    )
+    user_directory: bool = Field(
+        default=True,
+        title="Keep names of users",
+        description="Store name and e-mail beside the user id, in a directory that can be "
+        "erased. Usage events hold the id only.",
+    )
+    deliver_from: Literal["environment", "host", "sidecar"] = Field(
+        default="environment",
+        title="Who delivers",
+        description="`host`: this process writes to InfluxDB itself; `sidecar`: it only queues, "
+        "the sidecar delivers. `environment`: USAGE_DELIVER_FROM, else `host`.",
+    )
+    influxdb_first_enabled: Switch = Field(
+        default="environment",
+        title="Write to InfluxDB",
+        description="`environment`: INFLUXDB_FIRST_ENABLED, else off. When off, the sidecar "
+        "stores the events itself.",
+    )
+    influxdb_url: str = Field(default="", title="InfluxDB URL", description="Empty: INFLUXDB_URL.")
+    influxdb_token: str = Field(
+        default="",
+        repr=False,
+        title="InfluxDB token",
+        description="Empty (recommended): INFLUXDB_TOKEN, or the file INFLUXDB_TOKEN_FILE names. "
+        "The page of Pipelines shows this in clear to whoever can reach it.",
+        json_schema_extra={"input": {"type": "password"}},
+    )
+    influxdb_org: str = Field(
+        default="", title="InfluxDB organization", description="Empty: INFLUXDB_ORG."
+    )
+    influxdb_bucket: str = Field(
+        default="", title="InfluxDB bucket", description="Empty: INFLUXDB_BUCKET."
+    )
+    influxdb_measurement: str = Field(
+        default="",
+        title="InfluxDB measurement",
+        description="Empty: INFLUXDB_MEASUREMENT, else `usage_events`.",
+    )
+    influxdb_write_timeout: int | None = Field(
+        default=None,
+        ge=1,
+        le=600_000,
+        title="InfluxDB write timeout (ms)",
+        description="Empty: INFLUXDB_WRITE_TIMEOUT, else 2000.",
+    )
+    influxdb_batch_size: int | None = Field(
+        default=None,
+        ge=1,
+        le=5000,
+        title="InfluxDB batch size",
+        description="Rows per write. Empty: INFLUXDB_BATCH_SIZE, else 5000.",
+    )
+    influxdb_flush_interval: int | None = Field(
+        default=None,
+        ge=1,
+        le=600_000,
+        title="InfluxDB flush interval (ms)",
+        description="Empty: INFLUXDB_FLUSH_INTERVAL, else 1000.",
+    )
+
+
+class FunctionValves(UsageValves):
+    """The valves of the Function filter inside Open WebUI."""
+
+    quiet_seconds: int = Field(
+        default=120,
+        ge=1,
+        le=3600,
+        title="Quiet time (s)",
+        description="An answer without usage this long after its last word (stopped, broken off) "
+        "is booked as pending.",
+    )
+
+
+class FunctionUserValves(LenientValves):
+    """What each user may set for the Function filter."""
+
+    show_cost: bool = Field(
+        default=False,
+        title="Show what an answer cost",
+        description="A line under each answer with its cost at OpenRouter and its tokens.",
+    )
+
+
+class PipelineValves(UsageValves):
+    """The valves of the filter in a Pipelines server; saving replaces the whole set."""
+
+    pipelines: list[str] = Field(
+        default_factory=lambda: ["*"],
+        title="Models",
+        description="`*` for all models, or exact model ids separated by commas. Takes effect "
+        "when Open WebUI loads its model list again.",
+    )
+    answer_wait_seconds: int = Field(
+        default=3600,
+        ge=1,
+        le=86_400,
+        title="Wait for an answer (s)",
+        description="An answer whose end is not shown in this time (stopped, hung up) is listed "
+        "as unmetered; should it end later, it is booked and no longer listed.",
+    )
+    add_user: bool = Field(
+        default=True,
+        title="Tell OpenRouter the user id",
+        description="Adds `user` to requests to OpenRouter models, background tasks included, "
+        "unless the caller sent one: OpenRouter's own records then tell people apart.",
+    )
+    add_session_id: bool = Field(
+        default=False,
+        title="Tell OpenRouter the chat id",
+        description="Adds `session_id`. It makes OpenRouter keep to one provider, which changes "
+        "routing and so cost.",
+    )
+    add_trace: bool = Field(
+        default=False,
+        title="Send chat, message and task along",
+        description="Adds `trace`, so that OpenRouter's webhook can name them.",
+    )
+
+
+def _shown(name: str, value: object) -> str:
+    """Show a wrong value to the administrator, cut short; never a secret."""
+    if name in _SECRETS:
+        return "a secret"
+    is_plain = isinstance(value, str | float) or (isinstance(value, int) and abs(value) < 10**39)
+    return repr(str(value)[:40]) if is_plain else type(value).__name__
+
+
+def _is_empty(value: object) -> bool:
+    return value is None or (isinstance(value, str) and not value.strip())
+
+
+# --------------------------------------------------------------------------------------------------
 # shared/domain/identity.py
 #
 # Identity: what makes two observations the same event, and two events the same bill.
@@ -536,86 +660,6 @@ def clean_label(value: object, default: str) -> str:
 def _clean_text(text: str) -> str:
     text = _UNPRINTABLE.sub(" ", text).strip()
     return text.encode()[:LABEL_MAX_BYTES].decode(errors="ignore").rstrip(" \\")
-
-
-# --------------------------------------------------------------------------------------------------
-# shared/domain/money.py
-#
-# Money: exact US dollars as Decimal, stored and added as integer pico-USD (1e-12 USD).
-# --------------------------------------------------------------------------------------------------
-
-
-PICO_PER_USD = 10**12
-PPM = 1_000_000
-_STEP = Decimal(1).scaleb(-12)
-# int64 pico-USD, the column type of every store here, ends at 9.2 million USD.
-_MAX_PICO = 2**63 - 1
-
-
-def parse_usd(raw: object) -> Decimal:
-    """Read an amount of US dollars from JSON, exact to 1e-12 (half even).
-
-    Numbers, Decimals and numeric strings are amounts. OpenRouter sends shortest round-trip doubles
-    such as `7.4e-7`, and Open WebUI adds them up as floats: `8.400000000000001e-05`; `repr` keeps
-    every digit that was sent.
-
-    Raises UnusableCost for null, booleans, negatives, NaN, infinities, text and for more than
-    int64 pico-USD.
-    """
-    if raw is None:
-        raise UnusableCost("missing", "cost", raw)
-    if isinstance(raw, bool) or not isinstance(raw, int | float | str | Decimal):
-        raise UnusableCost("not_a_number", "cost", type(raw).__name__)
-    if isinstance(raw, int) and abs(raw) > _MAX_PICO:
-        # Before str(): Python refuses to print integers of more than 4300 digits.
-        raise UnusableCost("too_large", "cost", f"{raw.bit_length()} bits")
-    try:
-        amount = Decimal(repr(raw) if isinstance(raw, float) else str(raw).strip())
-    except InvalidOperation:
-        raise UnusableCost("not_a_number", "cost", type(raw).__name__) from None
-    if not amount.is_finite():
-        raise UnusableCost("not_finite", "cost", raw)
-    if amount < 0:
-        raise UnusableCost("negative", "cost", raw)
-    if amount > Decimal(_MAX_PICO).scaleb(-12):
-        raise UnusableCost("too_large", "cost", raw)
-    return abs(amount.quantize(_STEP, rounding=ROUND_HALF_EVEN))
-
-
-def to_pico(amount: Decimal) -> int:
-    """Convert an amount that `parse_usd` returned to pico-USD."""
-    return int(amount.scaleb(12))
-
-
-def from_pico(pico: int) -> Decimal:
-    """Convert pico-USD to US dollars, exactly and however large the sum is."""
-    sign, digits = (1, -pico) if pico < 0 else (0, pico)
-    return Decimal((sign, tuple(int(digit) for digit in str(digits)), -12))
-
-
-def format_usd(amount: Decimal) -> str:
-    """Write an amount without exponent and without trailing zeros: `0.00000074`, `0`, `1300`."""
-    text = format(amount, "f")
-    return text.rstrip("0").rstrip(".") if "." in text else text
-
-
-def rate_ppm(multiplier: object) -> int:
-    """Convert a markup multiplier such as `1.3` to parts per million.
-
-    Raises UnusableCost when it is no usable number or has more than six decimals.
-    """
-    amount = parse_usd(multiplier)
-    if amount != amount.quantize(Decimal("0.000001")):
-        raise UnusableCost("more_than_six_decimals", "markup", multiplier)
-    return int(amount.scaleb(6))
-
-
-def apply_rate(raw_pico: int, ppm: int) -> int:
-    """Return `raw * rate` in pico-USD, rounded half to even, for amounts of any size."""
-    quotient, remainder = divmod(raw_pico * ppm, PPM)
-    if remainder * 2 > PPM or (remainder * 2 == PPM and quotient % 2):
-        quotient += 1
-    return quotient
 
 
 # --------------------------------------------------------------------------------------------------
@@ -4541,10 +4585,10 @@ class Recorder:
         if self._recording is not None:
             self._recording.open.saw(generation_id)
 
-    async def book(self, valves: UsageValves, draft: Draft) -> bool:
-        """Build an event and queue it durably; True when others may rely on it."""
+    async def book(self, valves: UsageValves, draft: Draft) -> UsageEvent | None:
+        """Build an event and queue it durably; return it when others may rely on it."""
         event = self._build(valves, draft)
-        return event is not None and await self.put(valves, [event])
+        return event if event is not None and await self.put(valves, [event]) else None
 
     def note_open(self, valves: UsageValves, draft: Draft) -> None:
         """Hand the note of a generation that has begun to the spool, without waiting."""
@@ -4613,6 +4657,40 @@ class Recorder:
 
 
 # --------------------------------------------------------------------------------------------------
+# pipelines/src/user_directory.py
+#
+# Names of users: said once per process, kept apart from the events.
+# --------------------------------------------------------------------------------------------------
+
+
+_USERS_MAX = 10_000
+_NAME_MAX = 320
+
+
+class UserDirectory:
+    """Remembers whom it has named, so that a name goes to the spool once and not per answer."""
+
+    def __init__(self) -> None:
+        self._named: OrderedDict[str, str] = OrderedDict()
+
+    def row(self, user: object, now: datetime) -> UserRow | None:
+        """Return the row of a user who is new or has another name or address now."""
+        user_id = host_user_id(user)
+        name = short_text(json_object(user).get("name"), _NAME_MAX)
+        email = short_text(json_object(user).get("email"), _NAME_MAX)
+        if not user_id or not (name or email):
+            return None
+        row = UserRow(user_id=user_id, occurred_at=now, name=name, email=email)
+        if self._named.get(user_id) == row.event_id:
+            return None
+        self._named[user_id] = row.event_id
+        self._named.move_to_end(user_id)
+        while len(self._named) > _USERS_MAX:
+            self._named.popitem(last=False)
+        return row
+
+
+# --------------------------------------------------------------------------------------------------
 # pipelines/src/function_filter.py
 #
 # The Function filter: what Open WebUI runs inside itself, one event per streamed generation.
@@ -4621,8 +4699,9 @@ class Recorder:
 
 # Whoever is signed in may post any body here, usage included: it books nothing.
 _REPLAY_PATH = "/api/chat/completed"
-# id: the generation whose chunks come now; ids: those that are booked; total: its running total.
-_NEW_STATE: dict[str, Any] = {"id": None, "ids": [], "total": None, "finish": None}
+# id: the generation whose chunks come now; total: its running total; finish: why it ended;
+# booked: cost and tokens by request_id.
+_NEW_STATE: dict[str, Any] = {"id": None, "total": None, "finish": None, "booked": {}}
 
 
 def function_spool_dir() -> Path:
@@ -4639,9 +4718,11 @@ class Filter:
     """
 
     Valves = FunctionValves
+    UserValves = FunctionUserValves
 
     def __init__(self) -> None:
         self.valves = self.Valves()
+        self._users = UserDirectory()
         self._recorder = Recorder("function", function_spool_dir)
 
     async def stream(
@@ -4674,14 +4755,21 @@ class Filter:
         self,
         body: dict[str, Any],
         __metadata__: dict[str, Any] | None = None,
+        __user__: dict[str, Any] | None = None,
         __request__: Any = None,
+        __event_emitter__: EventEmitter | None = None,
     ) -> dict[str, Any]:
-        """Book an answer that was not streamed, and what a stream left as a running total."""
+        """Book an answer that was not streamed, and what a stream left as a running total.
+
+        Shows what the answer cost to a user who wants to see it.
+        """
         try:
             if getattr(getattr(__request__, "url", None), "path", "") == _REPLAY_PATH:
                 self._recorder.counters.count("ignored_replay")
             elif isinstance(__metadata__, dict):
                 await self._take_answer(json_object(body), __metadata__)
+                await self._put_name(__user__)
+                await _show_cost(__metadata__, __user__, __event_emitter__)
         except Exception as error:  # noqa: BLE001 the answer must not depend on its bookkeeping
             self._recorder.counters.complain("failed_outlet", type(error).__name__)
         return body
@@ -4701,21 +4789,19 @@ class Filter:
         if is_running_total(chunk):
             state["total"] = _without_content(chunk)
             self._recorder.follow(self.valves).open.grew(state["total"], metadata)
-            usage[LEDGER_KEY] = [*state["ids"], chunk["id"]]
+            usage[LEDGER_KEY] = [*state["booked"], chunk["id"]]
             return
         state["total"] = None
         await self._put_generation(chunk, state, metadata)
-        if state["ids"]:
-            usage[LEDGER_KEY] = list(state["ids"])
+        if state["booked"]:
+            usage[LEDGER_KEY] = list(state["booked"])
 
     async def _put_generation(
         self, chunk: dict[str, Any], state: dict[str, Any], metadata: dict[str, Any]
     ) -> None:
         """Book a generation; only what the spool took is left as booked for others to see."""
         draft = partial(generation_event, chunk, metadata, finish_reason=state["finish"])
-        is_booked = await self._recorder.book(self.valves, draft)
-        if is_booked and chunk["id"] not in state["ids"]:
-            state["ids"] = [*state["ids"], chunk["id"]][-LEDGER_IDS_MAX:]
+        _leave_booked(state, await self._recorder.book(self.valves, draft))
 
     async def _put_total(self, state: dict[str, Any], metadata: dict[str, Any]) -> None:
         """Book the last running total of a generation that has ended."""
@@ -4741,7 +4827,14 @@ class Filter:
         is_metered = inlet.billing in ("openrouter", "named") or has_openrouter_usage(usage)
         if usage and is_metered:
             answer = Answer(source="function", user=inlet.user, body=body, message=message)
-            await self._recorder.book(self.valves, partial(turn_event, answer, inlet))
+            draft = partial(turn_event, answer, inlet)
+            _leave_booked(_answer_state(metadata), await self._recorder.book(self.valves, draft))
+
+    async def _put_name(self, user: object) -> None:
+        if self._recorder.follow(self.valves).settings.user_directory:
+            row = self._users.row(user, self._recorder.clock.now())
+            if row is not None:
+                await self._recorder.put(self.valves, [row])
 
 
 def _is_openrouter_generation(chunk: dict[str, Any], metadata: dict[str, Any]) -> bool:
@@ -4760,17 +4853,36 @@ def _answer_state(metadata: dict[str, Any]) -> dict[str, Any]:
     """
     state: dict[str, Any] = metadata.get(LEDGER_KEY) or {}
     if not _is_answer_state(state):
-        state = metadata[LEDGER_KEY] = dict(_NEW_STATE, ids=[])
+        state = metadata[LEDGER_KEY] = dict(_NEW_STATE, booked={})
     return state
 
 
 def _is_answer_state(state: object) -> bool:
     return (
         isinstance(state, dict)
-        and isinstance(state.get("ids"), list)
+        and isinstance(state.get("booked"), dict)
         and isinstance(state.get("total", ""), dict | None)
         and "finish" in state
     )
+
+
+def _leave_booked(state: dict[str, Any], event: UsageEvent | None) -> None:
+    """Leave what the spool took for the other hooks of the answer to see, and nothing else."""
+    if event is None:
+        return
+    booked = state["booked"]
+    cost = None if event.cost_usd is None else format_usd(event.cost_usd)
+    booked[event.request_id] = [cost, event.total_tokens]
+    while len(booked) > LEDGER_IDS_MAX:
+        del booked[next(iter(booked))]
+
+
+async def _show_cost(metadata: dict[str, Any], user: object, emit: EventEmitter | None) -> None:
+    """Show the cost of an answer to a user whose own valve asks for it."""
+    booked = json_object(metadata.get(LEDGER_KEY)).get("booked")
+    wants = getattr(json_object(user).get("valves"), "show_cost", False)
+    if emit is not None and booked and wants is True:
+        await show_status(emit, cost_line(booked.values()))
 
 
 def _without_content(chunk: dict[str, Any]) -> dict[str, Any]:
@@ -4941,40 +5053,6 @@ def take_over(memory: InletMemory, path: Path) -> None:
         text = file.read(_LEGACY_MAX_BYTES)
     path.unlink()
     memory.inherit(TypeAdapter(Legacy).validate_json(text))
-
-
-# --------------------------------------------------------------------------------------------------
-# pipelines/src/user_directory.py
-#
-# Names of users: said once per process, kept apart from the events.
-# --------------------------------------------------------------------------------------------------
-
-
-_USERS_MAX = 10_000
-_NAME_MAX = 320
-
-
-class UserDirectory:
-    """Remembers whom it has named, so that a name goes to the spool once and not per answer."""
-
-    def __init__(self) -> None:
-        self._named: OrderedDict[str, str] = OrderedDict()
-
-    def row(self, user: object, now: datetime) -> UserRow | None:
-        """Return the row of a user who is new or has another name or address now."""
-        user_id = host_user_id(user)
-        name = short_text(json_object(user).get("name"), _NAME_MAX)
-        email = short_text(json_object(user).get("email"), _NAME_MAX)
-        if not user_id or not (name or email):
-            return None
-        row = UserRow(user_id=user_id, occurred_at=now, name=name, email=email)
-        if self._named.get(user_id) == row.event_id:
-            return None
-        self._named[user_id] = row.event_id
-        self._named.move_to_end(user_id)
-        while len(self._named) > _USERS_MAX:
-            self._named.popitem(last=False)
-        return row
 
 
 # --------------------------------------------------------------------------------------------------

@@ -6,11 +6,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from pipelines.src.cost_line import EventEmitter, cost_line, show_status
 from pipelines.src.recorder import Recorder
-from pipelines.src.valves import FunctionValves
+from pipelines.src.user_directory import UserDirectory
+from pipelines.src.valves import FunctionUserValves, FunctionValves
 from shared.domain.capture import Answer, generation_event, turn_event
+from shared.domain.event import UsageEvent
 from shared.domain.identity import is_generation_id
 from shared.domain.inlet import read_inlet
+from shared.domain.money import format_usd
 from shared.domain.openwebui import (
     LEDGER_IDS_MAX,
     LEDGER_KEY,
@@ -26,8 +30,9 @@ from shared.domain.openwebui import (
 
 # Whoever is signed in may post any body here, usage included: it books nothing.
 _REPLAY_PATH = "/api/chat/completed"
-# id: the generation whose chunks come now; ids: those that are booked; total: its running total.
-_NEW_STATE: dict[str, Any] = {"id": None, "ids": [], "total": None, "finish": None}
+# id: the generation whose chunks come now; total: its running total; finish: why it ended;
+# booked: cost and tokens by request_id.
+_NEW_STATE: dict[str, Any] = {"id": None, "total": None, "finish": None, "booked": {}}
 
 
 def function_spool_dir() -> Path:
@@ -44,9 +49,11 @@ class Filter:
     """
 
     Valves = FunctionValves
+    UserValves = FunctionUserValves
 
     def __init__(self) -> None:
         self.valves = self.Valves()
+        self._users = UserDirectory()
         self._recorder = Recorder("function", function_spool_dir)
 
     async def stream(
@@ -79,14 +86,21 @@ class Filter:
         self,
         body: dict[str, Any],
         __metadata__: dict[str, Any] | None = None,
+        __user__: dict[str, Any] | None = None,
         __request__: Any = None,
+        __event_emitter__: EventEmitter | None = None,
     ) -> dict[str, Any]:
-        """Book an answer that was not streamed, and what a stream left as a running total."""
+        """Book an answer that was not streamed, and what a stream left as a running total.
+
+        Shows what the answer cost to a user who wants to see it.
+        """
         try:
             if getattr(getattr(__request__, "url", None), "path", "") == _REPLAY_PATH:
                 self._recorder.counters.count("ignored_replay")
             elif isinstance(__metadata__, dict):
                 await self._take_answer(json_object(body), __metadata__)
+                await self._put_name(__user__)
+                await _show_cost(__metadata__, __user__, __event_emitter__)
         except Exception as error:  # noqa: BLE001 the answer must not depend on its bookkeeping
             self._recorder.counters.complain("failed_outlet", type(error).__name__)
         return body
@@ -106,21 +120,19 @@ class Filter:
         if is_running_total(chunk):
             state["total"] = _without_content(chunk)
             self._recorder.follow(self.valves).open.grew(state["total"], metadata)
-            usage[LEDGER_KEY] = [*state["ids"], chunk["id"]]
+            usage[LEDGER_KEY] = [*state["booked"], chunk["id"]]
             return
         state["total"] = None
         await self._put_generation(chunk, state, metadata)
-        if state["ids"]:
-            usage[LEDGER_KEY] = list(state["ids"])
+        if state["booked"]:
+            usage[LEDGER_KEY] = list(state["booked"])
 
     async def _put_generation(
         self, chunk: dict[str, Any], state: dict[str, Any], metadata: dict[str, Any]
     ) -> None:
         """Book a generation; only what the spool took is left as booked for others to see."""
         draft = partial(generation_event, chunk, metadata, finish_reason=state["finish"])
-        is_booked = await self._recorder.book(self.valves, draft)
-        if is_booked and chunk["id"] not in state["ids"]:
-            state["ids"] = [*state["ids"], chunk["id"]][-LEDGER_IDS_MAX:]
+        _leave_booked(state, await self._recorder.book(self.valves, draft))
 
     async def _put_total(self, state: dict[str, Any], metadata: dict[str, Any]) -> None:
         """Book the last running total of a generation that has ended."""
@@ -146,7 +158,14 @@ class Filter:
         is_metered = inlet.billing in ("openrouter", "named") or has_openrouter_usage(usage)
         if usage and is_metered:
             answer = Answer(source="function", user=inlet.user, body=body, message=message)
-            await self._recorder.book(self.valves, partial(turn_event, answer, inlet))
+            draft = partial(turn_event, answer, inlet)
+            _leave_booked(_answer_state(metadata), await self._recorder.book(self.valves, draft))
+
+    async def _put_name(self, user: object) -> None:
+        if self._recorder.follow(self.valves).settings.user_directory:
+            row = self._users.row(user, self._recorder.clock.now())
+            if row is not None:
+                await self._recorder.put(self.valves, [row])
 
 
 def _is_openrouter_generation(chunk: dict[str, Any], metadata: dict[str, Any]) -> bool:
@@ -165,17 +184,36 @@ def _answer_state(metadata: dict[str, Any]) -> dict[str, Any]:
     """
     state: dict[str, Any] = metadata.get(LEDGER_KEY) or {}
     if not _is_answer_state(state):
-        state = metadata[LEDGER_KEY] = dict(_NEW_STATE, ids=[])
+        state = metadata[LEDGER_KEY] = dict(_NEW_STATE, booked={})
     return state
 
 
 def _is_answer_state(state: object) -> bool:
     return (
         isinstance(state, dict)
-        and isinstance(state.get("ids"), list)
+        and isinstance(state.get("booked"), dict)
         and isinstance(state.get("total", ""), dict | None)
         and "finish" in state
     )
+
+
+def _leave_booked(state: dict[str, Any], event: UsageEvent | None) -> None:
+    """Leave what the spool took for the other hooks of the answer to see, and nothing else."""
+    if event is None:
+        return
+    booked = state["booked"]
+    cost = None if event.cost_usd is None else format_usd(event.cost_usd)
+    booked[event.request_id] = [cost, event.total_tokens]
+    while len(booked) > LEDGER_IDS_MAX:
+        del booked[next(iter(booked))]
+
+
+async def _show_cost(metadata: dict[str, Any], user: object, emit: EventEmitter | None) -> None:
+    """Show the cost of an answer to a user whose own valve asks for it."""
+    booked = json_object(metadata.get(LEDGER_KEY)).get("booked")
+    wants = getattr(json_object(user).get("valves"), "show_cost", False)
+    if emit is not None and booked and wants is True:
+        await show_status(emit, cost_line(booked.values()))
 
 
 def _without_content(chunk: dict[str, Any]) -> dict[str, Any]:

@@ -70,10 +70,10 @@ class Recorder:
         if self._recording is not None:
             self._recording.open.saw(generation_id)
 
-    async def book(self, valves: UsageValves, draft: Draft) -> bool:
-        """Build an event and queue it durably; True when others may rely on it."""
+    async def book(self, valves: UsageValves, draft: Draft) -> UsageEvent | None:
+        """Build an event and queue it durably; return it when others may rely on it."""
         event = self._build(valves, draft)
-        return event is not None and await self.put(valves, [event])
+        return event if event is not None and await self.put(valves, [event]) else None
 
     def note_open(self, valves: UsageValves, draft: Draft) -> None:
         """Hand the note of a generation that has begun to the spool, without waiting."""

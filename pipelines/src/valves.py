@@ -24,11 +24,41 @@ def _as_switch(value: object) -> object:
 Switch = Annotated[Literal["environment", "on", "off"], BeforeValidator(_as_switch)]
 
 
-class UsageValves(BaseModel):
+class LenientValves(BaseModel):
+    """Valves that can always be built: a wrong value takes its default, `problems` names it."""
+
+    _problems: tuple[str, ...] = PrivateAttr(())
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """Return a sentence for every value that could not be used."""
+        return self._problems
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _keep_what_is_usable(cls, values: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        # The host builds the valves before every call: raising here would cost the user's answer.
+        given = dict(values) if isinstance(values, dict) else {}
+        given = {name: value for name, value in given.items() if not _is_empty(value)}
+        problems: dict[str, str] = {}
+        while True:
+            try:
+                valves = handler(given)
+            except ValidationError as error:
+                for found in error.errors(include_url=False, include_input=False):
+                    name = str(found["loc"][0]) if found["loc"] else ""
+                    if name in given:
+                        value = _shown(name, given.pop(name))
+                        problems[name] = f"{name}: {found['msg']} (got {value}), default used"
+            else:
+                valves._problems = tuple(problems[name] for name in sorted(problems))
+                return valves
+
+
+class UsageValves(LenientValves):
     """The valves that both hosts have; an empty one means "from the environment".
 
-    Building them never fails: a wrong value takes its default, and `problems` names it. Secrets
-    are left out of `repr`.
+    Secrets are left out of `repr`.
     """
 
     priority: int = Field(
@@ -126,32 +156,6 @@ class UsageValves(BaseModel):
         title="InfluxDB flush interval (ms)",
         description="Empty: INFLUXDB_FLUSH_INTERVAL, else 1000.",
     )
-    _problems: tuple[str, ...] = PrivateAttr(())
-
-    @property
-    def problems(self) -> tuple[str, ...]:
-        """Return a sentence for every value that could not be used."""
-        return self._problems
-
-    @model_validator(mode="wrap")
-    @classmethod
-    def _keep_what_is_usable(cls, values: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
-        # The host builds the valves before every call: raising here would cost the user's answer.
-        given = dict(values) if isinstance(values, dict) else {}
-        given = {name: value for name, value in given.items() if not _is_empty(value)}
-        problems: dict[str, str] = {}
-        while True:
-            try:
-                valves = handler(given)
-            except ValidationError as error:
-                for found in error.errors(include_url=False, include_input=False):
-                    name = str(found["loc"][0]) if found["loc"] else ""
-                    if name in given:
-                        value = _shown(name, given.pop(name))
-                        problems[name] = f"{name}: {found['msg']} (got {value}), default used"
-            else:
-                valves._problems = tuple(problems[name] for name in sorted(problems))
-                return valves
 
 
 class FunctionValves(UsageValves):
@@ -164,6 +168,16 @@ class FunctionValves(UsageValves):
         title="Quiet time (s)",
         description="An answer without usage this long after its last word (stopped, broken off) "
         "is booked as pending.",
+    )
+
+
+class FunctionUserValves(LenientValves):
+    """What each user may set for the Function filter."""
+
+    show_cost: bool = Field(
+        default=False,
+        title="Show what an answer cost",
+        description="A line under each answer with its cost at OpenRouter and its tokens.",
     )
 
 

@@ -144,7 +144,7 @@ async def test_the_next_step_of_a_tool_loop_books_the_running_total_before_it(pl
         generation_id(1): Decimal("0.000005"),
         generation_id(2): Decimal("0.000006"),
     }
-    assert answer["usage_ledger"]["ids"] == [generation_id(1), generation_id(2)]
+    assert list(answer["usage_ledger"]["booked"]) == [generation_id(1), generation_id(2)]
 
 
 async def test_the_state_of_an_answer_is_plain_json_without_a_word_of_it(plugin: Any) -> None:

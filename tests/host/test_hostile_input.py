@@ -24,7 +24,7 @@ KNOWN_KEYS = """
 id model provider choices delta content finish_reason usage cost is_byok cost_details error
 prompt_tokens completion_tokens total_tokens input_tokens output_tokens usage_ledger metadata
 messages role assistant timestamp chat_id message_id user_id task pricing canonical_slug info
-top_provider base_model_id selected_model_id assistant_message_id tags name owned_by ids total
+top_provider base_model_id selected_model_id assistant_message_id tags name owned_by booked total
 finish prompt_tokens_details upstream_inference_cost service_tier user trace session_id
 """
 KEYS = st.sampled_from(KNOWN_KEYS.split())
