@@ -3,7 +3,7 @@
 import logging
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from apscheduler.schedulers.background import BackgroundScheduler
@@ -15,17 +15,17 @@ from scheduler.intake import Intake
 from scheduler.job_log import JobLog, JobState
 from scheduler.jobs import JOBS, Job, scheduled
 from scheduler.sidecar import Sidecar, spool_settings
+from scheduler.states import Identity, ScheduleLine, SpoolState, host_statement
 from scheduler.version import read_version
 from shared.adapters.active_lock import active_lock
 from shared.adapters.admin_books import SqlAdminBooks
 from shared.adapters.clock import SYSTEM_CLOCK
 from shared.adapters.spool import SqliteSpool
-from shared.delivery import DeliveryStatus
 from shared.domain.days import ONE_DAY
 from shared.domain.rows import HostRow
 from shared.domain.run_report import RunReport
 from shared.errors import ProjectionError, UsageError
-from shared.ports import Clock, SpoolStatus
+from shared.ports import Clock
 from shared.settings import Settings
 
 log = logging.getLogger("owui_usage")
@@ -33,28 +33,6 @@ log = logging.getLogger("owui_usage")
 _STATEMENT_SECONDS = 60
 # What a passive sidecar does too: look whether it is needed, and say how it does.
 _ALWAYS = ("role", "statement")
-
-
-@dataclass(frozen=True)
-class SpoolState:
-    """A spool of the shared folder: what is in it, and how its delivery stands."""
-
-    name: str
-    status: SpoolStatus
-    delivery: DeliveryStatus
-
-
-@dataclass(frozen=True, kw_only=True)
-class ScheduleLine:
-    """A job with how it ended last and when it runs next."""
-
-    name: str
-    purpose: str
-    started_at: datetime | None
-    succeeded_at: datetime | None
-    seconds: float | None
-    error: str | None
-    next_run_at: datetime | None
 
 
 class RunningSidecar(Sidecar):
@@ -81,7 +59,11 @@ class RunningSidecar(Sidecar):
         self.started_at = clock.now()
         self._lock = active_lock(database_url)
         self._is_active = False
-        self._host_id = f"sidecar-{secrets.token_hex(4)}"
+        self._identity = Identity(
+            host_id=f"sidecar-{secrets.token_hex(4)}",
+            version=self.version,
+            started_at=self.started_at,
+        )
         self._jobs = (*JOBS, *_PROCESS_JOBS)
         self._scheduler: BackgroundScheduler | None = None
 
@@ -112,26 +94,13 @@ class RunningSidecar(Sidecar):
 
     def statement(self) -> HostRow:
         """Return how this sidecar does."""
-        now = self.clock.now()
-        status = self.spool.status()
-        states = [delivery.status() for _, delivery in self._drain.spools().values()]
-        worst = next((state for state in states if state.state not in ("idle", "standby")), None)
-        oldest = status.oldest_queued_at
-        return HostRow(
-            host_id=self._host_id,
-            occurred_at=now,
-            host_kind="sidecar",
-            version=self.version,
-            started_at=self.started_at,
-            delivery_state=worst.state if worst else "idle",
-            breaker=worst.breaker if worst else "closed",
-            message=(worst.message if worst else "ok") if self._is_active else "passive",
-            queued=status.queued,
-            dead_letters=status.dead_letters,
-            oldest_age_seconds=max(0.0, (now - oldest).total_seconds()) if oldest else 0.0,
-            write_p50_ms=max((s.write_p50_ms for s in states if s.write_p50_ms), default=None),
-            write_p99_ms=max((s.write_p99_ms for s in states if s.write_p99_ms), default=None),
-            counters={**self.spool.counters(), **_prefixed("webhook_", self.intake.refused())},
+        return host_statement(
+            self._identity,
+            self.spool.status(),
+            [delivery.status() for _, delivery in self._drain.spools().values()],
+            {**self.spool.counters(), **_prefixed("webhook_", self.intake.refused())},
+            is_active=self._is_active,
+            now=self.clock.now(),
         )
 
     def spool_states(self) -> list[SpoolState]:
@@ -140,6 +109,10 @@ class RunningSidecar(Sidecar):
             SpoolState(name, spool.status(), delivery.status())
             for name, (spool, delivery) in self._drain.spools().items()
         ]
+
+    def hosts_here(self) -> list[HostRow]:
+        """Return the newest row of every host whose spool is here. Raises SpoolError."""
+        return [host for spool, _ in self._drain.spools().values() for host in spool.hosts()]
 
     def prune(self) -> None:
         """Delete records of runs that are older than the settings say."""

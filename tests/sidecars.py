@@ -12,6 +12,7 @@ from scheduler.running import RunningSidecar
 from shared.adapters.spool import SqliteSpool
 from shared.domain.rows import Row
 from shared.settings import Settings
+from tests.builders import NOON
 from tests.spools import SetClock
 
 ADMIN = "/api/v1/admin/usage"
@@ -35,9 +36,10 @@ class SidecarAtHand:
 
     def __init__(self, folder: Path, **changed: Any) -> None:
         self.clock = SetClock()
+        self.clock_set_by = 0.0
         self.sidecar = RunningSidecar(sidecar_settings(folder, **changed), self.clock)
         self.sidecar.keep_role()
-        self.server = ApiServer(create_app(self.sidecar), "127.0.0.1", 0)
+        self.server = ApiServer(create_app(self.sidecar, self._steady), "127.0.0.1", 0)
         self.server.start()
         self.url = f"http://127.0.0.1:{self.server.port}"
         self.client = self.visitor(TOKEN)
@@ -57,6 +59,9 @@ class SidecarAtHand:
         spool.put(list(rows)).result(20)
         spool.close()
         self.work()
+
+    def _steady(self) -> float:
+        return (self.clock.now() - NOON).total_seconds() - self.clock_set_by
 
     def work(self) -> None:
         """Deliver and project, as the schedule would."""

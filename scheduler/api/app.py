@@ -1,21 +1,51 @@
 """The API: one FastAPI app over a sidecar, with one door in front of it."""
 
+from collections.abc import Callable
 from typing import Any
 
 from fastapi import Depends, FastAPI
 from fastapi.security import HTTPBearer
+from prometheus_client import CollectorRegistry
 
 from scheduler.api import (
+    assignments,
     batch,
+    corrections,
+    events,
+    exchange_rates,
+    exports,
+    health,
     manual,
+    metrics,
+    organizations,
+    statements,
     status,
+    summaries,
+    users,
     webhook,
 )
 from scheduler.api.auth import Door, Keys
 from scheduler.api.errors import ErrorBody, install_error_answers
+from scheduler.api.metrics import LedgerCollector
+from scheduler.clock_watch import seconds_since_boot
+from scheduler.health import Health
 from scheduler.running import RunningSidecar
 
 ADMIN = "/api/v1/admin/usage"
+_ADMIN_ROUTES = (
+    status,
+    manual,
+    batch,
+    organizations,
+    statements,
+    assignments,
+    exchange_rates,
+    summaries,
+    events,
+    exports,
+    corrections,
+    users,
+)
 _ERRORS = {
     401: "the token is missing or wrong",
     403: "the token of this part is not set",
@@ -36,8 +66,10 @@ _WEBHOOK_BEARER = Depends(
 )
 
 
-def create_app(sidecar: RunningSidecar) -> FastAPI:
-    """Return the app of a sidecar; it starts nothing and can be made more than once."""
+def create_app(
+    sidecar: RunningSidecar, steady: Callable[[], float] = seconds_since_boot
+) -> FastAPI:
+    """Return the app of a sidecar; it starts nothing. `steady` is a clock that nobody sets."""
     app = FastAPI(
         title="Usage ledger",
         version=sidecar.version,
@@ -46,12 +78,17 @@ def create_app(sidecar: RunningSidecar) -> FastAPI:
         redoc_url=None,
     )
     app.state.sidecar = sidecar
+    app.state.health = Health(sidecar, steady)
+    app.state.metrics = CollectorRegistry()
+    app.state.metrics.register(LedgerCollector(sidecar, app.state.health))
     install_error_answers(app)
     settings = sidecar.settings
     keys = Keys(admin=settings.usage_admin_token, webhook=settings.usage_webhook_token)
     app.add_middleware(Door, keys=keys, clock=sidecar.clock, is_active=lambda: sidecar.is_active)
-    for module in (status, manual, batch):
+    for module in _ADMIN_ROUTES:
         app.include_router(module.router, prefix=ADMIN, dependencies=[_BEARER])
     app.include_router(batch.original_router, dependencies=[_BEARER])
+    app.include_router(health.router)
+    app.include_router(metrics.router)
     app.include_router(webhook.router, dependencies=[_WEBHOOK_BEARER])
     return app

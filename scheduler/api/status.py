@@ -7,7 +7,7 @@ from fastapi import APIRouter
 from pydantic import BaseModel
 
 from scheduler.api.sidecar_of import Here
-from scheduler.running import SpoolState
+from scheduler.states import SpoolState
 
 router = APIRouter(tags=["status"])
 

@@ -1,0 +1,186 @@
+"""Health: what is wrong right now, each with a name and a sentence, and what deserves a look."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+
+from scheduler.clock_watch import ClockWatch, seconds_since_boot
+from scheduler.hosts import clocks_ahead, host_troubles, missing_hosts, silent_hosts
+from scheduler.job_log import JobState
+from scheduler.running import RunningSidecar
+from scheduler.states import SpoolState
+from shared.domain.rows import HostRow
+from shared.errors import DeliveryError, UsageError
+from shared.ports import StoreHealth
+
+# A job that did not end well for so many of its intervals has stopped, whatever it says itself.
+_INTERVALS_MISSED = 3
+_LEAST_SECONDS = 45.0
+_FULL_FROM = 0.95
+_CLOCK_SLACK = timedelta(seconds=60)
+_OLD_PENDING = timedelta(days=7)
+_STORE_TRIED_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something that a person should know; `name` is stable, `sentence` says what to do."""
+
+    name: str
+    sentence: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class HealthReport:
+    """How the sidecar is. Ready means: no problem; warnings do not count."""
+
+    at: datetime
+    problems: list[Problem]
+    warnings: list[Problem]
+    spools: list[SpoolState]
+    hosts: list[HostRow]
+    jobs: dict[str, JobState]
+    oldest_pending_day: date | None
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether everything that must work does."""
+        return not self.problems
+
+
+class Health:
+    """Looks at everything that can be wrong; the store is tried every few seconds at most."""
+
+    def __init__(
+        self, sidecar: RunningSidecar, steady: Callable[[], float] = seconds_since_boot
+    ) -> None:
+        self._sidecar = sidecar
+        self._steady = steady
+        self._clock_watch = ClockWatch(sidecar.clock, steady)
+        self._tried_at: float | None = None
+        self._store_health = StoreHealth(True, "")
+
+    def report(self) -> HealthReport:
+        """Return how everything is now; what cannot be looked at is a problem, not an error."""
+        sidecar, now = self._sidecar, self._sidecar.clock.now()
+        problems: list[Problem] = []
+        spools: list[SpoolState] = []
+        hosts: list[HostRow] = []
+        pending: date | None = None
+        try:
+            spools, hosts = sidecar.spool_states(), self._hosts()
+        except UsageError as error:
+            problems.append(Problem("spool", str(error)))
+        try:
+            pending = sidecar.books.oldest_pending_day()
+            if not sidecar.books.schema_is_current():
+                problems.append(Problem("schema", "the schema is of another version; restart"))
+        except UsageError as error:
+            problems.append(Problem("database", str(error)))
+        jobs = dict(sidecar.job_log.states())
+        if sidecar.is_active:
+            problems.extend(self._work(spools, jobs, now))
+            problems.extend(self._surroundings(hosts, now))
+        else:
+            problems.append(Problem("passive", "another sidecar is active; this one stands by"))
+        return HealthReport(
+            at=now,
+            problems=problems,
+            warnings=list(_warnings(spools, pending, now)),
+            spools=spools,
+            hosts=hosts,
+            jobs=jobs,
+            oldest_pending_day=pending,
+        )
+
+    def _work(
+        self, spools: list[SpoolState], jobs: dict[str, JobState], now: datetime
+    ) -> Iterator[Problem]:
+        settings = self._sidecar.settings
+        store = self._try_store()
+        if not store.ok:
+            yield Problem("store", f"the event store cannot be used: {store.detail}")
+        for spool in spools:
+            yield from _spool_problems(spool, settings.usage_backlog_seconds, now)
+        seconds = settings.influxdb_flush_interval / 1000
+        yield from self._job("delivery", jobs.get("drain"), seconds, now)
+        yield from self._job("projection", jobs.get("refresh"), settings.usage_refresh_seconds, now)
+        yield from self._job("daily projection", jobs.get("daily"), 86_400, now)
+
+    def _surroundings(self, hosts: list[HostRow], now: datetime) -> Iterator[Problem]:
+        settings = self._sidecar.settings
+        silent_after = timedelta(seconds=settings.usage_host_silent_seconds)
+        jump = self._clock_watch.jump()
+        if abs(jump) > _CLOCK_SLACK:
+            sentence = f"this machine's clock was set by {jump.total_seconds():.0f} s; is it right?"
+            yield Problem("clock", sentence)
+        for sentence in clocks_ahead(hosts, now, _CLOCK_SLACK):
+            yield Problem("clock", sentence)
+        for sentences in (
+            missing_hosts(hosts, settings.usage_expect_hosts, now, silent_after),
+            silent_hosts(hosts, now, silent_after),
+            host_troubles(hosts, now, silent_after),
+        ):
+            yield from (Problem("hosts", sentence) for sentence in sentences)
+
+    def _job(
+        self, what: str, state: JobState | None, interval: float, now: datetime
+    ) -> Iterator[Problem]:
+        if state is not None and state.error is not None:
+            yield Problem(what.split()[-1], f"{what} fails: {state.error}")
+            return
+        last = (state.succeeded_at if state else None) or self._sidecar.started_at
+        patience = max(_INTERVALS_MISSED * interval, _LEAST_SECONDS)
+        if (now - last).total_seconds() > patience:
+            yield Problem(what.split()[-1], f"{what} has not ended well since {last:%F %T} UTC")
+
+    def _try_store(self) -> StoreHealth:
+        now = self._steady()
+        if self._tried_at is None or now - self._tried_at >= _STORE_TRIED_SECONDS:
+            self._store_health = self._sidecar.store.health()
+            self._tried_at = now
+        return self._store_health
+
+    def _hosts(self) -> list[HostRow]:
+        """Return the newest row of every host, from the spools here and from the store."""
+        try:
+            elsewhere = self._sidecar.store.hosts()
+        except DeliveryError:
+            elsewhere = []  # that the store cannot be read is a problem of its own
+        newest: dict[str, HostRow] = {}
+        for row in (*self._sidecar.hosts_here(), *elsewhere):
+            known = newest.get(row.host_id)
+            if known is None or known.occurred_at < row.occurred_at:
+                newest[row.host_id] = row
+        return [newest[host_id] for host_id in sorted(newest)]
+
+
+def _spool_problems(spool: SpoolState, backlog_seconds: int, now: datetime) -> Iterator[Problem]:
+    status, delivery = spool.status, spool.delivery
+    if delivery.state in ("misconfigured", "unavailable", "breaker_open"):
+        yield Problem("delivery", f"{spool.name} is {delivery.state}: {delivery.message}")
+    used = status.size_bytes / status.size_limit_bytes
+    if used >= _FULL_FROM:
+        yield Problem(
+            "spool_full",
+            f"{spool.name} is {used:.0%} full and refuses events; let it drain, look at its dead "
+            "letters, or raise USAGE_SPOOL_MAX_MB",
+        )
+    oldest = status.oldest_queued_at
+    if oldest is not None and (now - oldest).total_seconds() > backlog_seconds:
+        age = (now - oldest).total_seconds()
+        yield Problem(
+            "backlog", f"{spool.name}: the oldest of {status.queued} waits for {age:.0f} s"
+        )
+
+
+def _warnings(spools: list[SpoolState], pending: date | None, now: datetime) -> Iterator[Problem]:
+    for spool in spools:
+        for count, what in (
+            (spool.status.dead_letters, "dead letters"),
+            (spool.status.quarantined, "quarantined events"),
+        ):
+            if count:
+                yield Problem("aside", f"{spool.name}: {count} {what}; see `spool dead-letters`")
+    if pending is not None and now.date() - pending > _OLD_PENDING:
+        yield Problem("pending", f"events of {pending} are still pending: their cost is unknown")

@@ -1,0 +1,74 @@
+"""How the parts of a running sidecar stand: spools, jobs, and what it says of itself."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from shared.delivery import DeliveryStatus
+from shared.domain.rows import HostRow
+from shared.ports import SpoolStatus
+
+
+@dataclass(frozen=True)
+class SpoolState:
+    """A spool of the shared folder: what is in it, and how its delivery stands."""
+
+    name: str
+    status: SpoolStatus
+    delivery: DeliveryStatus
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScheduleLine:
+    """A job with how it ended last and when it runs next."""
+
+    name: str
+    purpose: str
+    started_at: datetime | None
+    succeeded_at: datetime | None
+    seconds: float | None
+    error: str | None
+    next_run_at: datetime | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Identity:
+    """Who a process is, for as long as it runs."""
+
+    host_id: str
+    version: str
+    started_at: datetime
+
+
+def host_statement(
+    identity: Identity,
+    status: SpoolStatus,
+    deliveries: Sequence[DeliveryStatus],
+    counters: dict[str, int],
+    *,
+    is_active: bool,
+    now: datetime,
+) -> HostRow:
+    """Return what a sidecar says of itself: the worst of its deliveries, and its own spool."""
+    worst = next((each for each in deliveries if each.state not in ("idle", "standby")), None)
+    oldest = status.oldest_queued_at
+    return HostRow(
+        host_id=identity.host_id,
+        occurred_at=now,
+        host_kind="sidecar",
+        version=identity.version,
+        started_at=identity.started_at,
+        delivery_state=worst.state if worst else "idle",
+        breaker=worst.breaker if worst else "closed",
+        message=(worst.message if worst else "ok") if is_active else "passive",
+        queued=status.queued,
+        dead_letters=status.dead_letters,
+        oldest_age_seconds=max(0.0, (now - oldest).total_seconds()) if oldest else 0.0,
+        write_p50_ms=_largest([each.write_p50_ms for each in deliveries]),
+        write_p99_ms=_largest([each.write_p99_ms for each in deliveries]),
+        counters=counters,
+    )
+
+
+def _largest(latencies: Sequence[float | None]) -> float | None:
+    return max((each for each in latencies if each is not None), default=None)
