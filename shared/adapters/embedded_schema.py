@@ -48,6 +48,14 @@ MIGRATIONS: Sequence[str] = (
         json TEXT NOT NULL
     );
     """,
+    # Which store was seen to hold events of which quarter of an hour (combined_store.py).
+    """
+    CREATE TABLE holdings (
+        store TEXT NOT NULL,
+        bucket_ms INTEGER NOT NULL,
+        PRIMARY KEY (store, bucket_ms)
+    ) WITHOUT ROWID;
+    """,
 )
 
 

@@ -44,7 +44,7 @@ class EmbeddedStore:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._turn = Lock()
-        with _as_delivery_error(path):
+        with disk_errors_mapped(path):
             self._writer = open_store(path)
 
     def write(self, rows: Sequence[SpooledRow]) -> WriteResult:
@@ -136,7 +136,7 @@ class EmbeddedStore:
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with self._turn, _as_delivery_error(self.path):
+        with self._turn, disk_errors_mapped(self.path):
             self._writer.execute("BEGIN IMMEDIATE")
             try:
                 yield self._writer
@@ -147,19 +147,19 @@ class EmbeddedStore:
 
     def _read(self, sql: str, bounds: tuple[int, ...] = ()) -> Iterator[tuple[Any, ...]]:
         """Run a query on a connection of its own, open until the last row was taken."""
-        with _as_delivery_error(self.path), closing(connect(self.path)) as connection:
+        with disk_errors_mapped(self.path), closing(connect(self.path)) as connection:
             yield from connection.execute(sql, bounds)
 
     def _read_as(
         self, model: type[_Stored], sql: str, bounds: tuple[int, ...] = ()
     ) -> Iterator[_Stored]:
-        with _as_delivery_error(self.path):
+        with disk_errors_mapped(self.path):
             for (text,) in self._read(sql, bounds):
                 yield model.model_validate_json(text)
 
 
 @contextmanager
-def _as_delivery_error(path: Path) -> Iterator[None]:
+def disk_errors_mapped(path: Path) -> Iterator[None]:
     """Say every trouble of the disk in the words of the event store's port."""
     try:
         yield

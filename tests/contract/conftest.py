@@ -1,17 +1,21 @@
 """The event stores that must keep the contract, each fresh and empty."""
 
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from shared.adapters.combined_store import CombinedStore
 from shared.adapters.embedded_store import EmbeddedStore
+from shared.adapters.holdings import Holdings
 from shared.adapters.influx_read import InfluxStore
 from shared.ports import EventStore
 from tests.services.influx import Version, influx_server
 
 STORES = [
     "embedded",
+    "combined",
     pytest.param("1.8", marks=pytest.mark.service, id="influxdb-1.8"),
     pytest.param("2.9", marks=pytest.mark.service, id="influxdb-2.9"),
 ]
@@ -20,10 +24,16 @@ STORES = [
 @pytest.fixture(params=STORES)
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[EventStore]:
     """An empty event store of each kind."""
-    if request.param == "embedded":
-        embedded = EmbeddedStore(tmp_path / "events.sqlite3")
-        yield embedded
-        embedded.close()
+    if request.param in ("embedded", "combined"):
+        with closing(EmbeddedStore(tmp_path / "events.sqlite3")) as embedded:
+            if request.param == "embedded":
+                yield embedded
+                return
+            with (
+                closing(EmbeddedStore(tmp_path / "other.sqlite3")) as other,
+                closing(Holdings(tmp_path / "events.sqlite3")) as holdings,
+            ):
+                yield CombinedStore([other, embedded], holdings)
         return
     version: Version = request.param
     server = influx_server(version)

@@ -1,0 +1,204 @@
+"""Two event stores read as one, while the setting goes to and fro and one of them goes away."""
+
+from collections.abc import Iterator, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shared.adapters.combined_store import CombinedStore
+from shared.adapters.embedded_store import EmbeddedStore
+from shared.adapters.holdings import Holdings
+from shared.errors import Misconfigured, Unavailable
+from shared.ports import Fingerprint, Window
+from tests.builders import NOON, generation_id, settled, unmetered
+from tests.contract.stores import HOUR, by_id, generation, host, user, write
+from tests.spools import spooled
+
+DAY = timedelta(days=1)
+
+
+def day(number: int) -> Window:
+    start = NOON + number * DAY
+    return Window(start, start + DAY)
+
+
+class Leaving(EmbeddedStore):
+    """A store under another name that can be sent away."""
+
+    name = "influxdb"
+    is_away = False
+
+    def _read(self, *arguments: Any) -> Iterator[Any]:
+        if self.is_away:
+            raise Unavailable("influxdb is away")
+        return super()._read(*arguments)
+
+
+class Both:
+    """An embedded store, another one, and the two read as one in either order."""
+
+    def __init__(self, folder: Path) -> None:
+        self.embedded = EmbeddedStore(folder / "embedded.sqlite3")
+        self.influx = Leaving(folder / "influx.sqlite3")
+        self.holdings = Holdings(folder / "embedded.sqlite3")
+        self.on = CombinedStore([self.influx, self.embedded], self.holdings)
+        self.off = CombinedStore([self.embedded, self.influx], self.holdings)
+
+    def look_at(self, *numbers: int) -> None:
+        """Read fingerprints as the projection does every minute."""
+        for number in numbers:
+            self.on.fingerprints(day(number))
+
+
+@pytest.fixture
+def both(tmp_path: Path) -> Iterator[Both]:
+    """Two empty stores."""
+    both = Both(tmp_path)
+    yield both
+    for part in (both.embedded, both.influx, both.holdings):
+        part.close()
+
+
+def ids(events: Sequence[Any]) -> list[str]:
+    return [event.event_id for event in by_id(events)]
+
+
+def test_the_first_store_is_written_to(both: Both) -> None:
+    write(both.on, generation(1))
+    write(both.off, generation(2))
+    assert list(both.influx.events(day(0))) == [generation(1)]
+    assert list(both.embedded.events(day(0))) == [generation(2)]
+
+
+def test_switching_to_and_fro_loses_and_doubles_nothing(both: Both) -> None:
+    events = [generation(n, NOON + n * HOUR / 4) for n in range(12)]
+    for position, event in enumerate(events):
+        write(both.on if position // 4 % 2 else both.off, event)
+    write(both.on, events[0], events[5])  # delivered again after the switch
+    for store in (both.on, both.off):
+        assert ids(list(store.events(day(0)))) == ids(events)
+        assert not store.is_unique(day(0))
+
+
+def test_a_day_in_one_store_alone_is_added_up_there(both: Both) -> None:
+    write(both.off, generation(1), generation(2))
+    for store in (both.on, both.off):
+        assert store.is_unique(day(0))
+        assert [group.sums.events for group in store.usage(day(0))] == [2]
+    write(both.off, generation(2, source="webhook", cost_source="webhook"))
+    assert not both.on.is_unique(day(0))
+
+
+def test_a_bill_of_one_store_and_its_neighbour_hour_in_the_other_is_not_unique(both: Both) -> None:
+    write(both.off, generation(1, NOON + HOUR))
+    write(both.on, generation(2, NOON - HOUR / 2))
+    assert not both.on.is_unique(Window(NOON, NOON + HOUR * 2))
+
+
+def test_fingerprints_of_both_stores_are_added(both: Both) -> None:
+    write(both.off, generation(1))
+    write(both.on, generation(2), generation(3, NOON + HOUR))
+    assert both.on.fingerprints(day(0)) == {
+        NOON: Fingerprint(2, 40_500_000, 36),
+        NOON + HOUR: Fingerprint(1, 20_250_000, 18),
+    }
+
+
+def test_a_store_that_is_away_fails_its_days_and_no_others(both: Both) -> None:
+    write(both.off, generation(1, NOON), generation(2, NOON + 3 * DAY))
+    write(both.on, generation(3, NOON + DAY + HOUR), generation(4, NOON + 2 * DAY))
+    both.look_at(0, 1, 2, 3)
+    both.influx.is_away = True
+    for number in (1, 2):
+        for read in (both.off.usage, both.off.is_unique, both.off.fingerprints):
+            with pytest.raises(Unavailable):
+                read(day(number))
+        with pytest.raises(Unavailable):
+            list(both.off.events(day(number)))
+    for number, request in ((0, generation_id(1)), (3, None)):
+        found = list(both.off.events(day(number)))
+        assert len(found) == 1 and request in (None, found[0].request_id)
+        assert both.off.is_unique(Window(day(number).start + HOUR, day(number).end - 2 * HOUR))
+
+
+def test_the_store_that_is_written_to_may_hold_everything_newer_than_was_seen(both: Both) -> None:
+    write(both.off, generation(1, NOON - 9 * DAY), generation(2, NOON + 3 * DAY))
+    write(both.on, generation(3, NOON))
+    both.look_at(-9, 0, 3)
+    both.influx.is_away = True
+    assert [group.sums.events for group in both.on.usage(day(-9))] == [1]
+    with pytest.raises(Unavailable):
+        both.on.usage(day(3))
+
+
+def test_a_store_never_seen_that_is_written_to_is_not_taken_for_empty(both: Both) -> None:
+    write(both.off, generation(1))
+    both.influx.is_away = True
+    with pytest.raises(Unavailable):
+        both.on.fingerprints(day(0))
+
+
+def test_a_store_that_was_taken_out_of_the_settings_is_missed(both: Both) -> None:
+    write(both.on, generation(1))
+    write(both.off, generation(2, NOON + 5 * DAY))
+    both.look_at(0, 5)
+    alone = CombinedStore([both.embedded], both.holdings)
+    with pytest.raises(Misconfigured, match="influxdb holds events of this time"):
+        alone.usage(day(0))
+    assert [group.sums.events for group in alone.usage(day(5))] == [1]
+
+
+def test_what_is_known_outlives_the_process(both: Both, tmp_path: Path) -> None:
+    write(both.on, generation(1))
+    both.look_at(0)
+    again = Holdings(tmp_path / "embedded.sqlite3")
+    assert again.holders(day(0)) == {"influxdb"}
+    assert again.holders(Window(NOON + timedelta(minutes=5), NOON + HOUR)) == {"influxdb"}
+    assert again.holders(Window(NOON + timedelta(minutes=15), NOON + HOUR)) == set()
+    assert again.holders(Window(NOON - HOUR, NOON)) == set()
+    assert (again.newest("influxdb"), again.newest("embedded")) == (NOON, None)
+    again.close()
+
+
+def test_the_other_rows_of_both_stores_are_read_once(both: Both) -> None:
+    newer = host(occurred_at=NOON + HOUR)
+    write(both.off, unmetered(), host(), user())
+    write(both.on, unmetered(), unmetered(request_id="task:2"), newer)
+    assert len(both.on.unmetered(day(0))) == 2
+    assert (both.on.hosts(), both.on.users()) == ([newer], [user()])
+    both.influx.is_away = True
+    assert (both.on.hosts(), both.on.users()) == ([host()], [user()])
+
+
+def test_an_import_is_deleted_from_both(both: Both) -> None:
+    write(both.off, generation(1, source="import:a"))
+    write(both.on, generation(2, source="import:a"), generation(3))
+    assert both.on.delete_import("a") == 2
+    assert list(both.on.events(day(0))) == [generation(3)]
+
+
+def test_health_is_that_of_every_store(both: Both) -> None:
+    assert both.on.health().ok
+    both.influx.is_away = True
+    health = both.on.health()
+    assert not health.ok
+    assert "influxdb: influxdb is away" in health.detail
+
+
+def test_an_older_file_is_upgraded_in_place(tmp_path: Path) -> None:
+    from shared.adapters.embedded_schema import MIGRATIONS, connect
+
+    path = tmp_path / "old.sqlite3"
+    old = connect(path, "rwc")
+    old.executescript(MIGRATIONS[0] + "PRAGMA user_version=1;")
+    old.close()
+    store = EmbeddedStore(path)
+    store.write(spooled([settled()]))
+    holdings = Holdings(path)
+    holdings.note("embedded", [NOON])
+    assert holdings.newest("embedded") == NOON
+    assert list(store.events(day(0))) == [settled()]
+    store.close()
+    holdings.close()
