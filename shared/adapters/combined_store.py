@@ -29,7 +29,8 @@ class CombinedStore:
 
     So a switch of the setting, back and forth, loses and doubles nothing: an event that two stores
     hold is one event, and a bill observed in two of them is not unique. A store that is away fails
-    what it is known to hold, and the first also everything newer than that; no other reading.
+    what it is known to hold, and the first also everything newer than that; no other reading. Their
+    names tell them apart, also after a restart.
     """
 
     def __init__(self, stores: Sequence[EventStore], holdings: Holdings) -> None:

@@ -33,6 +33,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[EventStore
                 closing(EmbeddedStore(tmp_path / "other.sqlite3")) as other,
                 closing(Holdings(tmp_path / "events.sqlite3")) as holdings,
             ):
+                other.name = "other"
                 yield CombinedStore([other, embedded], holdings)
         return
     version: Version = request.param
