@@ -144,6 +144,13 @@ class SummaryStore(Protocol):
     def totals(self, start: date, end: date, organization_id: str | None = None) -> ReportRow:
         """Add up everything of the local days from `start` to `end`, however large it is."""
 
+    def mixed_days(self, start: date, end: date) -> list[date]:
+        """Return the days on which whole answers and generations may both have been billed.
+
+        A webhook, a gateway or an import sees the generations of the same traffic without their
+        chat, so nothing supersedes the Pipelines turns: such a day calls for USAGE_TURNS=observe.
+        """
+
 
 class OrganizationBook(Protocol):
     """What a person decides: organizations, rates, assignments, names.

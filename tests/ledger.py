@@ -13,10 +13,11 @@ from shared.domain.days import ZoneDay
 from shared.domain.event import UsageEvent
 from shared.domain.organization import Organization, OrganizationDefaults
 from shared.domain.rows import Row
+from shared.domain.run_report import RunReport
 from shared.domain.summary import SummaryRow
 from shared.errors import UsageError
 from shared.ports import SpooledRow
-from shared.projection import Projection, ProjectionSettings, RunReport
+from shared.projection import Projection, ProjectionSettings
 from tests.builders import generation_id, settled
 
 WARSAW, TOKYO, NEW_YORK = "Europe/Warsaw", "Asia/Tokyo", "America/New_York"

@@ -20,7 +20,11 @@ from shared.adapters.summaries_engine import (
 )
 from shared.adapters.summaries_facts import read_day
 from shared.adapters.summaries_marks import changed_buckets, mark_around, read_dirty_days
-from shared.adapters.summaries_reports import read_report, read_totals
+from shared.adapters.summaries_reports import (
+    read_mixed_days,
+    read_report,
+    read_totals,
+)
 from shared.domain.days import ZoneDay
 from shared.domain.organization import (
     Assignment,
@@ -118,6 +122,11 @@ class SqlSummaries:
         """Add up everything of the local days from `start` to `end`, however large it is."""
         with self._reading() as connection:
             return read_totals(connection, start, end, organization_id)
+
+    def mixed_days(self, start: date, end: date) -> list[date]:
+        """Return the days on which whole answers and generations may both have been billed."""
+        with self._reading() as connection:
+            return read_mixed_days(connection, start, end)
 
     def add_organization(self, organization: Organization, rate_ppm: int | None = None) -> None:
         """Add an organization with its rate for all days; None is the default rate."""

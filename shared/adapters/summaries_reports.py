@@ -64,6 +64,24 @@ def read_totals(
     return _line((organization_id or "", "", "", ""), sums)
 
 
+def read_mixed_days(connection: Connection, start: date, end: date) -> list[date]:
+    """Return the days on which an organization was billed whole answers and generations alike."""
+    turns, others = daily_usage.alias(), daily_usage.alias()
+    sees_generations = others.c.source.in_(("webhook", "gateway")) | others.c.source.like(
+        "import:%"
+    )
+    both = turns.join(
+        others,
+        (others.c.organization_id == turns.c.organization_id)
+        & (others.c.local_date == turns.c.local_date),
+    )
+    days = select(turns.c.local_date).distinct().select_from(both)
+    found = days.where(
+        turns.c.source == "pipeline", sees_generations, turns.c.local_date.between(start, end)
+    )
+    return sorted(connection.scalars(found))
+
+
 def _grouped(
     connection: Connection, table: Table, columns: Mapping[str, Column[Any]], rows: _Range
 ) -> list[tuple[tuple[str, ...], dict[str, int]]]:

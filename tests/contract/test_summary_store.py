@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from threading import Thread
 from uuid import uuid4
@@ -261,6 +261,25 @@ def test_a_report_has_a_line_per_organization_user_model_and_task(summaries: Sql
     assert summaries.report(DAY + timedelta(days=1), DAY + timedelta(days=9)) == []
     assert summaries.totals(DAY, DAY, "nobody").events == 0
     assert summaries.totals(DAY, DAY, "acme").unmetered == 2
+
+
+@pytest.mark.parametrize(
+    ("sources", "mixed"),
+    [
+        (("pipeline", "webhook"), [DAY]),
+        (("pipeline", "import:csv-1"), [DAY]),
+        (("pipeline", "function"), []),
+        (("webhook", "function"), []),
+    ],
+)
+def test_a_day_on_which_both_kinds_were_billed_is_named(
+    summaries: SqlSummaries, sources: tuple[str, ...], mixed: list[date]
+) -> None:
+    each = row()
+    rows = [SummaryRow(replace(each.key, source=source), each.amounts) for source in sources]
+    summaries.replace_day(a_day(summaries, *rows))
+    assert summaries.mixed_days(DAY, DAY) == mixed
+    assert summaries.mixed_days(DAY + timedelta(days=1), DAY + timedelta(days=9)) == []
 
 
 def test_the_original_tables_are_views_of_the_same_money(url: str, summaries: SqlSummaries) -> None:
