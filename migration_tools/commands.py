@@ -26,8 +26,8 @@ def status(choices: Choices, folder: Path) -> Answer:
     settings = Settings.load()
     rows: list[tuple[str, bool, str]] = []
     with Ledger(settings) as ledger:
-        health = ledger.store.health()
-        rows.append((f"event store ({ledger.store.name})", health.ok, health.detail))
+        health = ledger.target.health()
+        rows.append((f"event store ({ledger.target.name})", health.ok, health.detail))
         organizations = len(ledger.summaries.directory().organizations)
         rows.append(("summaries", True, f"{organizations} organizations"))
     checks: list[tuple[str, Callable[[], str]]] = [

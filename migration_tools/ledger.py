@@ -1,15 +1,17 @@
-"""The ledger that an import goes into: its event store and its summaries, as the settings say."""
+"""The ledger that an import goes into: its event stores and its summaries, as the settings say."""
 
 from typing import Self
 
 from shared.adapters.clock import SYSTEM_CLOCK
+from shared.adapters.combined_store import CombinedStore
 from shared.adapters.embedded_store import EmbeddedStore
+from shared.adapters.holdings import Holdings
 from shared.adapters.influx_read import InfluxStore
 from shared.adapters.influx_write import InfluxSettings
 from shared.adapters.summaries import open_summaries
 from shared.domain.organization import OrganizationDefaults
 from shared.errors import ConfigError
-from shared.ports import Clock
+from shared.ports import Clock, EventStore
 from shared.projection import Projection, ProjectionSettings
 from shared.settings import Settings
 
@@ -17,13 +19,21 @@ from shared.settings import Settings
 class Ledger:
     """Where usage is written and summed up.
 
-    Opening raises ConfigError for a setting, a file or a database that cannot be used.
+    `target` is the store that the flag decides for; `reading` are all stores that may hold events,
+    as one. Opening raises ConfigError for a setting, a file or a database that cannot be used.
     """
 
     def __init__(self, settings: Settings, clock: Clock = SYSTEM_CLOCK) -> None:
         self.settings = settings
         self.clock = clock
-        self.store = open_store(settings)
+        embedded = EmbeddedStore(settings.usage_store_path)
+        self._holdings = Holdings(settings.usage_store_path)
+        self._opened: list[EmbeddedStore | InfluxStore] = [embedded]
+        if settings.influxdb_first_enabled or _names_influx(settings):
+            influx = InfluxStore(influx_settings(settings))
+            self._opened.insert(0 if settings.influxdb_first_enabled else 1, influx)
+        self.target: EventStore = self._opened[0]
+        self.reading: EventStore = CombinedStore(self._opened, self._holdings)
         self.summaries = open_summaries(
             settings.usage_database_url.get_secret_value(),
             OrganizationDefaults(
@@ -34,25 +44,24 @@ class Ledger:
             clock,
         )
         self.projection = Projection(
-            self.store,
+            self.reading,
             self.summaries,
             ProjectionSettings(turns=settings.usage_turns),
             clock,
         )
 
+    def store_named(self, name: str) -> EventStore | None:
+        """Return the store of this name, if the settings name it."""
+        return next((store for store in self._opened if store.name == name), None)
+
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.store.close()
+        for store in self._opened:
+            store.close()
+        self._holdings.close()
         self.summaries.close()
-
-
-def open_store(settings: Settings) -> EmbeddedStore | InfluxStore:
-    """Open the event store that the flag decides for."""
-    if settings.influxdb_first_enabled:
-        return InfluxStore(influx_settings(settings))
-    return EmbeddedStore(settings.usage_store_path)
 
 
 def influx_settings(settings: Settings) -> InfluxSettings:
@@ -77,3 +86,10 @@ def influx_settings(settings: Settings) -> InfluxSettings:
         write_timeout_ms=max(settings.influxdb_write_timeout, 30_000),
         read_token=read.get_secret_value() if read else "",
     )
+
+
+def _names_influx(settings: Settings) -> bool:
+    """Tell whether InfluxDB is set up although events do not go there now."""
+    if settings.influxdb_use_cloud:
+        return bool(settings.influxdb_cloud_url and settings.influxdb_cloud_token)
+    return bool(settings.influxdb_url and settings.influxdb_token)

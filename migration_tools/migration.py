@@ -56,7 +56,7 @@ class Migration:
         """Look at what the ledger holds of the days already."""
         settings = self.ledger.settings
         return find_occupancy(
-            self.ledger.store,
+            self.ledger.reading,
             self.source,
             self.span,
             zone=settings.usage_timezone,
@@ -134,7 +134,7 @@ class Migration:
         record = ImportRecord(
             import_id=plan.import_id,
             source=f"{self.source.kind} {self.source.identity}",
-            store=self.ledger.store.name,
+            store=self.ledger.target.name,
             keeps_source=self.source.keeps_source,
             digest=plan.digest,
             events=plan.events,
@@ -174,8 +174,8 @@ class Migration:
             progress(count)
 
         events = wanted_events(self.source, self.span, occupancy, Remarks())
-        write_events(self.ledger.store, events, done, note)
-        write_side_rows(self.ledger.store, self.source.side_rows(self.span))
+        write_events(self.ledger.target, events, done, note)
+        write_side_rows(self.ledger.target, self.source.side_rows(self.span))
 
     def _project(self, record: ImportRecord) -> RunReport:
         if record.first_day is None or record.last_day is None:

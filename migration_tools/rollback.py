@@ -10,7 +10,7 @@ from migration_tools.newcomers import take_back
 from shared.domain.days import ONE_DAY
 from shared.domain.run_report import RunReport
 from shared.errors import RollbackRefused
-from shared.ports import Window
+from shared.ports import EventStore, Window
 
 _EVER = Window(datetime(1970, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC))
 
@@ -43,10 +43,10 @@ def roll_back(ledger: Ledger, backups: Backups, backup_id: str) -> Undone:
             )
         if manifest.state == "rolled back":
             return _undone(record, 0, [], RunReport(), was_done_before=True)
-        _refuse_what_cannot_be_undone(ledger, manifest, record)
+        store = _store_to_delete_from(ledger, manifest, record)
         backups.save(manifest.model_copy(update={"state": "rolling back"}))
-        events = ledger.store.delete_import(record.import_id)
-        left = count_events(ledger, record.import_id)
+        events = store.delete_import(record.import_id)
+        left = count_events(store, record.import_id)
         if left:
             raise RollbackRefused(f"{left} events of {record.import_id} are still in the store")
         moved = take_back(ledger.summaries, record)
@@ -56,14 +56,14 @@ def roll_back(ledger: Ledger, backups: Backups, backup_id: str) -> Undone:
         return _undone(record, events, moved, report, was_done_before=False)
 
 
-def count_events(ledger: Ledger, import_id: str) -> int:
-    """Count what the store holds of an import."""
+def count_events(store: EventStore, import_id: str) -> int:
+    """Count what of an import stands in a store."""
     label = f"import:{import_id}"
-    groups = ledger.store.usage(_EVER)
+    groups = store.usage(_EVER)
     return sum(group.sums.events for group in groups if group.source == label)
 
 
-def _refuse_what_cannot_be_undone(ledger: Ledger, manifest: Manifest, record: ImportRecord) -> None:
+def _store_to_delete_from(ledger: Ledger, manifest: Manifest, record: ImportRecord) -> EventStore:
     if record.keeps_source:
         raise RollbackRefused(
             f"the events of {manifest.backup_id} are copies that look like what InfluxDB got from "
@@ -71,11 +71,13 @@ def _refuse_what_cannot_be_undone(ledger: Ledger, manifest: Manifest, record: Im
             "still holds every one of them, and both stores together count each once. Set "
             "INFLUXDB_FIRST_ENABLED=false to go back"
         )
-    if record.store != ledger.store.name:
+    store = ledger.store_named(record.store)
+    if store is None:
         raise RollbackRefused(
-            f"{manifest.backup_id} went into the store {record.store}, and the settings name "
-            f"{ledger.store.name}: set INFLUXDB_FIRST_ENABLED as it was"
+            f"{manifest.backup_id} went into the store {record.store}, which the settings do not "
+            "name any more: set INFLUXDB_URL, INFLUXDB_TOKEN and INFLUXDB_BUCKET as they were"
         )
+    return store
 
 
 def _project(ledger: Ledger, record: ImportRecord, backup_id: str) -> RunReport:

@@ -79,7 +79,7 @@ def _stored(ledger: Ledger, source: Source, plan: Plan) -> dict[str, dict[Place,
     prefix = own_label(source)
     found: dict[str, dict[Place, Figures]] = {f"import:{plan.import_id}": {}}
     for day, organizations in _zone_days(source, plan).items():
-        groups = ledger.store.usage(Window(*day_bounds(day.local_date, day.time_zone)))
+        groups = ledger.target.usage(Window(*day_bounds(day.local_date, day.time_zone)))
         for group in groups:
             if group.source.startswith(prefix) and group.client_org_id in organizations:
                 place = Place(group.client_org_id, day.local_date)
@@ -114,7 +114,7 @@ def _copied(
     with Identifiers() as stored:
         for day in _zone_days(source, plan):
             window = Window(*day_bounds(day.local_date, day.time_zone))
-            for event in ledger.store.events(window):
+            for event in ledger.target.events(window):
                 stored.add(event.event_id)
         for event in wanted_events(source, plan.span, occupancy, Remarks()):
             if event.event_id in stored:

@@ -46,12 +46,12 @@ class Lab:
             for at, event in enumerate(events)
         ]
         with self.ledger() as ledger:
-            assert len(ledger.store.write(rows).accepted) == len(rows)
+            assert len(ledger.target.write(rows).accepted) == len(rows)
 
     def events(self) -> list[UsageEvent]:
         """Return everything in the event store."""
         with self.ledger() as ledger:
-            return list(ledger.store.events(EVER))
+            return list(ledger.reading.events(EVER))
 
     def bills(self) -> dict[str, str]:
         """Return what each request costs, in dollars."""
