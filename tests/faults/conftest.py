@@ -9,7 +9,7 @@ from random import Random
 import pytest
 
 from tests.conftest import CACHE, missing
-from tests.faults.books import Books
+from tests.faults.books import Books, influx_books
 from tests.faults.host import Host, delivering_to
 from tests.services.influx import REMEDY, InfluxServer, Version, start
 
@@ -57,7 +57,7 @@ def influx(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[InfluxSer
 @pytest.fixture
 def books(influx: InfluxServer) -> Books:
     """An empty bucket."""
-    return Books(influx, influx.bucket().bucket)
+    return influx_books(influx, influx.bucket().bucket)
 
 
 @pytest.fixture

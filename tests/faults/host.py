@@ -34,6 +34,13 @@ def delivering_to(settings: InfluxSettings, **changes: str) -> dict[str, str]:
     }
 
 
+def let_lease_run_out(spool: Path) -> None:
+    """Take the lease from a deliverer that is dead: it lasts a minute, and nobody waits for it."""
+    if spool.exists():
+        with contextlib.closing(sqlite3.connect(spool, timeout=10)) as db, db:
+            db.execute("UPDATE lease SET expires_at = 0")
+
+
 class Host:
     """One Pipelines server on one port, started as often as it is ended, on the same folder."""
 
@@ -78,10 +85,7 @@ class Host:
     def kill(self) -> None:
         """End the server as a power cut would, and let the lease of the dead one run out."""
         self._server.kill()
-        if self.spool.exists():
-            with contextlib.closing(sqlite3.connect(self.spool, timeout=10)) as db, db:
-                # Its 60 seconds are known to work; nobody waits for them here.
-                db.execute("UPDATE lease SET expires_at = 0")
+        let_lease_run_out(self.spool)
 
     def stop(self) -> None:
         """End the server politely."""

@@ -10,7 +10,7 @@ from subprocess import run
 import pytest
 
 from demo.processes import wait_for
-from tests.faults.books import Books
+from tests.faults.books import Books, influx_books
 from tests.faults.conftest import HostMaker, influx_program
 from tests.faults.host import Host, delivering_to
 from tests.faults.traffic import NEVER_REPEATED, Bill, pass_a_moment, pouring
@@ -76,7 +76,7 @@ def test_it_books_every_event_once_when_the_disk_of_influxdb_was_full(
         for _ in rounds:
             # A new bucket each time. What InfluxDB takes after the restart it appends behind the
             # torn end of its log, and forgets it should it be killed once more.
-            books = Books(influx, influx.bucket().bucket)
+            books = influx_books(influx, influx.bucket().bucket)
             host.set_valves(influxdb_bucket=books.bucket)
             with pouring(host.url, 100, random) as traffic:
                 pass_a_moment(random, 0.2, 0.8)
