@@ -6,14 +6,13 @@ import time
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 from typing import Any
 
 import pytest
 
 from shared.adapters.spool_lock import spool_lock
-from tests.builders import ALICE
-from tests.builders import generation_id as id_at
+from tests.host.bodies import chunk, generation_id, last_chunk, metadata, usage
 from tests.host.plugin import events, expire, load_as_function, running
 
 
@@ -26,33 +25,6 @@ def module() -> ModuleType:
 def plugin(module: ModuleType, tmp_path: Path) -> Iterator[Any]:
     with running(module, "Filter", spool_dir=str(tmp_path)) as found:
         yield found
-
-
-def generation_id(number: int = 1) -> str:
-    return id_at(number, seconds=1_795_000_000)
-
-
-def metadata(**fields: Any) -> dict[str, Any]:
-    return {"user_id": ALICE, "chat_id": "chat-1", "message_id": "message-1"} | fields
-
-
-def chunk(number: int = 1, content: str = "", **fields: Any) -> dict[str, Any]:
-    choices = [{"index": 0, "delta": {"role": "assistant", "content": content}}]
-    return {
-        "id": generation_id(number),
-        "model": "openai/gpt-5-mini",
-        "provider": "OpenAI",
-        "choices": choices,
-    } | fields
-
-
-def usage(output: int = 9, **fields: Any) -> dict[str, Any]:
-    return {
-        "prompt_tokens": 9,
-        "completion_tokens": output,
-        "total_tokens": 9 + output,
-        "cost": float(Decimal(output).scaleb(-6)),
-    } | fields
 
 
 def costs(plugin: Any) -> dict[str, Decimal | None]:
@@ -70,7 +42,7 @@ async def test_usage_that_comes_after_the_quiet_time_still_prices_it(plugin: Any
     answer = metadata()
     await plugin.stream(chunk(content="Hel"), __metadata__=answer)
     expire(plugin)
-    await plugin.stream(chunk(choices=[], usage=usage()), __metadata__=answer)
+    await plugin.stream(last_chunk(), __metadata__=answer)
     assert [event.cost_usd for event in events(plugin)] == [None, Decimal("0.000009")]
 
 
@@ -94,7 +66,7 @@ async def test_the_finish_reason_of_an_earlier_chunk_is_kept(plugin: Any) -> Non
     await plugin.stream(chunk(content="Hello"), __metadata__=answer)
     finished = chunk(choices=[{"delta": {"content": ""}, "finish_reason": "length"}])
     await plugin.stream(finished, __metadata__=answer)
-    await plugin.stream(chunk(choices=[], usage=usage()), __metadata__=answer)
+    await plugin.stream(last_chunk(), __metadata__=answer)
     assert [event.finish_reason for event in events(plugin)] == ["length"]
 
 
@@ -111,7 +83,7 @@ async def test_of_running_totals_only_the_last_counts(plugin: Any) -> None:
     for output in (1, 2, 3):
         await plugin.stream(chunk(content="x", usage=usage(output)), __metadata__=answer)
     assert events(plugin) == []
-    await plugin.stream(chunk(choices=[], usage=usage(4)), __metadata__=answer)
+    await plugin.stream(last_chunk(1, 4), __metadata__=answer)
     await plugin.outlet({"id": "message-1", "messages": []}, __metadata__=answer)
     assert costs(plugin) == {generation_id(): Decimal("0.000004")}
 
@@ -139,7 +111,7 @@ async def test_the_next_step_of_a_tool_loop_books_the_running_total_before_it(pl
     answer = metadata()
     await plugin.stream(chunk(1, content="x", usage=usage(5)), __metadata__=answer)
     await plugin.stream(chunk(2, content="y"), __metadata__=answer)
-    await plugin.stream(chunk(2, choices=[], usage=usage(6)), __metadata__=answer)
+    await plugin.stream(last_chunk(2, 6), __metadata__=answer)
     assert costs(plugin) == {
         generation_id(1): Decimal("0.000005"),
         generation_id(2): Decimal("0.000006"),
@@ -159,7 +131,7 @@ async def test_a_reload_in_mid_answer_loses_nothing(module: ModuleType, tmp_path
         await first.stream(chunk(1, content="x", usage=usage(5)), __metadata__=answer)
     with running(load_as_function(), "Filter", spool_dir=str(tmp_path)) as second:
         await second.stream(chunk(2, content="y"), __metadata__=answer)
-        await second.stream(chunk(2, choices=[], usage=usage(6)), __metadata__=answer)
+        await second.stream(last_chunk(2, 6), __metadata__=answer)
         await second.outlet({"id": "message-1", "messages": []}, __metadata__=answer)
         assert len(costs(second)) == 2
         assert None not in costs(second).values()
@@ -169,7 +141,7 @@ async def test_the_same_file_installed_twice_books_once(module: ModuleType, tmp_
     answer = metadata()
     bodies = [
         chunk(1, content="x"),
-        chunk(1, choices=[], usage=usage(3)),
+        last_chunk(1, 3),
         chunk(2, content="y", usage=usage(4)),
     ]
     spool_dir = str(tmp_path)
@@ -191,62 +163,12 @@ async def test_the_same_file_installed_twice_books_once(module: ModuleType, tmp_
     ]
 
 
-def outlet(**fields: Any) -> dict[str, Any]:
-    message = {"id": "message-1", "role": "assistant", "usage": usage()} | fields
-    return {
-        "id": "message-1",
-        "chat_id": "chat-1",
-        "model": "openai/gpt-5-mini",
-        "messages": [message],
-    }
-
-
-async def test_a_streamed_answer_is_not_booked_again_by_its_outlet(plugin: Any) -> None:
-    answer = metadata()
-    await plugin.stream(chunk(choices=[], usage=usage()), __metadata__=answer)
-    await plugin.outlet(outlet(), __metadata__=answer)
-    assert list(costs(plugin)) == [generation_id()]
-
-
-async def test_an_answer_that_was_not_streamed_is_booked_by_its_outlet(plugin: Any) -> None:
-    await plugin.outlet(outlet(), __metadata__=metadata())
-    assert costs(plugin) == {"turn:chat-1:message-1": Decimal("0.000009")}
-
-
-async def test_a_replayed_completion_books_nothing(plugin: Any) -> None:
-    request = SimpleNamespace(url=SimpleNamespace(path="/api/chat/completed"))
-    await plugin.outlet(outlet(), __metadata__=metadata(), __request__=request)
-    assert events(plugin) == []
-    assert plugin._recorder.counters.totals() == {"ignored_replay": 1}
-
-
-async def test_an_answer_of_another_connection_is_not_booked(plugin: Any) -> None:
-    foreign = {name: value for name, value in usage().items() if name != "cost"}
-    await plugin.outlet(outlet(usage=foreign), __metadata__=metadata())
-    await plugin.stream(
-        {"id": "chatcmpl-1", "choices": [], "usage": foreign}, __metadata__=metadata()
-    )
-    expire(plugin)
-    assert events(plugin) == []
-
-
-async def test_a_connection_named_by_the_valve_is_pending_when_it_shows_no_cost(
-    module: ModuleType, tmp_path: Path
-) -> None:
-    foreign = {name: value for name, value in usage().items() if name != "cost"}
-    record = {"id": "openai/gpt-5-mini", "tags": [{"name": "proxy"}]}
-    valves = {"spool_dir": str(tmp_path), "extra_connections": ["proxy"]}
-    with running(module, "Filter", **valves) as plugin:
-        await plugin.outlet(outlet(usage=foreign), __metadata__=metadata(model=record))
-        assert costs(plugin) == {"turn:chat-1:message-1": None}
-
-
 async def test_what_the_spool_refused_is_not_left_as_booked(
     module: ModuleType, tmp_path: Path
 ) -> None:
     (tmp_path / "usage").write_text("a file where the folder should be")
     with running(module, "Filter", spool_dir=str(tmp_path / "usage")) as plugin:
-        event = await plugin.stream(chunk(choices=[], usage=usage()), __metadata__=metadata())
+        event = await plugin.stream(last_chunk(), __metadata__=metadata())
         assert "usage_ledger" not in event["usage"]
         assert plugin._recorder.counters.totals()["not_spooled"] == 1
 
@@ -254,20 +176,20 @@ async def test_what_the_spool_refused_is_not_left_as_booked(
 async def test_a_slow_disk_holds_a_hook_for_a_quarter_of_a_second_and_loses_nothing(
     plugin: Any, tmp_path: Path
 ) -> None:
-    await plugin.stream(chunk(1, choices=[], usage=usage()), __metadata__=metadata())
+    await plugin.stream(last_chunk(1), __metadata__=metadata())
     answer = metadata(message_id="message-2")
     with spool_lock(tmp_path / "function.sqlite3"):
         began = time.perf_counter()
         ticks: list[float] = []
         beside = asyncio.create_task(note_ticks(ticks))
-        event = await plugin.stream(chunk(2, choices=[], usage=usage()), __metadata__=answer)
+        event = await plugin.stream(last_chunk(2), __metadata__=answer)
         took = time.perf_counter() - began
         beside.cancel()
     assert 0.2 < took < 2
     assert len(ticks) > 20
     assert event["usage"]["usage_ledger"] == [generation_id(2)]
     # The next event waits its turn behind the one that overran.
-    await plugin.stream(chunk(3, choices=[], usage=usage()), __metadata__=metadata())
+    await plugin.stream(last_chunk(3), __metadata__=metadata())
     assert plugin._recorder.follow(plugin.valves).spool.counters()["overrun"] >= 1
     assert set(costs(plugin)) == {generation_id(1), generation_id(2), generation_id(3)}
 

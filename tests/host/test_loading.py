@@ -10,13 +10,11 @@ import typing
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import pytest
 
-from tests.builders import ALICE
-from tests.builders import generation_id as id_at
 from tests.conftest import needs_host
+from tests.host.bodies import ALICE_HERSELF, generation_id, last_chunk, metadata, outlet
 from tests.host.plugin import (
     PLUGIN,
     events,
@@ -102,7 +100,7 @@ def test_a_filter_that_the_host_forgets_ends_its_threads_and_keeps_its_events(
     before = set(threading.enumerate())
     plugin = load_as_function().Filter()
     plugin.valves = plugin.Valves(spool_dir=str(tmp_path))
-    asyncio.run(plugin.stream(usage_chunk(), __metadata__=metadata()))
+    asyncio.run(plugin.stream(last_chunk(), __metadata__=metadata()))
     spool_path = plugin._recorder.follow(plugin.valves).spool.path
     ours = [t for t in threading.enumerate() if t not in before]
     assert ours
@@ -118,12 +116,12 @@ def test_a_filter_that_the_host_forgets_ends_its_threads_and_keeps_its_events(
 
 async def test_a_new_valve_value_counts_from_the_next_hook_on(tmp_path: Path) -> None:
     with running(load_as_function(), "Filter", spool_dir=str(tmp_path), client_org="one") as plugin:
-        await plugin.stream(usage_chunk(1), __metadata__=metadata())
+        await plugin.stream(last_chunk(1), __metadata__=metadata())
         before = plugin._recorder.follow(plugin.valves)
         plugin.valves = plugin.Valves(spool_dir=str(tmp_path), client_org="one")
         assert plugin._recorder.follow(plugin.valves) is before
         plugin.valves = plugin.Valves(spool_dir=str(tmp_path), client_org="two")
-        await plugin.stream(usage_chunk(2), __metadata__=metadata())
+        await plugin.stream(last_chunk(2), __metadata__=metadata())
         assert before.join(10)
         assert [event.client_org_id for event in events(plugin)] == ["one", "two"]
 
@@ -136,7 +134,7 @@ async def test_a_hook_that_still_runs_when_the_server_reloads_loses_nothing(
     await plugin.on_startup()
     await plugin.on_shutdown()
     keeping = [t.name for t in threading.enumerate() if t.name == "owui_usage pipeline"]
-    await plugin.outlet(answer(), {"id": ALICE})
+    await plugin.outlet(outlet(), ALICE_HERSELF)
     with running(load_as_pipeline(), "Pipeline", spool_dir=str(tmp_path)) as second:
         assert [event.cost_source for event in events(second)] == ["outlet"]
     assert [t.name for t in threading.enumerate() if t.name == "owui_usage pipeline"] == keeping
@@ -147,7 +145,7 @@ async def test_a_hook_that_still_runs_when_the_server_reloads_loses_nothing(
 async def test_a_wrong_valve_takes_its_default_and_the_status_says_so(tmp_path: Path) -> None:
     wrong = {"spool_max_mb": "plenty", "quiet_seconds": -1, "influxdb_token": "s3cret", "x": 1}
     with running(load_as_function(), "Filter", spool_dir=str(tmp_path), **wrong) as plugin:
-        await plugin.stream(usage_chunk(), __metadata__=metadata())
+        await plugin.stream(last_chunk(), __metadata__=metadata())
         state = plugin._recorder.follow(plugin.valves).state()
         assert plugin.valves.quiet_seconds == 120
     assert "spool_max_mb" in state.message
@@ -197,38 +195,3 @@ def test_it_loads_with_the_packages_of_each_host(host: str, tmp_path: Path) -> N
         env={"PATH": os.environ["PATH"], "HOME": str(tmp_path)},
     )
     assert (ran.stdout, ran.stderr) == ("7\n", "")
-
-
-def generation_id(number: int = 1) -> str:
-    """Return an id of the past: one of the future would wait in quarantine."""
-    return id_at(number, seconds=1_795_000_000)
-
-
-def usage_chunk(number: int = 1) -> dict[str, Any]:
-    return {
-        "id": generation_id(number),
-        "model": "openai/gpt-5-mini",
-        "provider": "OpenAI",
-        "choices": [],
-        "usage": {
-            "prompt_tokens": 9,
-            "completion_tokens": 9,
-            "total_tokens": 18,
-            "cost": 2.025e-05,
-        },
-    }
-
-
-def metadata() -> dict[str, Any]:
-    return {"user_id": ALICE, "chat_id": "chat-1", "message_id": "message-1"}
-
-
-def answer() -> dict[str, Any]:
-    usage = {"input_tokens": 9, "output_tokens": 9, "total_tokens": 18, "cost": 2.025e-05}
-    message = {"id": "message-1", "role": "assistant", "usage": usage}
-    return {
-        "id": "message-1",
-        "chat_id": "chat-1",
-        "model": "openai/gpt-5-mini",
-        "messages": [message],
-    }

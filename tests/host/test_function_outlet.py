@@ -1,0 +1,153 @@
+"""What the outlet of the Function books and shows: answers that no stream hook saw."""
+
+from collections.abc import Iterator
+from decimal import Decimal
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+
+from shared.domain.rows import UserRow
+from tests.builders import ALICE
+from tests.host.bodies import (
+    ALICE_HERSELF,
+    RECORD,
+    chunk,
+    generation_id,
+    last_chunk,
+    metadata,
+    outlet,
+    usage,
+)
+from tests.host.plugin import events, expire, load_as_function, rows, running
+
+
+@pytest.fixture(scope="module")
+def module() -> ModuleType:
+    return load_as_function()
+
+
+@pytest.fixture
+def plugin(module: ModuleType, tmp_path: Path) -> Iterator[Any]:
+    with running(module, "Filter", spool_dir=str(tmp_path)) as found:
+        yield found
+
+
+def costs(plugin: Any) -> dict[str, Decimal | None]:
+    return {event.request_id: event.cost_usd for event in events(plugin)}
+
+
+def foreign_outlet() -> dict[str, Any]:
+    """Return the outlet of an answer whose usage tells no cost."""
+    body = outlet()
+    del body["messages"][-1]["usage"]["cost"]
+    return body
+
+
+async def test_a_streamed_answer_is_not_booked_again_by_its_outlet(plugin: Any) -> None:
+    answer = metadata()
+    await plugin.stream(last_chunk(), __metadata__=answer)
+    await plugin.outlet(outlet(), __metadata__=answer)
+    assert list(costs(plugin)) == [generation_id()]
+
+
+async def test_an_answer_that_was_not_streamed_is_booked_by_its_outlet(plugin: Any) -> None:
+    await plugin.outlet(outlet(), __metadata__=metadata())
+    assert costs(plugin) == {"turn:chat-1:message-1": Decimal("0.000009")}
+
+
+async def test_a_replayed_completion_books_nothing(plugin: Any) -> None:
+    request = SimpleNamespace(url=SimpleNamespace(path="/api/chat/completed"))
+    await plugin.outlet(outlet(), __metadata__=metadata(), __request__=request)
+    assert events(plugin) == []
+    assert plugin._recorder.counters.totals() == {"ignored_replay": 1}
+
+
+async def test_an_answer_of_another_connection_is_not_booked(plugin: Any) -> None:
+    await plugin.outlet(foreign_outlet(), __metadata__=metadata())
+    foreign = foreign_outlet()["messages"][-1]["usage"]
+    await plugin.stream(
+        {"id": "chatcmpl-1", "choices": [], "usage": foreign}, __metadata__=metadata()
+    )
+    expire(plugin)
+    assert events(plugin) == []
+
+
+async def test_a_connection_named_by_the_valve_is_pending_when_it_shows_no_cost(
+    module: ModuleType, tmp_path: Path
+) -> None:
+    record = {"id": "openai/gpt-5-mini", "tags": [{"name": "proxy"}]}
+    valves = {"spool_dir": str(tmp_path), "extra_connections": ["proxy"]}
+    with running(module, "Filter", **valves) as plugin:
+        await plugin.outlet(foreign_outlet(), __metadata__=metadata(model=record))
+        assert costs(plugin) == {"turn:chat-1:message-1": None}
+
+
+async def test_a_continued_answer_that_was_not_streamed_is_estimated(plugin: Any) -> None:
+    answer = metadata(assistant_message_id="message-1", model=RECORD)
+    await plugin.outlet(outlet(), __metadata__=answer)
+    (event,) = events(plugin)
+    assert (event.request_id, event.cost_source) == ("turn:chat-1:message-1:18", "estimate")
+    assert event.estimated_cost_usd == Decimal("0.00002025")
+
+
+async def test_the_name_of_a_user_goes_to_the_directory(plugin: Any) -> None:
+    for _ in range(2):
+        await plugin.outlet(outlet(), __metadata__=metadata(), __user__=dict(ALICE_HERSELF))
+    named = [row for row in rows(plugin) if isinstance(row, UserRow)]
+    assert [(row.user_id, row.name, row.email) for row in named] == [
+        (ALICE, "Alice", "alice@example.org")
+    ]
+
+
+class Page:
+    """The page of a user: what was shown on it."""
+
+    def __init__(self, module: ModuleType, **valves: Any) -> None:
+        self.user = {"id": ALICE, "valves": module.Filter.UserValves(**valves)}
+        self.shown: list[dict[str, Any]] = []
+
+    async def emit(self, event: dict[str, Any]) -> None:
+        self.shown.append(event)
+
+
+async def test_a_user_who_wants_it_sees_what_an_answer_cost(
+    module: ModuleType, plugin: Any
+) -> None:
+    page = Page(module, show_cost=True)
+    answer = metadata()
+    await plugin.stream(last_chunk(1, 5), __metadata__=answer)
+    await plugin.stream(last_chunk(2, 6), __metadata__=answer)
+    await plugin.outlet(
+        outlet(), __metadata__=answer, __user__=page.user, __event_emitter__=page.emit
+    )
+    description = "0.000011 USD, 29 tokens"
+    assert page.shown == [{"type": "status", "data": {"description": description, "done": True}}]
+
+
+async def test_a_cost_that_is_not_known_is_not_shown_as_nothing(
+    module: ModuleType, plugin: Any
+) -> None:
+    page = Page(module, show_cost="yes")
+    answer = metadata()
+    await plugin.stream(chunk(1, choices=[], usage=usage(cost=None)), __metadata__=answer)
+    everything = {"__metadata__": answer, "__user__": page.user, "__event_emitter__": page.emit}
+    await plugin.outlet(outlet(), **everything)
+    await plugin.stream(last_chunk(2, 6), __metadata__=answer)
+    await plugin.outlet(outlet(), **everything)
+    assert [event["data"]["description"] for event in page.shown] == [
+        "cost not known yet, 18 tokens",
+        "at least 0.000006 USD, 33 tokens",
+    ]
+
+
+@pytest.mark.parametrize("valves", [{}, {"show_cost": False}, {"show_cost": "perhaps"}])
+async def test_nobody_else_sees_a_cost(
+    module: ModuleType, plugin: Any, valves: dict[str, Any]
+) -> None:
+    page = Page(module, **valves)
+    everything = {"__user__": page.user, "__event_emitter__": page.emit}
+    await plugin.outlet(outlet(), __metadata__=metadata(), **everything)
+    assert page.shown == []
+    assert len(events(plugin)) == 1
