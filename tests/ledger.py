@@ -64,6 +64,7 @@ class Ledger:
     """Everything between delivery and the bill."""
 
     def __init__(self, folder: Path, **settings: Any) -> None:
+        self.folder = folder
         self.clock = FixedClock()
         self.store: Any = EmbeddedStore(folder / "events.sqlite3")
         self.url = f"sqlite:///{folder / 'summaries.sqlite3'}"

@@ -1,5 +1,8 @@
 """What is projected again, what is refused, and what goes into the books."""
 
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from datetime import timedelta
 from decimal import Decimal
@@ -14,6 +17,7 @@ from shared.domain.rows import UserRow
 from shared.domain.run_report import RunReport
 from shared.errors import ConfigError, Misconfigured, ProjectionError, Unavailable, WouldShrink
 from tests.builders import ALICE, BOB
+from tests.conftest import ROOT
 from tests.ledger import (
     DAY,
     TOKYO,
@@ -27,6 +31,15 @@ from tests.ledger import (
 
 MILLION = 1_000_000  # pico-USD in a microdollar
 YESTERDAY = DAY - timedelta(days=1)
+KILLED_WITH_THE_NEW_ROWS_WRITTEN = """
+import os, signal, sys
+from pathlib import Path
+from shared.adapters import summaries_days
+from tests.ledger import Ledger
+
+summaries_days.remove_marks = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+Ledger(Path(sys.argv[1])).projection.refresh(2)
+"""
 
 
 @pytest.fixture
@@ -253,6 +266,23 @@ def test_a_day_read_before_a_change_of_rates_is_not_stored(ledger: Ledger) -> No
     ledger.store = whole
     ledger.refresh()
     assert ledger.billed() == {"acme": 20 * MILLION}
+
+
+def test_a_process_killed_in_the_middle_leaves_the_old_day_or_the_new_one(ledger: Ledger) -> None:
+    ledger.book(generation(1, "2026-11-24 12:00"))
+    ledger.refresh()
+    before = ledger.rows()
+    ledger.book(generation(2, "2026-11-24 12:30"))
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED_WITH_THE_NEW_ROWS_WRITTEN, str(ledger.folder)],
+        check=False,
+        cwd=ROOT,
+        timeout=60,
+    )
+    assert killed.returncode == -signal.SIGKILL
+    assert ledger.rows() == before
+    assert days_of(ledger.refresh()) == [f"{DAY} in {WARSAW}"]
+    assert ledger.billed() == {"unassigned": 26 * MILLION}
 
 
 def test_a_refresh_keeps_the_names_of_users(ledger: Ledger) -> None:
