@@ -3,7 +3,7 @@
 import logging
 import threading
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Literal
@@ -12,7 +12,7 @@ from shared.domain.breaker import Breaker, BreakerState
 from shared.domain.retry import RetrySchedule
 from shared.errors import Misconfigured, StoreFault, Unavailable
 from shared.ports import Clock, EventSink, Spool, SpooledRow
-from shared.sending import Sender, Tally
+from shared.sending import Sender, Tally, batches_of
 
 logger = logging.getLogger("owui_usage")
 
@@ -80,6 +80,7 @@ class Delivery:
         self._state: DeliveryState = "idle"
         self._message = "ok"
         self._pause: tuple[datetime, datetime] | None = None
+        self._leased_at: datetime | None = None
         self._counts = Counter[str]()
 
     def status(self) -> DeliveryStatus:
@@ -111,6 +112,7 @@ class Delivery:
 
     def release(self) -> None:
         """Let another process deliver from now on."""
+        self._leased_at = None
         self._spool.release(self._owner)
 
     def _may_attempt(self) -> bool:
@@ -121,7 +123,7 @@ class Delivery:
 
     def _drain(self) -> None:
         while rows := self._spool.take(self._policy.batch_rows):
-            for batch in self._batches(rows):
+            for batch in batches_of(rows, self._policy.batch_bytes):
                 tally = self._deliver(batch)
                 if tally.waiting(batch) or self._stop.is_set():
                     return
@@ -129,18 +131,6 @@ class Delivery:
                     break  # what follows may have been delivered as a witness: look again
         if self._state != "misconfigured":
             self._become("idle", "ok")
-
-    def _batches(self, rows: Sequence[SpooledRow]) -> Iterator[list[SpooledRow]]:
-        batch: list[SpooledRow] = []
-        size = 0
-        for row in rows:
-            if batch and size + len(row.json) > self._policy.batch_bytes:
-                yield batch
-                batch, size = [], 0
-            batch.append(row)
-            size += len(row.json)
-        if batch:
-            yield batch
 
     def _deliver(self, batch: Sequence[SpooledRow]) -> Tally:
         """Deliver a batch and settle what became of it."""
@@ -173,7 +163,7 @@ class Delivery:
     def _row_that_passes(self, after: int) -> list[SpooledRow]:
         """Deliver the next batch, in one attempt, and return a row of it that was accepted."""
         following = self._spool.take(self._policy.batch_rows, after_row_id=after)
-        batch = next(self._batches(following), [])
+        batch = next(batches_of(following, self._policy.batch_bytes), [])
         tally = Tally()
         if batch:
             tally.add(batch, self._sender.attempt(batch))
@@ -192,9 +182,15 @@ class Delivery:
             logger.warning("new dead letters: %d refused by the store", len(tally.rejected))
 
     def _may_send(self) -> bool:
-        """Renew the lease: attempts of one batch may last longer than it does."""
-        if self._spool.lease(self._owner, self._policy.lease_seconds):
+        """Renew the lease once half of it is over: attempts of one batch may outlast it."""
+        now = self._clock.now()
+        half = timedelta(seconds=self._policy.lease_seconds / 2)
+        if self._leased_at is not None and timedelta(0) <= now - self._leased_at < half:
             return True
+        if self._spool.lease(self._owner, self._policy.lease_seconds):
+            self._leased_at = now
+            return True
+        self._leased_at = None
         self._become("standby", "another process delivers this spool")
         return False
 

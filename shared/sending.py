@@ -1,7 +1,7 @@
 """Sending: one batch to one sink, tried again while that may help, halved while that may."""
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from random import random
 from time import perf_counter
@@ -130,3 +130,17 @@ class Sender:
     def _sleep(self, seconds: float) -> None:
         if self._stop.wait(seconds):
             raise Unavailable("delivery was stopped")
+
+
+def batches_of(rows: Sequence[SpooledRow], batch_bytes: int) -> Iterator[list[SpooledRow]]:
+    """Cut rows where their JSON would grow beyond so many bytes; a larger row travels alone."""
+    batch: list[SpooledRow] = []
+    size = 0
+    for row in rows:
+        if batch and size + len(row.json) > batch_bytes:
+            yield batch
+            batch, size = [], 0
+        batch.append(row)
+        size += len(row.json)
+    if batch:
+        yield batch
