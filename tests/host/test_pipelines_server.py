@@ -13,7 +13,7 @@ from shared.domain.rows import HostRow, Row, UnmeteredRow, row_from_json
 from tests.builders import ALICE
 from tests.host.captures import read
 from tests.host.plugin import PLUGIN
-from tests.host.servers import PLUGIN_ID, PipelinesServer, pipelines_server
+from tests.host.servers import PLUGIN_ID, PipelinesServer, pipelines_server, wait_for
 
 pytestmark = pytest.mark.host
 
@@ -40,8 +40,16 @@ def spooled(server: PipelinesServer) -> list[Row]:
         spool.close()
 
 
-def events(server: PipelinesServer) -> list[UsageEvent]:
-    return [row for row in spooled(server) if isinstance(row, UsageEvent)]
+def events(server: PipelinesServer, expected: int) -> list[UsageEvent]:
+    """Return the events once so many are there: a hook waits 250 ms, a busy disk may take longer."""
+    found: list[UsageEvent] = []
+
+    def are_there() -> bool:
+        found[:] = [row for row in spooled(server) if isinstance(row, UsageEvent)]
+        return len(found) >= expected
+
+    wait_for(are_there)
+    return found
 
 
 def outlet(number: int) -> dict[str, Any]:
@@ -83,7 +91,7 @@ def test_inlet_and_outlet_book_what_a_real_chat_cost(either_server: PipelinesSer
         assert answer.json() == call["body"] | {"user": call["user"]["id"]} | marks(answer.json())
     for call in read("a_ui_first_turn", "pipeline.outlet"):
         assert either_server.post("filter/outlet", call).json() == call["body"]
-    (event,) = events(either_server)
+    (event,) = events(either_server, 1)
     assert (str(event.cost_usd), event.model) == ("0.000020250000", "openai/gpt-5-mini")
     tasks = [row.task for row in spooled(either_server) if isinstance(row, UnmeteredRow)]
     assert sorted(tasks) == ["follow_up_generation", "tags_generation", "title_generation"]
@@ -103,7 +111,7 @@ def test_a_valve_update_counts_from_then_on_and_a_wrong_value_takes_its_default(
     assert answer.status_code == 200
     assert (answer.json()["priority"], answer.json()["spool_max_mb"]) == (7, None)
     server.post("filter/outlet", outlet(2))
-    assert [event.client_org_id for event in events(server)] == ["unassigned", "acme"]
+    assert [event.client_org_id for event in events(server, 2)] == ["unassigned", "acme"]
     server.stop()
     (host,) = [row for row in spooled(server) if isinstance(row, HostRow)]
     assert "spool_max_mb" in host.message
@@ -121,7 +129,7 @@ def test_a_second_upload_runs_the_new_code_loses_nothing_and_leaves_no_thread(
         either_server.upload(newer)
         either_server.post("filter/outlet", outlet(number))
     assert either_server.threads() == before
-    assert [event.output_tokens for event in events(either_server)] == [1, 2, 3, 4]
+    assert [event.output_tokens for event in events(either_server, 4)] == [1, 2, 3, 4]
     versions = {row.version for row in spooled(either_server) if isinstance(row, HostRow)}
     assert "9.9.9" in versions
 
@@ -143,7 +151,7 @@ def test_a_restarted_server_goes_on_with_the_same_spool(server: PipelinesServer)
     server.start()
     server.post("filter/outlet", outlet(1))
     server.post("filter/outlet", outlet(2))
-    assert [event.output_tokens for event in events(server)] == [1, 2]
+    assert [event.output_tokens for event in events(server, 2)] == [1, 2]
 
 
 def test_whatever_is_posted_to_the_port_is_answered_as_it_came(server: PipelinesServer) -> None:
@@ -158,4 +166,4 @@ def test_whatever_is_posted_to_the_port_is_answered_as_it_came(server: Pipelines
             answer = server.post(f"filter/{hook}", {"body": body, "user": {"id": "\x00"}})
             assert (answer.status_code, answer.json()) == (200, body)
     server.post("filter/outlet", outlet(1))
-    assert len(events(server)) == 1
+    assert len(events(server, 1)) == 1
