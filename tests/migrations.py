@@ -8,10 +8,12 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
+import pytest
 from typer.testing import CliRunner
 
 from migration_tools.cli import app
 from migration_tools.ledger import Ledger
+from shared.adapters.influx_write import InfluxSettings
 from shared.domain.event import UsageEvent
 from shared.domain.resolution import resolve
 from shared.ports import SpooledRow, Window
@@ -78,3 +80,27 @@ class Lab:
 
 def _slot(event: UsageEvent, at: int) -> int:
     return int(event.occurred_at.timestamp() * 1000) * 10**6 + at
+
+
+def lab_in(folder: Path, monkeypatch: pytest.MonkeyPatch, **settings: str) -> Lab:
+    """Make a lab in a folder, with the settings in the environment of this process as well."""
+    environment = {
+        "USAGE_STORE_PATH": str(folder / "events.sqlite3"),
+        "USAGE_DATABASE_URL": f"sqlite:///{folder}/summaries.sqlite3",
+        "USAGE_BACKUP_DIR": str(folder / "backups"),
+        "DATA_DIR": str(folder),
+    } | settings
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    return Lab(folder, environment)
+
+
+def influx_environment(settings: InfluxSettings) -> dict[str, str]:
+    """Return the environment that sends events into a bucket."""
+    return {
+        "INFLUXDB_FIRST_ENABLED": "true",
+        "INFLUXDB_URL": settings.url,
+        "INFLUXDB_TOKEN": settings.token,
+        "INFLUXDB_ORG": settings.org,
+        "INFLUXDB_BUCKET": settings.bucket,
+    }

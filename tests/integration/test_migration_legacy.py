@@ -11,7 +11,7 @@ import pytest
 
 from tests.builders import settled
 from tests.legacy import FIRST_DAY, GPT, Request, believable_requests, change, legacy_database
-from tests.migrations import Lab
+from tests.migrations import Lab, lab_in
 
 LAST_DAY = FIRST_DAY + timedelta(days=4)
 SPAN = ("--start-date", str(FIRST_DAY), "--end-date", str(LAST_DAY))
@@ -19,16 +19,8 @@ SPAN = ("--start-date", str(FIRST_DAY), "--end-date", str(LAST_DAY))
 
 @pytest.fixture
 def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lab:
-    environment = {
-        "USAGE_STORE_PATH": str(tmp_path / "events.sqlite3"),
-        "USAGE_DATABASE_URL": f"sqlite:///{tmp_path}/summaries.sqlite3",
-        "USAGE_BACKUP_DIR": str(tmp_path / "backups"),
-        "DATA_DIR": str(tmp_path),
-    }
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
     legacy_database(tmp_path / "webui.db", believable_requests())
-    return Lab(tmp_path, environment)
+    return lab_in(tmp_path, monkeypatch)
 
 
 def truth(requests: list[Request]) -> dict[tuple[str, str], list[int]]:
