@@ -41,7 +41,7 @@ def spooled(server: PipelinesServer) -> list[Row]:
 
 
 def events(server: PipelinesServer, expected: int) -> list[UsageEvent]:
-    """Return the events once so many are there: a hook waits 250 ms, a busy disk may take longer."""
+    """Return the events once so many are there: a busy disk may take longer than a hook waits."""
     found: list[UsageEvent] = []
 
     def are_there() -> bool:
