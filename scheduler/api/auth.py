@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from hashlib import sha256
 from hmac import compare_digest
 from threading import Lock
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import SecretStr
 from starlette.exceptions import HTTPException
@@ -17,7 +17,7 @@ from scheduler.api.errors import ApiError, error_answer
 from shared.ports import Clock
 
 FAILURES_PER_MINUTE = 5
-_MINUTE = timedelta(minutes=1)
+_MINUTE, _HOUR = timedelta(minutes=1), timedelta(hours=1)
 _ADDRESSES_MAX = 10_000
 _BODY_MAX = 8 * 1024**2
 _READING = ("GET", "HEAD", "OPTIONS")
@@ -29,31 +29,50 @@ WEBHOOK_PREFIX = "/webhook/"
 _TOKEN_SETTINGS = {"admin": "USAGE_ADMIN_TOKEN", "webhook": "USAGE_WEBHOOK_TOKEN"}
 
 
-class Failures:
-    """Counts failures by address in the last minute; any thread may count."""
+class Addresses:
+    """Counts failures by address in the last minute, and knows who was right in the last hour.
+
+    An address that is wrong too often is not listened to any more; one that was right lately is,
+    when it is right again: nobody behind the same proxy can lock the admin out.
+    """
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._lock = Lock()
-        self._times: OrderedDict[str, deque[datetime]] = OrderedDict()
+        self._wrong: OrderedDict[str, deque[datetime]] = OrderedDict()
+        self._right: OrderedDict[str, datetime] = OrderedDict()
 
-    def add(self, address: str) -> None:
-        """Count a failure; of too many addresses the one that was quiet longest is forgotten."""
+    def was_wrong(self, address: str) -> None:
+        """Count a failure."""
         with self._lock:
-            self._times.setdefault(address, deque(maxlen=FAILURES_PER_MINUTE)).append(
-                self._clock.now()
-            )
-            self._times.move_to_end(address)
-            if len(self._times) > _ADDRESSES_MAX:
-                self._times.popitem(last=False)
+            times = self._wrong.setdefault(address, deque(maxlen=FAILURES_PER_MINUTE))
+            times.append(self._clock.now())
+            _forget_oldest(self._wrong, address)
+
+    def was_right(self, address: str) -> None:
+        """Remember who knows a token."""
+        with self._lock:
+            self._right[address] = self._clock.now()
+            _forget_oldest(self._right, address)
 
     def is_over(self, address: str) -> bool:
-        """Tell whether an address has been wrong too often for now."""
+        """Tell whether an address was wrong too often in the last minute."""
         with self._lock:
-            times = self._times.get(address)
-            if times is None or len(times) < FAILURES_PER_MINUTE:
-                return False
-            return timedelta(0) <= self._clock.now() - times[0] < _MINUTE
+            times = self._wrong.get(address, deque())
+            is_many = len(times) == FAILURES_PER_MINUTE
+            return is_many and timedelta(0) <= self._clock.now() - times[0] < _MINUTE
+
+    def is_known(self, address: str) -> bool:
+        """Tell whether an address was right in the last hour."""
+        with self._lock:
+            then = self._right.get(address)
+            return then is not None and timedelta(0) <= self._clock.now() - then < _HOUR
+
+
+def _forget_oldest(addresses: OrderedDict[str, Any], newest: str) -> None:
+    addresses.move_to_end(newest)
+    if len(addresses) > _ADDRESSES_MAX:
+        addresses.popitem(last=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +103,7 @@ class Door:
     ) -> None:
         self._app = app
         self._keys = keys
-        self._failures = Failures(clock)
+        self._addresses = Addresses(clock)
         self._is_active = is_active
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -104,20 +123,26 @@ class Door:
         room = room_of(scope["path"])
         if room == "open":
             return
-        address = scope["client"][0] if scope.get("client") else "unknown"
-        if self._failures.is_over(address):
-            raise ApiError(429, "too_many_failures", "too many wrong tokens; wait a minute")
         if not self._keys.has(room):
             raise ApiError(403, "closed", f"this is closed until {_TOKEN_SETTINGS[room]} is set")
-        if not self._keys.opens(room, _bearer(scope)):
-            self._failures.add(address)
-            raise ApiError(
-                401,
-                "unauthorized",
-                f"send the header Authorization: Bearer <{_TOKEN_SETTINGS[room]}>",
-            )
+        self._check_token(room, scope)
         if scope["method"] not in _READING and not self._is_active():
             raise ApiError(503, "passive", "another sidecar is active; this one takes nothing")
+
+    def _check_token(self, room: Room, scope: Scope) -> None:
+        address = scope["client"][0] if scope.get("client") else "unknown"
+        token, is_over = _bearer(scope), self._addresses.is_over(address)
+        wanted = f"send the header Authorization: Bearer <{_TOKEN_SETTINGS[room]}>"
+        if token is None:
+            raise ApiError(401, "unauthorized", wanted)
+        is_heard = not is_over or self._addresses.is_known(address)
+        if self._keys.opens(room, token) and is_heard:
+            self._addresses.was_right(address)
+        elif is_over:
+            raise ApiError(429, "too_many_failures", "too many wrong tokens; wait a minute")
+        else:
+            self._addresses.was_wrong(address)
+            raise ApiError(401, "unauthorized", wanted)
 
 
 def room_of(path: str) -> Room:
@@ -128,12 +153,12 @@ def room_of(path: str) -> Room:
     return "open" if is_open else "admin"
 
 
-def _bearer(scope: Scope) -> str:
+def _bearer(scope: Scope) -> str | None:
     for name, value in scope["headers"]:
         if name == b"authorization":
             kind, _, token = value.decode("latin-1").partition(" ")
-            return token.strip() if kind.lower() == "bearer" else ""
-    return ""
+            return token.strip() if kind.lower() == "bearer" else None
+    return None
 
 
 def _bounded(scope: Scope, receive: Receive) -> Receive:
