@@ -1406,11 +1406,15 @@ class UsageGroup:
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """What a store holds of one 15-minute bucket: enough to see that it changed."""
+    """What a store holds of one 15-minute bucket: enough to see that it changed.
+
+    A store tells of its events; `unmetered` rows are counted by who compares.
+    """
 
     events: int
     cost_pico_usd: int
     total_tokens: int
+    unmetered: int = 0
 
 
 @dataclass(frozen=True)
@@ -4050,6 +4054,20 @@ class Sender:
             raise Unavailable("delivery was stopped")
 
 
+def batches_of(rows: Sequence[SpooledRow], batch_bytes: int) -> Iterator[list[SpooledRow]]:
+    """Cut rows where their JSON would grow beyond so many bytes; a larger row travels alone."""
+    batch: list[SpooledRow] = []
+    size = 0
+    for row in rows:
+        if batch and size + len(row.json) > batch_bytes:
+            yield batch
+            batch, size = [], 0
+        batch.append(row)
+        size += len(row.json)
+    if batch:
+        yield batch
+
+
 # --------------------------------------------------------------------------------------------------
 # shared/delivery.py
 #
@@ -4121,6 +4139,7 @@ class Delivery:
         self._state: DeliveryState = "idle"
         self._message = "ok"
         self._pause: tuple[datetime, datetime] | None = None
+        self._leased_at: datetime | None = None
         self._counts = Counter[str]()
 
     def status(self) -> DeliveryStatus:
@@ -4152,6 +4171,7 @@ class Delivery:
 
     def release(self) -> None:
         """Let another process deliver from now on."""
+        self._leased_at = None
         self._spool.release(self._owner)
 
     def _may_attempt(self) -> bool:
@@ -4162,7 +4182,7 @@ class Delivery:
 
     def _drain(self) -> None:
         while rows := self._spool.take(self._policy.batch_rows):
-            for batch in self._batches(rows):
+            for batch in batches_of(rows, self._policy.batch_bytes):
                 tally = self._deliver(batch)
                 if tally.waiting(batch) or self._stop.is_set():
                     return
@@ -4170,18 +4190,6 @@ class Delivery:
                     break  # what follows may have been delivered as a witness: look again
         if self._state != "misconfigured":
             self._become("idle", "ok")
-
-    def _batches(self, rows: Sequence[SpooledRow]) -> Iterator[list[SpooledRow]]:
-        batch: list[SpooledRow] = []
-        size = 0
-        for row in rows:
-            if batch and size + len(row.json) > self._policy.batch_bytes:
-                yield batch
-                batch, size = [], 0
-            batch.append(row)
-            size += len(row.json)
-        if batch:
-            yield batch
 
     def _deliver(self, batch: Sequence[SpooledRow]) -> Tally:
         """Deliver a batch and settle what became of it."""
@@ -4214,7 +4222,7 @@ class Delivery:
     def _row_that_passes(self, after: int) -> list[SpooledRow]:
         """Deliver the next batch, in one attempt, and return a row of it that was accepted."""
         following = self._spool.take(self._policy.batch_rows, after_row_id=after)
-        batch = next(self._batches(following), [])
+        batch = next(batches_of(following, self._policy.batch_bytes), [])
         tally = Tally()
         if batch:
             tally.add(batch, self._sender.attempt(batch))
@@ -4233,9 +4241,15 @@ class Delivery:
             logger.warning("new dead letters: %d refused by the store", len(tally.rejected))
 
     def _may_send(self) -> bool:
-        """Renew the lease: attempts of one batch may last longer than it does."""
-        if self._spool.lease(self._owner, self._policy.lease_seconds):
+        """Renew the lease once half of it is over: attempts of one batch may outlast it."""
+        now = self._clock.now()
+        half = timedelta(seconds=self._policy.lease_seconds / 2)
+        if self._leased_at is not None and timedelta(0) <= now - self._leased_at < half:
             return True
+        if self._spool.lease(self._owner, self._policy.lease_seconds):
+            self._leased_at = now
+            return True
+        self._leased_at = None
         self._become("standby", "another process delivers this spool")
         return False
 
@@ -4363,6 +4377,15 @@ _LEASE_SECONDS = 10.0
 _LAST_STEP_SECONDS = 0.1
 
 
+@dataclass(frozen=True, kw_only=True)
+class Host:
+    """Who a plugin is in the status, from its loading on."""
+
+    kind: HostKind
+    host_id: str
+    started_at: datetime
+
+
 class Recording:
     """A spool in use. Its thread knows nothing of the plugin, so that the host can forget that.
 
@@ -4372,28 +4395,25 @@ class Recording:
 
     def __init__(
         self,
-        kind: HostKind,
+        host: Host,
         settings: PluginSettings,
         clock: Clock,
         counters: Counters,
-        host_id: str,
         overdue: Overdue,
     ) -> None:
-        self.kind = kind
+        self.host = host
         self.settings = settings
         self.clock = clock
         self.counters = counters
         self.hook_latencies = Latencies()
         self.open = OpenGenerations()
         self.spool = SqliteSpool(
-            settings.spool_dir / f"{kind}.sqlite3",
+            settings.spool_dir / f"{host.kind}.sqlite3",
             settings=SpoolSettings(
                 max_bytes=settings.spool_max_bytes, max_cost_usd=settings.max_cost_usd
             ),
             clock=clock,
         )
-        self.host_id = host_id
-        self.started_at = clock.now()
         self._overdue = overdue
         self._stopping = threading.Event()
         self._delivery = self._make_delivery()
@@ -4409,7 +4429,7 @@ class Recording:
             )
             self._delivery_thread.start()
         self._thread = threading.Thread(
-            target=self._keep, name=f"owui_usage {self.kind}", daemon=True
+            target=self._keep, name=f"owui_usage {self.host.kind}", daemon=True
         )
         self._thread.start()
 
@@ -4437,12 +4457,13 @@ class Recording:
         now = self.clock.now()
         oldest = status.oldest_queued_at
         return HostRow(
-            host_id=self.host_id,
+            host_id=self.host.host_id,
             occurred_at=now,
-            host_kind=self.kind,
+            host_kind=self.host.kind,
             version=VERSION,
-            started_at=self.started_at,
-            delivery_state=delivery.state if delivery else "not here",
+            started_at=self.host.started_at,
+            delivery_state=delivery.state if delivery else "spooling",
+            breaker=delivery.breaker if delivery else "closed",
             message="; ".join(self._messages(delivery)) or "ok",
             queued=status.queued,
             dead_letters=status.dead_letters,
@@ -4466,7 +4487,7 @@ class Recording:
             return None
         policy = DeliveryPolicy(batch_rows=self.settings.batch_rows)
         sink = InfluxSink(self.settings.influx)
-        return Delivery(self.spool, sink, self.host_id, self.clock, policy, self._stopping)
+        return Delivery(self.spool, sink, self.host.host_id, self.clock, policy, self._stopping)
 
     def _keep(self) -> None:
         shortest = min(self.settings.quiet_seconds, self.settings.answer_wait_seconds) / 4
@@ -4516,12 +4537,12 @@ class Recording:
 
         Whoever delivers this spool does the latter; where nobody does, a short lease makes it us.
         """
-        is_lent = self._delivery is None and self.spool.lease(self.host_id, _LEASE_SECONDS)
+        is_lent = self._delivery is None and self.spool.lease(self.host.host_id, _LEASE_SECONDS)
         try:
             self.spool.expire_open(self.clock.now(), self.settings.quiet_seconds)
         finally:
             if is_lent:
-                self.spool.release(self.host_id)
+                self.spool.release(self.host.host_id)
 
     def _state(self) -> None:
         self.spool.put_host(self.state())
@@ -4560,10 +4581,11 @@ class Recorder:
     ) -> None:
         self.counters = Counters()
         self.clock = clock
-        self._kind: HostKind = kind
         self._default_dir = default_dir
         self._overdue = overdue
-        self._host_id = f"{kind}-{secrets.token_hex(4)}"
+        self._host = Host(
+            kind=kind, host_id=f"{kind}-{secrets.token_hex(4)}", started_at=clock.now()
+        )
         self._valves: UsageValves | None = None
         self._recording: Recording | None = None
         self._process_id = os.getpid()
@@ -4642,12 +4664,14 @@ class Recorder:
     def _begin(self, settings: PluginSettings) -> Recording:
         if os.getpid() == self._process_id:
             self._end()
+        else:
+            # A forked child is another host, and its parent's recording is not its to end.
+            host_id = f"{self._host.kind}-{secrets.token_hex(4)}"
+            self._host = replace(self._host, host_id=host_id, started_at=self.clock.now())
         self._process_id = os.getpid()
         for problem in settings.problems:
             self.counters.complain("wrong_setting", problem)
-        recording = Recording(
-            self._kind, settings, self.clock, self.counters, self._host_id, self._overdue
-        )
+        recording = Recording(self._host, settings, self.clock, self.counters, self._overdue)
         if not self._is_ended:
             recording.start()
             # The process's own end is the spool's affair: its writer gives what waits a moment.

@@ -5,12 +5,13 @@ import secrets
 import time
 import weakref
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
 from pipelines.src.counters import Counters
 from pipelines.src.plugin_settings import PluginSettings, read_settings
-from pipelines.src.recording import HostKind, Overdue, Recording
+from pipelines.src.recording import Host, HostKind, Overdue, Recording
 from pipelines.src.valves import UsageValves
 from shared.adapters.clock import SYSTEM_CLOCK
 from shared.adapters.spool import put_within
@@ -45,10 +46,11 @@ class Recorder:
     ) -> None:
         self.counters = Counters()
         self.clock = clock
-        self._kind: HostKind = kind
         self._default_dir = default_dir
         self._overdue = overdue
-        self._host_id = f"{kind}-{secrets.token_hex(4)}"
+        self._host = Host(
+            kind=kind, host_id=f"{kind}-{secrets.token_hex(4)}", started_at=clock.now()
+        )
         self._valves: UsageValves | None = None
         self._recording: Recording | None = None
         self._process_id = os.getpid()
@@ -127,12 +129,14 @@ class Recorder:
     def _begin(self, settings: PluginSettings) -> Recording:
         if os.getpid() == self._process_id:
             self._end()
+        else:
+            # A forked child is another host, and its parent's recording is not its to end.
+            host_id = f"{self._host.kind}-{secrets.token_hex(4)}"
+            self._host = replace(self._host, host_id=host_id, started_at=self.clock.now())
         self._process_id = os.getpid()
         for problem in settings.problems:
             self.counters.complain("wrong_setting", problem)
-        recording = Recording(
-            self._kind, settings, self.clock, self.counters, self._host_id, self._overdue
-        )
+        recording = Recording(self._host, settings, self.clock, self.counters, self._overdue)
         if not self._is_ended:
             recording.start()
             # The process's own end is the spool's affair: its writer gives what waits a moment.

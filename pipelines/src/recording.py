@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
@@ -31,6 +32,15 @@ _LEASE_SECONDS = 10.0
 _LAST_STEP_SECONDS = 0.1
 
 
+@dataclass(frozen=True, kw_only=True)
+class Host:
+    """Who a plugin is in the status, from its loading on."""
+
+    kind: HostKind
+    host_id: str
+    started_at: datetime
+
+
 class Recording:
     """A spool in use. Its thread knows nothing of the plugin, so that the host can forget that.
 
@@ -40,28 +50,25 @@ class Recording:
 
     def __init__(
         self,
-        kind: HostKind,
+        host: Host,
         settings: PluginSettings,
         clock: Clock,
         counters: Counters,
-        host_id: str,
         overdue: Overdue,
     ) -> None:
-        self.kind = kind
+        self.host = host
         self.settings = settings
         self.clock = clock
         self.counters = counters
         self.hook_latencies = Latencies()
         self.open = OpenGenerations()
         self.spool = SqliteSpool(
-            settings.spool_dir / f"{kind}.sqlite3",
+            settings.spool_dir / f"{host.kind}.sqlite3",
             settings=SpoolSettings(
                 max_bytes=settings.spool_max_bytes, max_cost_usd=settings.max_cost_usd
             ),
             clock=clock,
         )
-        self.host_id = host_id
-        self.started_at = clock.now()
         self._overdue = overdue
         self._stopping = threading.Event()
         self._delivery = self._make_delivery()
@@ -77,7 +84,7 @@ class Recording:
             )
             self._delivery_thread.start()
         self._thread = threading.Thread(
-            target=self._keep, name=f"owui_usage {self.kind}", daemon=True
+            target=self._keep, name=f"owui_usage {self.host.kind}", daemon=True
         )
         self._thread.start()
 
@@ -105,12 +112,13 @@ class Recording:
         now = self.clock.now()
         oldest = status.oldest_queued_at
         return HostRow(
-            host_id=self.host_id,
+            host_id=self.host.host_id,
             occurred_at=now,
-            host_kind=self.kind,
+            host_kind=self.host.kind,
             version=VERSION,
-            started_at=self.started_at,
-            delivery_state=delivery.state if delivery else "not here",
+            started_at=self.host.started_at,
+            delivery_state=delivery.state if delivery else "spooling",
+            breaker=delivery.breaker if delivery else "closed",
             message="; ".join(self._messages(delivery)) or "ok",
             queued=status.queued,
             dead_letters=status.dead_letters,
@@ -134,7 +142,7 @@ class Recording:
             return None
         policy = DeliveryPolicy(batch_rows=self.settings.batch_rows)
         sink = InfluxSink(self.settings.influx)
-        return Delivery(self.spool, sink, self.host_id, self.clock, policy, self._stopping)
+        return Delivery(self.spool, sink, self.host.host_id, self.clock, policy, self._stopping)
 
     def _keep(self) -> None:
         shortest = min(self.settings.quiet_seconds, self.settings.answer_wait_seconds) / 4
@@ -184,12 +192,12 @@ class Recording:
 
         Whoever delivers this spool does the latter; where nobody does, a short lease makes it us.
         """
-        is_lent = self._delivery is None and self.spool.lease(self.host_id, _LEASE_SECONDS)
+        is_lent = self._delivery is None and self.spool.lease(self.host.host_id, _LEASE_SECONDS)
         try:
             self.spool.expire_open(self.clock.now(), self.settings.quiet_seconds)
         finally:
             if is_lent:
-                self.spool.release(self.host_id)
+                self.spool.release(self.host.host_id)
 
     def _state(self) -> None:
         self.spool.put_host(self.state())
