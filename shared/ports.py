@@ -106,7 +106,7 @@ class Spool(Protocol):
 class UsageSums:
     """Sums of one group of usage; token counts and pico-USD.
 
-    `pending` counts the events without `cost_usd`; `estimated` those of them that carry an estimate.
+    `pending` counts the events without `cost_usd`; `estimated` those of them with an estimate.
     """
 
     events: int = 0
@@ -137,11 +137,15 @@ class UsageGroup:
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """What a store holds of one 15-minute bucket: enough to see that it changed."""
+    """What a store holds of one 15-minute bucket: enough to see that it changed.
+
+    A store tells of its events; `unmetered` rows are counted by who compares.
+    """
 
     events: int
     cost_pico_usd: int
     total_tokens: int
+    unmetered: int = 0
 
 
 @dataclass(frozen=True)
