@@ -1,9 +1,10 @@
 """Projection: recomputing local days of summaries from the events, and replacing them."""
 
 import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Literal
 
@@ -18,6 +19,8 @@ from shared.ports_summary import DirtyDay, ProjectedDay, Summaries
 log = logging.getLogger("owui_usage")
 # Fingerprints of a long span are asked for in pieces, so that no answer is large.
 _FINGERPRINT_SPAN = timedelta(days=32)
+_NO_EVENTS = Fingerprint(0, 0, 0)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +66,7 @@ class Projection:
     def refresh(self, days_back: int, *, allow_shrink: str | None = None) -> RunReport:
         """Project the marked days, and those whose events changed in the last `days_back` days.
 
-        Asks the event store for fingerprints only while nothing changed.
+        While nothing changes, the event store is asked for fingerprints, unmetered rows and names.
         """
         started_at = self._clock.now()
         try:
@@ -107,7 +110,11 @@ class Projection:
         start = span.start
         while start < span.end:
             end = min(start + _FINGERPRINT_SPAN, span.end)
-            found.update(self._store.fingerprints(Window(start, end)))
+            piece = Window(start, end)
+            found.update(self._store.fingerprints(piece))
+            rows = Counter(_bucket_start(row.occurred_at) for row in self._store.unmetered(piece))
+            for bucket, unmetered in rows.items():
+                found[bucket] = replace(found.get(bucket, _NO_EVENTS), unmetered=unmetered)
             start = end
         self._summaries.mark_changed(span, found)
         return _Observed([span], found)
@@ -211,10 +218,10 @@ def _span(days: Sequence[ZoneDay]) -> Window:
     return with_edges(Window(start, max(window.end for window in windows)))
 
 
+def _bucket_start(instant: datetime) -> datetime:
+    return _EPOCH + (instant - _EPOCH) // BUCKET * BUCKET
+
+
 def _to_buckets(span: Window) -> Window:
     """Widen a span to whole buckets, because a part of a bucket has a fingerprint of its own."""
-    epoch = datetime(1970, 1, 1, tzinfo=UTC)
-    return Window(
-        epoch + (span.start - epoch) // BUCKET * BUCKET,
-        epoch - (epoch - span.end) // BUCKET * BUCKET,
-    )
+    return Window(_bucket_start(span.start), _bucket_start(span.end + BUCKET))

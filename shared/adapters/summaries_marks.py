@@ -116,6 +116,7 @@ def _row(bucket: datetime, fingerprint: Fingerprint) -> dict[str, object]:
         "events": fingerprint.events,
         "cost_pico_usd": fingerprint.cost_pico_usd,
         "total_tokens": fingerprint.total_tokens,
+        "unmetered": fingerprint.unmetered,
     }
 
 
@@ -126,5 +127,6 @@ def _stored(connection: Connection, window: Window) -> dict[datetime, Fingerprin
         )
     )
     return {
-        row.bucket: Fingerprint(row.events, row.cost_pico_usd, row.total_tokens) for row in rows
+        row.bucket: Fingerprint(row.events, row.cost_pico_usd, row.total_tokens, row.unmetered)
+        for row in rows
     }

@@ -134,6 +134,7 @@ fingerprints = Table(
     _count("events"),
     _count("cost_pico_usd"),
     _count("total_tokens"),
+    _count("unmetered"),
 )
 # An id is never used again: a run takes away only the marks it had read before it read the events.
 dirty_days = Table(

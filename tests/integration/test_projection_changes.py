@@ -16,7 +16,7 @@ from shared.domain.days import ZoneDay
 from shared.domain.rows import UserRow
 from shared.domain.run_report import RunReport
 from shared.errors import ConfigError, Misconfigured, ProjectionError, Unavailable, WouldShrink
-from tests.builders import ALICE, BOB
+from tests.builders import ALICE, BOB, unmetered
 from tests.conftest import ROOT
 from tests.ledger import (
     DAY,
@@ -75,6 +75,17 @@ def test_a_cost_that_becomes_known_is_a_change_although_the_count_stays(ledger: 
     ledger.book(generation(1, "2026-11-24 12:00"))
     assert days_of(ledger.refresh()) == [f"{DAY} in {WARSAW}"]
     assert ledger.billed() == {"unassigned": 13 * MILLION}
+
+
+def test_an_unmetered_row_that_arrives_alone_is_a_change_of_its_day(ledger: Ledger) -> None:
+    ledger.book(generation(1, "2026-11-24 12:00"))
+    ledger.refresh()
+    ledger.book(unmetered(occurred_at=utc("2026-11-24 12:00:02")))
+    ledger.book(unmetered(request_id="task:2", occurred_at=utc("2026-11-23 03:00")))
+    assert days_of(ledger.refresh()) == [f"{YESTERDAY} in {WARSAW}", f"{DAY} in {WARSAW}"]
+    assert days_of(ledger.refresh()) == []
+    assert ledger.projection.verify(YESTERDAY, DAY) == []
+    assert ledger.summaries.totals(YESTERDAY, DAY).unmetered == 2
 
 
 def test_a_change_older_than_the_span_waits_for_a_longer_look_back(ledger: Ledger) -> None:
@@ -255,9 +266,9 @@ def test_a_day_read_before_a_change_of_rates_is_not_stored(ledger: Ledger) -> No
     whole = ledger.store
 
     class Interrupted(BrokenStore):
-        def unmetered(self, window: object) -> list[object]:
+        def is_unique(self, window: object) -> bool:
             ledger.summaries.set_rate("acme", DAY, 2_000_000)
-            return list(whole.unmetered(window))
+            return bool(whole.is_unique(window))
 
     ledger.store = Interrupted(whole, "", Unavailable("never"))
     [failure] = ledger.projection.project_days(DAY, DAY).failures
