@@ -1375,7 +1375,7 @@ class Spool(Protocol):
 class UsageSums:
     """Sums of one group of usage; token counts and pico-USD.
 
-    `pending` counts the events without `cost_usd`; `estimated` those of them that carry an estimate.
+    `pending` counts the events without `cost_usd`; `estimated` those of them with an estimate.
     """
 
     events: int = 0
@@ -4080,10 +4080,14 @@ DeliveryState = Literal["idle", "standby", "unavailable", "breaker_open", "misco
 
 @dataclass(frozen=True, kw_only=True)
 class DeliveryPolicy:
-    """How batches are cut and how patient delivery is; bytes are of the rows' JSON."""
+    """How batches are cut and how patient delivery is; bytes are of the rows' JSON.
+
+    4 MB of JSON is 5000 usual events: 400 kB compressed, well below the 1 MB at which proxies begin
+    to answer 413. Cut at 1 MB of JSON, a real server took 4 to 6 thousand events/s instead of 8 to 9.
+    """
 
     batch_rows: int = 5000
-    batch_bytes: int = 1_000_000
+    batch_bytes: int = 4_000_000
     lease_seconds: float = 60.0
     probe_seconds: float = 60.0
     schedule: RetrySchedule = field(default_factory=RetrySchedule)
