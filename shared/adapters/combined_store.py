@@ -5,10 +5,12 @@ from datetime import datetime, timedelta
 from typing import TypeVar
 
 from shared.adapters.holdings import Holdings
+from shared.adapters.usage_sums import fingerprint_events
 from shared.domain.event import UsageEvent
 from shared.domain.rows import HostRow, UnmeteredRow, UserRow
 from shared.errors import DeliveryError, Misconfigured
 from shared.ports import (
+    BUCKET,
     EventStore,
     Fingerprint,
     SpooledRow,
@@ -19,7 +21,7 @@ from shared.ports import (
 )
 
 _EDGE = timedelta(hours=1)
-_NOTHING = Fingerprint(0, 0, 0)
+_SPAN = timedelta(days=1)
 _Answer = TypeVar("_Answer")
 _SideRow = TypeVar("_SideRow", HostRow, UserRow)
 
@@ -55,26 +57,21 @@ class CombinedStore:
     def events(self, window: Window) -> Iterator[UsageEvent]:
         """Return all events of the window; one that several stores hold comes once."""
         holders = self._holders(window)
-        seen: set[str] = set()
-        for store in holders:
-            for event in store.events(window):
-                if len(holders) == 1:
-                    yield event
-                elif event.event_id not in seen:
-                    seen.add(event.event_id)
-                    yield event
+        yield from holders[0].events(window) if len(holders) == 1 else _merged(holders, window)
 
     def fingerprints(self, window: Window) -> dict[datetime, Fingerprint]:
-        """Return what each 15-minute bucket of the window holds, all stores added up."""
+        """Return what each 15-minute bucket of the window holds, all stores together.
+
+        Where several stores hold a bucket its events are read: one that all of them hold is one.
+        """
         total: dict[datetime, Fingerprint] = {}
+        shared: set[datetime] = set()
         for found in self._fingerprints(self._stores, window).values():
-            for bucket, more in found.items():
-                known = total.get(bucket, _NOTHING)
-                total[bucket] = Fingerprint(
-                    known.events + more.events,
-                    known.cost_pico_usd + more.cost_pico_usd,
-                    known.total_tokens + more.total_tokens,
-                )
+            shared |= total.keys() & found.keys()
+            total |= found
+        for start, end in _spans(shared):
+            part = Window(max(start, window.start), min(end, window.end))
+            total |= fingerprint_events(_merged(self._stores, part))
         return total
 
     def unmetered(self, window: Window) -> list[UnmeteredRow]:
@@ -154,6 +151,26 @@ class CombinedStore:
         if len(failures) == len(self._stores):
             raise failures[0]
         return rows
+
+
+def _merged(stores: Sequence[EventStore], window: Window) -> Iterator[UsageEvent]:
+    seen: set[str] = set()
+    for store in stores:
+        for event in store.events(window):
+            if event.event_id not in seen:
+                seen.add(event.event_id)
+                yield event
+
+
+def _spans(buckets: set[datetime]) -> list[tuple[datetime, datetime]]:
+    """Join buckets that touch to spans of at most a day, so that few events are held at once."""
+    spans: list[tuple[datetime, datetime]] = []
+    for bucket in sorted(buckets):
+        if spans and spans[-1][1] == bucket and bucket - spans[-1][0] < _SPAN:
+            spans[-1] = (spans[-1][0], bucket + BUCKET)
+        else:
+            spans.append((bucket, bucket + BUCKET))
+    return spans
 
 
 def _newest(rows: Sequence[_SideRow], key: Callable[[_SideRow], str]) -> list[_SideRow]:

@@ -106,6 +106,16 @@ def test_fingerprints_of_both_stores_are_added(both: Both) -> None:
     }
 
 
+def test_an_event_that_both_stores_hold_is_one_in_the_fingerprints(both: Both) -> None:
+    write(both.off, generation(1), generation(2, NOON + HOUR / 4), generation(3, NOON + HOUR))
+    write(both.on, generation(1), generation(2, NOON + HOUR / 4))
+    assert both.on.fingerprints(day(0)) == {
+        NOON: Fingerprint(1, 20_250_000, 18),
+        NOON + HOUR / 4: Fingerprint(1, 20_250_000, 18),
+        NOON + HOUR: Fingerprint(1, 20_250_000, 18),
+    }
+
+
 def test_a_store_that_is_away_fails_its_days_and_no_others(both: Both) -> None:
     write(both.off, generation(1, NOON), generation(2, NOON + 3 * DAY))
     write(both.on, generation(3, NOON + DAY + HOUR), generation(4, NOON + 2 * DAY))
