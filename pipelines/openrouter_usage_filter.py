@@ -332,22 +332,13 @@ class Counters:
 
 
 # --------------------------------------------------------------------------------------------------
-# pipelines/src/valves.py
+# pipelines/src/lenient_valves.py
 #
-# The valves: what an administrator sets on the page of the host, one class per host.
+# Valves that can always be built, whatever a host has saved for them.
 # --------------------------------------------------------------------------------------------------
 
 
 _SECRETS = frozenset({"influxdb_token"})
-_SWITCH_WORDS = {"true": "on", "1": "on", "yes": "on", "false": "off", "0": "off", "no": "off"}
-
-
-def _as_switch(value: object) -> object:
-    word = str(value).strip().lower()
-    return _SWITCH_WORDS.get(word, word)
-
-
-Switch = Annotated[Literal["environment", "on", "off"], BeforeValidator(_as_switch)]
 
 
 class LenientValves(BaseModel):
@@ -381,6 +372,36 @@ class LenientValves(BaseModel):
                 return valves
 
 
+def _shown(name: str, value: object) -> str:
+    """Show a wrong value to the administrator, cut short; never a secret."""
+    if name in _SECRETS:
+        return "a secret"
+    is_plain = isinstance(value, str | float) or (isinstance(value, int) and abs(value) < 10**39)
+    return repr(str(value)[:40]) if is_plain else type(value).__name__
+
+
+def _is_empty(value: object) -> bool:
+    return value is None or (isinstance(value, str) and not value.strip())
+
+
+# --------------------------------------------------------------------------------------------------
+# pipelines/src/valves.py
+#
+# The valves: what an administrator sets on the page of the host, one class per host.
+# --------------------------------------------------------------------------------------------------
+
+
+_SWITCH_WORDS = {"true": "on", "1": "on", "yes": "on", "false": "off", "0": "off", "no": "off"}
+
+
+def _as_switch(value: object) -> object:
+    word = str(value).strip().lower()
+    return _SWITCH_WORDS.get(word, word)
+
+
+Switch = Annotated[Literal["environment", "on", "off"], BeforeValidator(_as_switch)]
+
+
 class UsageValves(LenientValves):
     """The valves that both hosts have; an empty one means "from the environment".
 
@@ -388,7 +409,11 @@ class UsageValves(LenientValves):
     """
 
     priority: int = Field(
-        default=0, title="Priority", description="Filters run in this order, smallest first."
+        default=0,
+        ge=-1_000_000,
+        le=1_000_000,
+        title="Priority",
+        description="Filters run in this order, smallest first.",
     )
     client_org: str = Field(
         default="",
@@ -541,18 +566,6 @@ class PipelineValves(UsageValves):
         title="Send chat, message and task along",
         description="Adds `trace`, so that OpenRouter's webhook can name them.",
     )
-
-
-def _shown(name: str, value: object) -> str:
-    """Show a wrong value to the administrator, cut short; never a secret."""
-    if name in _SECRETS:
-        return "a secret"
-    is_plain = isinstance(value, str | float) or (isinstance(value, int) and abs(value) < 10**39)
-    return repr(str(value)[:40]) if is_plain else type(value).__name__
-
-
-def _is_empty(value: object) -> bool:
-    return value is None or (isinstance(value, str) and not value.strip())
 
 
 # --------------------------------------------------------------------------------------------------
@@ -4421,6 +4434,7 @@ class Recording:
         )
         self._overdue = overdue
         self._stopping = threading.Event()
+        self._sink = InfluxSink(settings.influx) if settings.influx is not None else None
         self._delivery = self._make_delivery()
         self._thread: threading.Thread | None = None
         self._closed: Future[None] = Future()
@@ -4488,11 +4502,11 @@ class Recording:
         ]
 
     def _make_delivery(self) -> Delivery | None:
-        if self.settings.influx is None:
+        if self._sink is None:
             return None
         policy = DeliveryPolicy(batch_rows=self.settings.batch_rows)
-        sink = InfluxSink(self.settings.influx)
-        return Delivery(self.spool, sink, self.host.host_id, self.clock, policy, self._stopping)
+        owner = self.host.host_id
+        return Delivery(self.spool, self._sink, owner, self.clock, policy, self._stopping)
 
     def _keep(self) -> None:
         shortest = min(self.settings.quiet_seconds, self.settings.answer_wait_seconds) / 4
@@ -4509,14 +4523,13 @@ class Recording:
                 if time.monotonic() >= due[index]:
                     due[index] = time.monotonic() + seconds
                     self._perform(duty)
-        self._perform(self._refresh)
-        self._perform(self._state)
-        if self._delivery_thread is not None:
-            self._delivery_thread.stop()
-        try:
-            self.spool.close()
-        finally:
-            self._closed.set_result(None)
+        for duty in (self._refresh, self._state, self._end_delivery, self.spool.close):
+            self._perform(duty)
+        self._closed.set_result(None)
+
+    def _end_delivery(self) -> None:
+        if self._delivery_thread is not None and self._delivery_thread.stop() and self._sink:
+            self._sink.close()
 
     def _perform(self, duty: Callable[[], None]) -> None:
         name = getattr(duty, "__name__", "duty").strip("_")

@@ -71,6 +71,7 @@ class Recording:
         )
         self._overdue = overdue
         self._stopping = threading.Event()
+        self._sink = InfluxSink(settings.influx) if settings.influx is not None else None
         self._delivery = self._make_delivery()
         self._thread: threading.Thread | None = None
         self._closed: Future[None] = Future()
@@ -138,11 +139,11 @@ class Recording:
         ]
 
     def _make_delivery(self) -> Delivery | None:
-        if self.settings.influx is None:
+        if self._sink is None:
             return None
         policy = DeliveryPolicy(batch_rows=self.settings.batch_rows)
-        sink = InfluxSink(self.settings.influx)
-        return Delivery(self.spool, sink, self.host.host_id, self.clock, policy, self._stopping)
+        owner = self.host.host_id
+        return Delivery(self.spool, self._sink, owner, self.clock, policy, self._stopping)
 
     def _keep(self) -> None:
         shortest = min(self.settings.quiet_seconds, self.settings.answer_wait_seconds) / 4
@@ -159,14 +160,13 @@ class Recording:
                 if time.monotonic() >= due[index]:
                     due[index] = time.monotonic() + seconds
                     self._perform(duty)
-        self._perform(self._refresh)
-        self._perform(self._state)
-        if self._delivery_thread is not None:
-            self._delivery_thread.stop()
-        try:
-            self.spool.close()
-        finally:
-            self._closed.set_result(None)
+        for duty in (self._refresh, self._state, self._end_delivery, self.spool.close):
+            self._perform(duty)
+        self._closed.set_result(None)
+
+    def _end_delivery(self) -> None:
+        if self._delivery_thread is not None and self._delivery_thread.stop() and self._sink:
+            self._sink.close()
 
     def _perform(self, duty: Callable[[], None]) -> None:
         name = getattr(duty, "__name__", "duty").strip("_")

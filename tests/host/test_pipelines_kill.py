@@ -20,8 +20,8 @@ pytestmark = pytest.mark.host
 
 WAIT_SECONDS = 0.25
 USERS = (ALICE, BOB, CHARLIE)
-# A few every time; `make test-faults` asks for fifty.
-KILLS = int(os.environ.get("USAGE_TEST_KILLS", "4"))
+# A few every time, more when somebody asks for the long form.
+KILLS = int(os.environ.get("FAULT_ROUNDS", "4"))
 
 
 class Chatters:
