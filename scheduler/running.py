@@ -13,7 +13,7 @@ from apscheduler.triggers.interval import IntervalTrigger
 from scheduler.batches import Batches
 from scheduler.intake import Intake
 from scheduler.job_log import JobLog, JobState
-from scheduler.jobs import JOBS, Job, scheduled
+from scheduler.jobs import JOBS, Job, guarded, scheduled
 from scheduler.sidecar import Sidecar, spool_settings
 from scheduler.states import Identity, ScheduleLine, SpoolState, host_statement
 from scheduler.version import read_version
@@ -87,6 +87,11 @@ class RunningSidecar(Sidecar):
             self._take_over()
         elif was_active and not self._is_active:
             log.warning("the active role was lost: this sidecar waits for it")
+
+    def run_job(self, name: str) -> None:
+        """Run a job now, as the schedule would."""
+        job = next(job for job in self._jobs if job.name == name)
+        guarded(replace(job, run=self._logged_run(job)), self)
 
     def put_statement(self) -> None:
         """Say how this sidecar does, as every host does once a minute."""
