@@ -27,11 +27,13 @@ FOLDER = ROOT / "var" / "demo"
 ANSWERS = 400
 SEED = 20261124
 _BOOKING_SECONDS = 60
+_WIDTH = 140
 
 
 def main() -> int:
     """Run the demo; 0 when the books hold the bill to the last digit."""
-    console = Console(highlight=False)
+    # Amounts are never cut: a narrow terminal wraps the lines instead.
+    console = Console(highlight=False, width=max(Console().width, _WIDTH))
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     shutil.rmtree(FOLDER, ignore_errors=True)
     FOLDER.mkdir(parents=True)
@@ -120,12 +122,11 @@ def _yesterday_morning() -> datetime:
 def _say_where_to_look(stage: Stage, console: Console) -> None:
     here = Path.cwd()
     folder = stage.folder.relative_to(here) if stage.folder.is_relative_to(here) else stage.folder
-    python = "USAGE_SPOOL_DIR=" + f"{folder}/spool .venv/bin/python"
     console.print(
         f"\nWhere to look next:\n"
-        f"  {python} -m scheduler spool status\n"
-        f"  sqlite3 {folder}/usage-summaries.sqlite3 'select * from client_daily_usage'\n"
-        f"  README.md, to install the plugin in your own Open WebUI",
+        f"  USAGE_SPOOL_DIR={folder}/spool .venv/bin/python -m scheduler spool status\n"
+        f"  {folder}: the spool, the events and the summaries, all of them SQLite files\n"
+        f"  README.md: install the plugin in your own Open WebUI",
         soft_wrap=True,
     )
     if sys.stdin.isatty():

@@ -1,12 +1,11 @@
 """Bill against books, path by path: what the demo was charged and what the ledger booked."""
 
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
 from demo.traffic import Charge
-from demo.world import TASK_PATH
+from demo.world import PATH_WEIGHTS, TASK_PATH
 from shared.domain.event import UsageEvent
 from shared.domain.rows import UnmeteredRow
 
@@ -40,10 +39,10 @@ def compare(
     charges: Sequence[Charge], bills: Iterable[UsageEvent], unmetered: Iterable[UnmeteredRow]
 ) -> list[PathLine]:
     """Compare charges with booked events; what is booked for nobody's charge is a line too."""
-    lines: dict[str, PathLine] = {}
+    lines = {path: PathLine(path) for path in (*PATH_WEIGHTS, TASK_PATH)}
     paths: dict[str | None, str] = {}
     for charge in charges:
-        line = lines.setdefault(charge.path, PathLine(charge.path))
+        line = lines[charge.path]
         paths[charge.message_id] = charge.path
         line.generations += charge.generations
         line.charged += charge.cost + charge.upstream
@@ -58,14 +57,5 @@ def compare(
         line.estimated += event.estimated_cost_usd or 0
         line.pending += event.cost_source == "none"
     for _ in unmetered:
-        lines.setdefault(TASK_PATH, PathLine(TASK_PATH)).unmetered += 1
+        lines[TASK_PATH].unmetered += 1
     return list(lines.values())
-
-
-def by_user(charges: Iterable[Charge]) -> dict[str, Decimal]:
-    """Add up what the hooks could see of every user's charges, estimates left out."""
-    totals: dict[str, Decimal] = defaultdict(Decimal)
-    for charge in charges:
-        if charge.shown == "cost":
-            totals[charge.user] += charge.cost + charge.upstream
-    return totals

@@ -14,7 +14,13 @@ from shared.ports_summary import ReportRow
 _PLACES = Decimal("0.000001")
 _CLIENT_NAMES = {client.organization_id: client.name for client in CLIENTS}
 _MULTIPLIERS = {client.organization_id: client.multiplier for client in CLIENTS}
-_AMOUNT_COLUMNS = ("answers", "tokens", "cost USD", "billed USD", "pending", "unmetered")
+_AMOUNT_COLUMNS = (
+    "answers", "tokens", "cost USD", "billed USD", "estimated USD", "pending", "unmetered",
+)  # fmt: skip
+_COMPARED_COLUMNS = (
+    "generations", "billed", "hooks see", "booked", "estimated", "pending", "unmetered",
+    "difference",
+)  # fmt: skip
 
 
 def print_spend(console: Console, rows: Sequence[ReportRow]) -> None:
@@ -38,10 +44,8 @@ def print_comparison(console: Console, lines: Iterable[PathLine], total: Decimal
     """Print the demo's own bill beside the books, one line a path."""
     table = Table(title="Bill against books, path by path (USD)", title_justify="left")
     table.add_column("path")
-    for name in ("generations", "billed", "visible to hooks", "booked", "estimated"):
-        table.add_column(name, justify="right")
-    for name in ("pending", "unmetered", "difference"):
-        table.add_column(name, justify="right")
+    for name in _COMPARED_COLUMNS:
+        table.add_column(name, justify="right", no_wrap=True)
     for line in lines:
         style = "" if line.agrees else "bold red"
         table.add_row(
@@ -74,24 +78,28 @@ def _table(title: str, *names: str) -> Table:
     for name in names:
         table.add_column(name)
     for name in _AMOUNT_COLUMNS:
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     return table
 
 
 def _amounts(rows: Sequence[ReportRow]) -> tuple[str, ...]:
-    billed = from_pico(sum(row.billed_pico_usd for row in rows))
     return (
         f"{sum(row.events for row in rows):,}",
         f"{sum(row.total_tokens for row in rows):,}",
-        format(from_pico(_cost(rows)).quantize(_PLACES), "f"),
-        format(billed.quantize(_PLACES), "f"),
-        _count(sum(row.pending for row in rows)),
+        _rounded(_cost(rows)),
+        _rounded(sum(row.billed_pico_usd for row in rows)),
+        _rounded(sum(row.estimated_pico_usd for row in rows)),
+        _count(sum(row.pending - row.estimated for row in rows)),
         _count(sum(row.unmetered for row in rows)),
     )
 
 
 def _cost(rows: Iterable[ReportRow]) -> int:
     return sum(row.raw_pico_usd + row.upstream_pico_usd for row in rows)
+
+
+def _rounded(pico: int) -> str:
+    return format(from_pico(pico).quantize(_PLACES), "f") if pico else "-"
 
 
 def _exact(amount: Decimal) -> str:
