@@ -12,7 +12,7 @@ from shared.domain.breaker import Breaker, BreakerState
 from shared.domain.retry import RetrySchedule
 from shared.errors import Misconfigured, StoreFault, Unavailable
 from shared.ports import Clock, EventSink, Spool, SpooledRow
-from shared.sending import Sender, Tally, batches_of
+from shared.sending import BatchSize, Sender, Tally, batches_of
 
 logger = logging.getLogger("owui_usage")
 
@@ -21,14 +21,11 @@ DeliveryState = Literal["idle", "standby", "unavailable", "breaker_open", "misco
 
 @dataclass(frozen=True, kw_only=True)
 class DeliveryPolicy:
-    """How batches are cut and how patient delivery is; bytes are of the rows' JSON.
-
-    4 MB of JSON is 5000 usual events: 400 kB compressed, well below the 1 MB at which proxies begin
-    to answer 413. Cut at 1 MB of JSON, 2.9.1 took 5.4 k events/s here, at 4 MB 8.6 k (two runs
-    each, on a busy machine).
-    """
+    """How batches are cut and how patient delivery is; bytes are of the rows' JSON."""
 
     batch_rows: int = 5000
+    # 400 kB compressed, where proxies answer 413 from 1 MB on. 2.9.1 took 8.6 k events/s so, and
+    # 5.4 k when they were cut at 1 MB of JSON (two runs each, on a busy machine).
     batch_bytes: int = 4_000_000
     lease_seconds: float = 60.0
     probe_seconds: float = 60.0
@@ -82,6 +79,7 @@ class Delivery:
         self._stop = stop or threading.Event()
         self._sender = Sender(sink, self._policy.schedule, self._may_send, self._stop)
         self._breaker = self._policy.breaker
+        self._size = BatchSize(self._policy.batch_rows)
         self._state: DeliveryState = "idle"
         self._message = "ok"
         self._pause: tuple[datetime, datetime] | None = None
@@ -127,7 +125,7 @@ class Delivery:
         return not is_paused and self._breaker.allows(now)
 
     def _drain(self) -> None:
-        while rows := self._spool.take(self._policy.batch_rows):
+        while rows := self._spool.take(self._size.rows):
             for batch in batches_of(rows, self._policy.batch_bytes):
                 tally = self._deliver(batch)
                 if tally.waiting(batch) or self._stop.is_set():
@@ -203,6 +201,7 @@ class Delivery:
         """Note a batch that ended; one that was halved tells nothing of the store's health."""
         if tally.accepted or tally.rejected:
             self._pause = None
+            self._size.grow()
             self._become("idle", "ok")
             if not tally.was_halved:
                 self._breaker = self._breaker.after_success()
@@ -212,6 +211,7 @@ class Delivery:
             return
         now = self._clock.now()
         self._breaker = self._breaker.after_failure(now)
+        self._size.shrink()
         if error.retry_after_seconds is not None:
             self._pause = (now, now + timedelta(seconds=error.retry_after_seconds))
         is_closed = self._breaker.state(now) == "closed"

@@ -132,6 +132,25 @@ class Sender:
             raise Unavailable("delivery was stopped")
 
 
+class BatchSize:
+    """How many rows a batch holds: fewer after a failure, until deliveries pass again.
+
+    A store so slow that it never takes a full batch within the timeout takes a small one.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self.rows = most
+
+    def shrink(self) -> None:
+        """Make the next batch a quarter of this one, but no smaller than a hundred rows."""
+        self.rows = max(self.rows // 4, min(self._most, 100))
+
+    def grow(self) -> None:
+        """Make the next batch twice as large, up to the usual size."""
+        self.rows = min(self.rows * 2, self._most)
+
+
 def batches_of(rows: Sequence[SpooledRow], batch_bytes: int) -> Iterator[list[SpooledRow]]:
     """Cut rows where their JSON would grow beyond so many bytes; a larger row travels alone."""
     batch: list[SpooledRow] = []
