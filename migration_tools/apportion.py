@@ -34,6 +34,13 @@ def fill(rows: Sequence[int], columns: Sequence[int]) -> Matrix:
     return cells
 
 
+def fill_corner(rows: Sequence[int], columns: Sequence[int]) -> Matrix:
+    """Return the fewest cells with these sums, filled from the corner on: like meets like."""
+    cells = [[0] * len(columns) for _ in rows]
+    _deal(cells, rows, columns)
+    return cells
+
+
 def fill_within(rows: Sequence[int], columns: Sequence[int], weights: Matrix) -> Matrix:
     """Return whole numbers with these sums, where there is a weight wherever that is possible.
 

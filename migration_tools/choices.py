@@ -3,12 +3,12 @@
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime
+from datetime import date
 from enum import StrEnum
 from pathlib import Path
 
 from migration_tools.ledger import influx_settings
-from migration_tools.source import EVER, DaySpan, Source
+from migration_tools.source import ENDLESS, EVER, DaySpan, Source
 from migration_tools.sources.activity_csv import ActivityCsv
 from migration_tools.sources.embedded import EmbeddedEvents
 from migration_tools.sources.legacy_sqlite import LegacyChoices, LegacySqlite
@@ -45,7 +45,7 @@ class Choices:
     def span(self) -> DaySpan:
         """The days asked for; without any, all of them. Raises ConfigError for an empty span."""
         first = self.start or EVER
-        last = self.end or datetime.now(UTC).date()
+        last = self.end or ENDLESS
         if last < first:
             raise ConfigError("--end-date", last, f"lies before the start date, {first}")
         return DaySpan(first, last)

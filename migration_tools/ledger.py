@@ -1,5 +1,6 @@
 """The ledger that an import goes into: its event stores and its summaries, as the settings say."""
 
+from collections.abc import Sequence
 from typing import Self
 
 from shared.adapters.clock import SYSTEM_CLOCK
@@ -19,8 +20,9 @@ from shared.settings import Settings
 class Ledger:
     """Where usage is written and summed up.
 
-    `target` is the store that the flag decides for; `reading` are all stores that may hold events,
-    as one. Opening raises ConfigError for a setting, a file or a database that cannot be used.
+    `target` is the store that the flag decides for; `stores` are all that may hold events,
+    `reading` the same as one. Opening raises ConfigError for a setting, a file or a database that
+    cannot be used.
     """
 
     def __init__(self, settings: Settings, clock: Clock = SYSTEM_CLOCK) -> None:
@@ -32,6 +34,7 @@ class Ledger:
         if settings.influxdb_first_enabled or _names_influx(settings):
             influx = InfluxStore(influx_settings(settings))
             self._opened.insert(0 if settings.influxdb_first_enabled else 1, influx)
+        self.stores: Sequence[EventStore] = self._opened
         self.target: EventStore = self._opened[0]
         self.reading: EventStore = CombinedStore(self._opened, self._holdings)
         self.summaries = open_summaries(
@@ -52,7 +55,7 @@ class Ledger:
 
     def store_named(self, name: str) -> EventStore | None:
         """Return the store of this name, if the settings name it."""
-        return next((store for store in self._opened if store.name == name), None)
+        return next((store for store in self.stores if store.name == name), None)
 
     def __enter__(self) -> Self:
         return self

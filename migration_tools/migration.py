@@ -56,7 +56,7 @@ class Migration:
         """Look at what the ledger holds of the days already."""
         settings = self.ledger.settings
         return find_occupancy(
-            self.ledger.reading,
+            self.ledger.stores,
             self.source,
             self.span,
             zone=settings.usage_timezone,

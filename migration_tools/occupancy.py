@@ -1,8 +1,9 @@
 """Occupancy: which days of a ledger are taken, so that an import never counts anything twice."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
+from itertools import chain
 from typing import Literal, Self
 
 from migration_tools.identifiers import Identifiers
@@ -58,7 +59,7 @@ class Occupancy:
 
 
 def find_occupancy(
-    store: EventStore,
+    stores: Sequence[EventStore],
     source: Source,
     span: DaySpan,
     *,
@@ -71,10 +72,10 @@ def find_occupancy(
     if source.keeps_source:
         return occupancy
     own = own_label(source)
-    days = Days(store, zone)
+    days = Days(stores, zone)
     if source.whole_days:
         end = day_start(span.last + ONE_DAY, zone) + ONE_DAY
-        occupancy.first_live = first_live_event(store, Window(_BEGINNING, end))
+        occupancy.first_live = first_live_event(stores, Window(_BEGINNING, end))
         others = days.holding(span, _others(source))
         occupancy.taken = dict.fromkeys(others, "another import holds the day; roll it back first")
         return occupancy
@@ -100,15 +101,15 @@ def is_live(source: str) -> bool:
 
 @dataclass(frozen=True)
 class Days:
-    """The local days of a store, asked as few times as possible."""
+    """The local days of all stores, asked as few times as possible."""
 
-    store: EventStore
+    stores: Sequence[EventStore]
     zone: str
 
     def holding(self, span: DaySpan, matches: Matches) -> list[date]:
         """Return the days that hold an event of a matching source, halving spans that hold any."""
         window = Window(day_start(span.first, self.zone), day_start(span.last + ONE_DAY, self.zone))
-        if not _holds(self.store, window, matches):
+        if not _holds(self.stores, window, matches):
             return []
         if span.first == span.last:
             return [span.first]
@@ -122,23 +123,24 @@ class Days:
         """Return the events of a day and of the hour on either side."""
         hour = timedelta(hours=1)
         start, end = day_start(day, self.zone), day_start(day + ONE_DAY, self.zone)
-        return self.store.events(Window(start - hour, end + hour))
+        window = Window(start - hour, end + hour)
+        return chain.from_iterable(store.events(window) for store in self.stores)
 
 
-def first_live_event(store: EventStore, window: Window) -> datetime | None:
+def first_live_event(stores: Sequence[EventStore], window: Window) -> datetime | None:
     """Return when the first event that was captured as it happened occurred."""
-    if not _holds(store, window, _is_live):
+    if not _holds(stores, window, _is_live):
         return None
     start, end = window.start, window.end
     while end - start > ONE_DAY:
         middle = start + (end - start) // ONE_DAY // 2 * ONE_DAY
-        if middle > start and _holds(store, Window(start, middle), _is_live):
+        if middle > start and _holds(stores, Window(start, middle), _is_live):
             end = middle
         elif middle > start:
             start = middle
         else:
             break
-    events = store.events(Window(start, end))
+    events = chain.from_iterable(store.events(Window(start, end)) for store in stores)
     return min((event.occurred_at for event in events if is_live(event.source)), default=None)
 
 
@@ -174,8 +176,8 @@ def _others(source: Source) -> Matches:
     return matches
 
 
-def _holds(store: EventStore, window: Window, matches: Matches) -> bool:
-    return any(map(matches, store.usage(window)))
+def _holds(stores: Sequence[EventStore], window: Window, matches: Matches) -> bool:
+    return any(matches(group) for store in stores for group in store.usage(window))
 
 
 def _is(source: str, own: str) -> bool:

@@ -9,7 +9,8 @@ from shared.domain.event import UsageEvent
 from shared.domain.organization import Organization
 from shared.domain.rows import UnmeteredRow, UserRow
 
-EVER = date(2000, 1, 1)
+# The days of an import that names none.
+EVER, ENDLESS = date(2000, 1, 1), date(2199, 12, 31)
 
 
 @dataclass(frozen=True)

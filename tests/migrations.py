@@ -13,25 +13,28 @@ from typer.testing import CliRunner
 
 from migration_tools.cli import app
 from migration_tools.ledger import Ledger
+from migration_tools.slots import Slots
 from shared.adapters.influx_write import InfluxSettings
 from shared.domain.event import UsageEvent
+from shared.domain.identity import store_ns
 from shared.domain.resolution import resolve
+from shared.domain.rows import Row
 from shared.ports import SpooledRow, Window
 from shared.settings import Settings
 
-EVER = Window(datetime(2000, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC))
+EVER = Window(datetime(2024, 1, 1, tzinfo=UTC), datetime(2028, 1, 1, tzinfo=UTC))
 
 
 @dataclass
 class Lab:
-    """A folder with a ledger in it; `environment` is what the commands are run with."""
+    """A folder with a ledger in it; `environment` is for processes of their own."""
 
     folder: Path
     environment: dict[str, str] = field(default_factory=dict)
 
     def run(self, *arguments: str, code: int | None = 0) -> dict[str, Any]:
         """Run a command with --json and return its answer; the exit code must be the given one."""
-        result = CliRunner().invoke(app, [*arguments, "--json"], env=self.environment)
+        result = CliRunner().invoke(app, [*arguments, "--json"])
         if result.exception and not isinstance(result.exception, SystemExit):
             raise result.exception
         assert code is None or result.exit_code == code, (result.output, result.stderr)
@@ -43,12 +46,9 @@ class Lab:
 
     def put(self, events: Sequence[UsageEvent]) -> None:
         """Write events as if hosts had delivered them."""
-        rows = [
-            SpooledRow(at, "usage", event.event_id, event.to_json(), _slot(event, at), 0)
-            for at, event in enumerate(events)
-        ]
         with self.ledger() as ledger:
-            assert len(ledger.target.write(rows).accepted) == len(rows)
+            written = ledger.target.write(store_rows(events))
+        assert len(written.accepted) == len(events)
 
     def events(self) -> list[UsageEvent]:
         """Return everything in the event store."""
@@ -78,8 +78,19 @@ class Lab:
             return db.execute(query).fetchall()
 
 
-def _slot(event: UsageEvent, at: int) -> int:
-    return int(event.occurred_at.timestamp() * 1000) * 10**6 + at
+def store_rows(rows: Sequence[Row]) -> list[SpooledRow]:
+    """Return rows as a spool would hand them to a store, each at its own place."""
+    slots = Slots()
+    return [
+        SpooledRow(at, row.kind, row.event_id, row.to_json(), _slot(slots, row), 0)
+        for at, row in enumerate(rows)
+    ]
+
+
+def _slot(slots: Slots, row: Row) -> int:
+    if isinstance(row, UsageEvent):
+        return slots.place(row, row.event_id)
+    return store_ns(row.event_id, "", row.occurred_at)
 
 
 def lab_in(folder: Path, monkeypatch: pytest.MonkeyPatch, **settings: str) -> Lab:

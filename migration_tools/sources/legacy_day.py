@@ -4,24 +4,12 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from migration_tools.apportion import fill, fill_within, spread
+from migration_tools.apportion import spread
+from migration_tools.sources.legacy_cells import Cell, split_cells
 from migration_tools.sources.legacy_rows import LegacyDay, Portion
 from shared.domain.money import PPM, format_usd, from_pico
 
 _UNKNOWN = "unknown"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Cell:
-    """What one user used of one model on a day; `is_apportioned` tells that nobody recorded it."""
-
-    user: str
-    model: str
-    provider: str
-    requests: int
-    tokens: int
-    pico: int
-    is_apportioned: bool
 
 
 @dataclass(frozen=True)
@@ -65,7 +53,7 @@ def split_day(day: LegacyDay, rules: Rules) -> Split:
     )
     if rules.raw_includes_markup:
         authority, users, models = _without_markup(authority, users, models, rules.rate_ppm)
-    cells = _cells(authority, users, models)
+    cells = split_cells(users or [authority], models or [authority])
     return Split(cells, notes=[*trouble, *notes, *_missing_requests(authority, cells)])
 
 
@@ -182,49 +170,6 @@ def _without_markup(
         return [replace(row, pico=part) for row, part in zip(side, parts, strict=True)]
 
     return replace(authority, pico=raw), scaled(users), scaled(models)
-
-
-def _cells(authority: Portion, users: list[Portion], models: list[Portion]) -> list[Cell]:
-    users = users or [authority]
-    models = models or [authority]
-    requests = fill([row.requests for row in users], [row.requests for row in models])
-    tokens, pico = (
-        fill_within(
-            [getattr(row, name) for row in users], [getattr(row, name) for row in models], requests
-        )
-        for name in ("tokens", "pico")
-    )
-    _lend_requests(requests, tokens, pico)
-    return [
-        Cell(
-            user=user.name,
-            model=model.name,
-            provider=model.provider,
-            requests=requests[at][to],
-            tokens=tokens[at][to],
-            pico=pico[at][to],
-            is_apportioned=len(users) > 1 and len(models) > 1,
-        )
-        for at, user in enumerate(users)
-        for to, model in enumerate(models)
-        if requests[at][to] or tokens[at][to] or pico[at][to]
-    ]
-
-
-def _lend_requests(requests: list[list[int]], *amounts: list[list[int]]) -> None:
-    """Give every cell that holds an amount a request, so that the day's count stays.
-
-    It is taken where there are most, of the same user first. With none to spare, the cell stays
-    without.
-    """
-    for at, line in enumerate(requests):
-        for to, count in enumerate(line):
-            if count or not any(amount[at][to] for amount in amounts):
-                continue
-            lender = line if max(line) > 1 else max(requests, key=max)
-            if max(lender) > 1:
-                lender[lender.index(max(lender))] -= 1
-                line[to] = 1
 
 
 def _missing_requests(authority: Portion, cells: Sequence[Cell]) -> list[str]:

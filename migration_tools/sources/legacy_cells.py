@@ -1,0 +1,89 @@
+"""Cells: what people used of models on a day that recorded people and models apart."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from migration_tools.apportion import Matrix, fill, fill_corner, fill_within
+from migration_tools.sources.legacy_rows import Portion
+
+Layout = Callable[[Sequence[int], Sequence[int]], Matrix]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """What one user used of one model on a day; `is_apportioned` tells that nobody recorded it."""
+
+    user: str
+    model: str
+    provider: str
+    requests: int
+    tokens: int
+    pico: int
+    is_apportioned: bool
+
+
+def split_cells(users: Sequence[Portion], models: Sequence[Portion]) -> list[Cell]:
+    """Put people and models together; of several layouts the first that needs no more requests.
+
+    Nobody recorded who used which model. A day of real requests has at least one layout that fits.
+    """
+    layouts = [_cells_of(*ordered, fill) for ordered in _orders(users, models)]
+    if len(layouts[0]) > 1:
+        layouts += [_cells_of(*ordered, fill_corner) for ordered in _orders(users, models)]
+    return min(layouts, key=lambda cells: sum(max(1, cell.requests) for cell in cells))
+
+
+def _orders(
+    users: Sequence[Portion], models: Sequence[Portion]
+) -> Iterator[tuple[Sequence[Portion], Sequence[Portion]]]:
+    """Return both sides by what a request of theirs costs, then by its tokens: like meets like."""
+    if len(users) == 1 or len(models) == 1:
+        yield users, models
+        return
+    for name in ("pico", "tokens"):
+        yield _ordered(users, name), _ordered(models, name)
+
+
+def _ordered(side: Sequence[Portion], name: str) -> list[Portion]:
+    return sorted(side, key=lambda row: (-getattr(row, name) // max(1, row.requests), row.name))
+
+
+def _cells_of(users: Sequence[Portion], models: Sequence[Portion], layout: Layout) -> list[Cell]:
+    requests = layout([row.requests for row in users], [row.requests for row in models])
+    tokens, pico = (
+        fill_within(
+            [getattr(row, name) for row in users], [getattr(row, name) for row in models], requests
+        )
+        for name in ("tokens", "pico")
+    )
+    _lend_requests(requests, tokens, pico)
+    return [
+        Cell(
+            user=user.name,
+            model=model.name,
+            provider=model.provider,
+            requests=requests[at][to],
+            tokens=tokens[at][to],
+            pico=pico[at][to],
+            is_apportioned=len(users) > 1 and len(models) > 1,
+        )
+        for at, user in enumerate(users)
+        for to, model in enumerate(models)
+        if requests[at][to] or tokens[at][to] or pico[at][to]
+    ]
+
+
+def _lend_requests(requests: list[list[int]], *amounts: list[list[int]]) -> None:
+    """Give every cell that holds an amount a request, so that the day's count stays.
+
+    It is taken where there are most, of the same user first. With none to spare, the cell stays
+    without.
+    """
+    for at, line in enumerate(requests):
+        for to, count in enumerate(line):
+            if count or not any(amount[at][to] for amount in amounts):
+                continue
+            lender = line if max(line) > 1 else max(requests, key=max)
+            if max(lender) > 1:
+                lender[lender.index(max(lender))] -= 1
+                line[to] = 1
