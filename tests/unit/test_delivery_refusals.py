@@ -13,7 +13,7 @@ from shared.errors import (
 )
 from shared.ports import SpooledRow
 from tests.builders import generation_id, settled
-from tests.delivery_scene import Answer, always, in_turn, refuses, scene
+from tests.delivery_scene import Answer, Script, always, in_turn, refuses, scene
 
 
 @pytest.mark.parametrize("poisoned", [(1,), (8,), (3, 4), (1, 5, 8), tuple(range(1, 9))])
