@@ -4067,6 +4067,25 @@ class Sender:
             raise Unavailable("delivery was stopped")
 
 
+class BatchSize:
+    """How many rows a batch holds: fewer after a failure, until deliveries pass again.
+
+    A store so slow that it never takes a full batch within the timeout takes a small one.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self.rows = most
+
+    def shrink(self) -> None:
+        """Make the next batch a quarter of this one, but no smaller than a hundred rows."""
+        self.rows = max(self.rows // 4, min(self._most, 100))
+
+    def grow(self) -> None:
+        """Make the next batch twice as large, up to the usual size."""
+        self.rows = min(self.rows * 2, self._most)
+
+
 def batches_of(rows: Sequence[SpooledRow], batch_bytes: int) -> Iterator[list[SpooledRow]]:
     """Cut rows where their JSON would grow beyond so many bytes; a larger row travels alone."""
     batch: list[SpooledRow] = []
@@ -4093,14 +4112,11 @@ DeliveryState = Literal["idle", "standby", "unavailable", "breaker_open", "misco
 
 @dataclass(frozen=True, kw_only=True)
 class DeliveryPolicy:
-    """How batches are cut and how patient delivery is; bytes are of the rows' JSON.
-
-    4 MB of JSON is 5000 usual events: 400 kB compressed, well below the 1 MB at which proxies begin
-    to answer 413. Cut at 1 MB of JSON, 2.9.1 took 5.4 k events/s here, at 4 MB 8.6 k (two runs
-    each, on a busy machine).
-    """
+    """How batches are cut and how patient delivery is; bytes are of the rows' JSON."""
 
     batch_rows: int = 5000
+    # 400 kB compressed, where proxies answer 413 from 1 MB on. 2.9.1 took 8.6 k events/s so, and
+    # 5.4 k when they were cut at 1 MB of JSON (two runs each, on a busy machine).
     batch_bytes: int = 4_000_000
     lease_seconds: float = 60.0
     probe_seconds: float = 60.0
@@ -4154,6 +4170,7 @@ class Delivery:
         self._stop = stop or threading.Event()
         self._sender = Sender(sink, self._policy.schedule, self._may_send, self._stop)
         self._breaker = self._policy.breaker
+        self._size = BatchSize(self._policy.batch_rows)
         self._state: DeliveryState = "idle"
         self._message = "ok"
         self._pause: tuple[datetime, datetime] | None = None
@@ -4199,7 +4216,7 @@ class Delivery:
         return not is_paused and self._breaker.allows(now)
 
     def _drain(self) -> None:
-        while rows := self._spool.take(self._policy.batch_rows):
+        while rows := self._spool.take(self._size.rows):
             for batch in batches_of(rows, self._policy.batch_bytes):
                 tally = self._deliver(batch)
                 if tally.waiting(batch) or self._stop.is_set():
@@ -4275,6 +4292,7 @@ class Delivery:
         """Note a batch that ended; one that was halved tells nothing of the store's health."""
         if tally.accepted or tally.rejected:
             self._pause = None
+            self._size.grow()
             self._become("idle", "ok")
             if not tally.was_halved:
                 self._breaker = self._breaker.after_success()
@@ -4284,6 +4302,7 @@ class Delivery:
             return
         now = self._clock.now()
         self._breaker = self._breaker.after_failure(now)
+        self._size.shrink()
         if error.retry_after_seconds is not None:
             self._pause = (now, now + timedelta(seconds=error.retry_after_seconds))
         is_closed = self._breaker.state(now) == "closed"
