@@ -51,6 +51,7 @@ def settle_account(
 ) -> Account:
     """Match ledger rows with what the books hold of them; each of both is used once."""
     account = Account(list(rows))
+    account.booked_usd = sum((bill.event.cost_usd or Decimal(0) for bill in bills), Decimal(0))
     open_bills = [bill for bill in bills if not _match_generation(account, bill)]
     for bill in open_bills:
         _match_turn(account, bill)
@@ -79,7 +80,6 @@ def _match_generation(account: Account, bill: Bill) -> bool:
         return True
     account.fates[row["id"]] = Fate.BOOKED if event.is_settled else Fate.PENDING
     if event.is_settled:
-        account.booked_usd += event.cost_usd or 0
         _compare(account, bill, [row])
     if not _is_billed(row):
         account.wrong.append(f"{row['id']} was not billed through OpenRouter")
@@ -128,7 +128,6 @@ def _match_turn(account: Account, bill: Bill) -> None:
         account.wrong.append(f"{event.request_id}: model {event.model}, answered by {answered}")
     fate = Fate.PENDING
     if event.is_settled:
-        account.booked_usd += event.cost_usd or 0
         is_right = event.cost_usd == sum(Decimal(row["cost"]) for row in rows)
         fate = Fate.BOOKED if is_right else Fate.MISSTATED
         if is_right:

@@ -1,7 +1,5 @@
 """Every path on the real hosts: what is booked equals what was billed, to the last digit."""
 
-from pathlib import Path
-
 import pytest
 
 from tests.e2e.account import Account
@@ -9,7 +7,7 @@ from tests.e2e.conftest import Performance, perform
 from tests.e2e.coverage import Line
 from tests.e2e.fates import Fate, better, expected_fate, is_chat
 from tests.e2e.scenarios import SCENARIOS, Scenario
-from tests.e2e.stage import Play, Stage, open_stage
+from tests.e2e.stage import Play, Stage
 
 pytestmark = pytest.mark.e2e
 
@@ -57,22 +55,19 @@ def test_it_does_not_matter_which_host_had_it_first(stage: Stage, lines: list[Li
         _check(performance, scenario, lines)
 
 
-def test_outlets_of_the_api_may_be_switched_off(tmp_path: Path) -> None:
+def test_outlets_of_the_api_may_be_switched_off(spare_stage: Stage) -> None:
     """ENABLE_API_OUTLET_FILTERS=false takes the only hook that shows an answer at once."""
-    stage = open_stage(tmp_path, ENABLE_API_OUTLET_FILTERS="false")
-    try:
-        stage.install(function=True, pipeline=True)
-        play = Play(stage, stage.visitor())
-        play.visitor.call("hello", stream=True)
-        play.visitor.call("hello", stream=False)
-        play.visitor.ask("hello", stream=False, background_tasks={})
-        play.wait(3)
-        account = stage.account_once(play.user_id, lambda account: account.count(Fate.BOOKED) == 2)
-        assert not account.wrong
-        assert account.in_order == [Fate.BOOKED, Fate.HIDDEN, Fate.BOOKED]
-    finally:
-        stage.close()
-        stage.installation.stop()
+    spare_stage.install(function=True, pipeline=True)
+    play = Play(spare_stage, spare_stage.visitor())
+    play.visitor.call("hello", stream=True)
+    play.visitor.call("hello", stream=False)
+    play.visitor.ask("hello", stream=False, background_tasks={})
+    play.wait(3)
+    account = spare_stage.account_once(
+        play.user_id, lambda account: account.count(Fate.BOOKED) == 2
+    )
+    assert not account.wrong
+    assert account.in_order == [Fate.BOOKED, Fate.HIDDEN, Fate.BOOKED]
 
 
 def _check(performance: Performance, scenario: Scenario, lines: list[Line]) -> None:

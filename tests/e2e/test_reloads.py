@@ -1,6 +1,6 @@
 """Reloads, restarts and crashes in the middle of an answer: booked once, or pending, never lost."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -8,7 +8,7 @@ import pytest
 from demo.installation import PIPELINES, PLUGIN
 from tests.e2e.account import Account
 from tests.e2e.fates import Fate
-from tests.e2e.stage import Play, Stage, open_stage
+from tests.e2e.stage import Play, Stage
 
 pytestmark = pytest.mark.e2e
 
@@ -102,32 +102,23 @@ def test_chats_go_on_while_pipelines_is_down(stage: Stage) -> None:
     assert account.in_order == [Fate.BOOKED]
 
 
-@pytest.fixture
-def own_stage(tmp_path: Path) -> Iterator[Stage]:
-    """Return a stage of its own, to be crashed."""
-    stage = open_stage(tmp_path)
-    yield stage
-    stage.close()
-    stage.installation.stop()
-
-
-def test_an_answer_is_pending_after_the_host_was_killed(own_stage: Stage) -> None:
-    own_stage.install(function=True, pipeline=False)
-    play = Play(own_stage, own_stage.visitor())
+def test_an_answer_is_pending_after_the_host_was_killed(spare_stage: Stage) -> None:
+    spare_stage.install(function=True, pipeline=False)
+    play = Play(spare_stage, spare_stage.visitor())
     play.visitor.ask("before", background_tasks={})
     play.wait(1)
     play.visitor.ask("[[hold]]", background_tasks={})
     play.wait_for_open(2)
-    own_stage.wait_for_note()
-    open_webui = own_stage.installation.open_webui
+    spare_stage.wait_for_note()
+    open_webui = spare_stage.installation.open_webui
     open_webui.kill()
-    own_stage.books.age_notes(seconds=120)
+    spare_stage.books.age_notes(seconds=120)
     open_webui.start()
     open_webui.wait_until_ready("/health")
-    after = Play(own_stage, own_stage.visitor())
+    after = Play(spare_stage, spare_stage.visitor())
     after.visitor.ask("after", background_tasks={})
     after.wait(1)
-    account = own_stage.account_once(
+    account = spare_stage.account_once(
         play.user_id, lambda account: Fate.PENDING in account.fates.values(), seconds=30
     )
     assert not account.wrong
