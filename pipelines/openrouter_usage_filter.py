@@ -4627,6 +4627,7 @@ class Recorder:
         self._recording: Recording | None = None
         self._process_id = os.getpid()
         self._is_ended = False
+        self._when_forgotten: weakref.finalize[[], Recorder] | None = None
 
     def follow(self, valves: UsageValves) -> Recording:
         """Return the recording for these valves; the host may set equal ones before every call."""
@@ -4711,8 +4712,11 @@ class Recorder:
         recording = Recording(self._host, settings, self.clock, self.counters, self._overdue)
         if not self._is_ended:
             recording.start()
+            if self._when_forgotten is not None:
+                self._when_forgotten.detach()
+            self._when_forgotten = weakref.finalize(self, recording.stop)
             # The process's own end is the spool's affair: its writer gives what waits a moment.
-            weakref.finalize(self, recording.stop).atexit = False
+            self._when_forgotten.atexit = False
         self._recording = recording
         return recording
 
