@@ -1,4 +1,4 @@
-"""The event stores that the settings name, as one: written to where the flag says, read from all."""
+"""The event stores that the settings name, as one: the flag says which is written to."""
 
 from pydantic import SecretStr
 
@@ -8,6 +8,7 @@ from shared.adapters.holdings import Holdings
 from shared.adapters.influx_read import InfluxStore
 from shared.adapters.influx_write import InfluxSettings
 from shared.errors import ConfigError
+from shared.ports import EventStore
 from shared.settings import Settings
 
 
@@ -23,12 +24,9 @@ class EventStores(CombinedStore):
         self._known = Holdings(settings.usage_store_path)
         influx_settings = influx_of(settings)
         self._influx = InfluxStore(influx_settings) if influx_settings else None
-        if self._influx is None:
-            stores = [self._embedded]
-        elif settings.influxdb_first_enabled:
-            stores = [self._influx, self._embedded]
-        else:
-            stores = [self._embedded, self._influx]
+        stores: list[EventStore] = [self._embedded]
+        if self._influx is not None:
+            stores.insert(0 if settings.influxdb_first_enabled else 1, self._influx)
         super().__init__(stores, self._known)
 
     def close(self) -> None:
