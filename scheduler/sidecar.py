@@ -20,6 +20,9 @@ from shared.settings import Settings
 
 log = logging.getLogger("owui_usage")
 
+# A sidecar that is killed must not keep the next one from its spools for a minute.
+_LEASE_SECONDS = 20.0
+
 
 class Sidecar:
     """Everything one sidecar process does, by its parts; jobs and commands call these methods.
@@ -42,7 +45,7 @@ class Sidecar:
             ),
             self.store,
             clock,
-            DeliveryPolicy(batch_rows=settings.influxdb_batch_size),
+            DeliveryPolicy(batch_rows=settings.influxdb_batch_size, lease_seconds=_LEASE_SECONDS),
             self.stop,
         )
         self._projection = Projection(

@@ -1,0 +1,213 @@
+"""Two sidecars of one database: one works, the other stands by and takes over when it is killed."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+
+import httpx
+import psycopg
+import pytest
+
+from shared.adapters.active_lock import active_lock
+from shared.adapters.spool import SqliteSpool
+from shared.domain.days import ONE_DAY
+from tests.builders import generation_id, settled
+from tests.conftest import ROOT
+from tests.services.postgres import postgres_server
+from tests.sidecars import ADMIN, TOKEN, WEBHOOK_TOKEN
+from tests.waiting import wait_for
+
+DATABASES = ["sqlite", pytest.param("postgresql", marks=pytest.mark.service)]
+
+
+class Process:
+    """A sidecar as an admin runs it: `python -m scheduler`, its settings from the environment."""
+
+    def __init__(self, home: Path, name: str, database_url: str) -> None:
+        self.log = home / f"{name}.log"
+        environment = {
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": str(ROOT),
+            "USAGE_PORT": "0",
+            "USAGE_ADMIN_TOKEN": TOKEN,
+            "USAGE_WEBHOOK_TOKEN": WEBHOOK_TOKEN,
+            "USAGE_SPOOL_DIR": str(home / "spool"),
+            "USAGE_STORE_PATH": str(home / "events.sqlite3"),
+            "USAGE_DATABASE_URL": database_url,
+            "USAGE_STANDBY_SECONDS": "1",
+            "USAGE_REFRESH_SECONDS": "1",
+            "INFLUXDB_FLUSH_INTERVAL": "100",
+            "USAGE_EXPECT_HOSTS": "none",
+        }
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "scheduler"], env=environment, stderr=log, cwd=home
+            )
+        wait_for(lambda: "API on" in self.said())
+        [line] = [line for line in self.said().splitlines() if "API on" in line]
+        url = line.partition("API on ")[2].partition(",")[0]
+        headers = {"Authorization": f"Bearer {TOKEN}"}
+        self.client = httpx.Client(base_url=url, headers=headers, timeout=20, trust_env=False)
+
+    def said(self) -> str:
+        """Return the log so far."""
+        return self.log.read_text()
+
+    def role(self) -> str:
+        """Return the role it says it has."""
+        return str(self.client.get(f"{ADMIN}/service-status").json()["role"])
+
+    def booked(self) -> int:
+        """Return how many events its summaries hold."""
+        today = datetime.now(UTC).date()
+        params = {"start": f"{today - ONE_DAY}", "end": f"{today + ONE_DAY}"}
+        found = self.client.get(f"{ADMIN}/summaries", params=params).json()
+        return int(found["total"]["events"])
+
+    def end(self, number: int) -> int:
+        """Send a signal and wait for the end."""
+        with suppress(ProcessLookupError):
+            self.process.send_signal(number)
+        self.client.close()
+        return self.process.wait(20)
+
+
+@pytest.fixture(params=DATABASES)
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path / 'summaries.sqlite3'}"
+        return
+    server = postgres_server()
+    url = server.database()
+    yield url
+    server.drop(url)
+
+
+class Fleet:
+    """The sidecars of one test, all of them ended with it."""
+
+    def __init__(self, home: Path, database_url: str) -> None:
+        self._home = home
+        self._database_url = database_url
+        self._all: list[Process] = []
+
+    def start(self, name: str) -> Process:
+        """Start one more."""
+        self._all.append(Process(self._home, name, self._database_url))
+        return self._all[-1]
+
+    def end(self) -> None:
+        """End those that still run."""
+        for each in self._all:
+            if each.process.poll() is None:
+                each.end(signal.SIGKILL)
+
+
+@pytest.fixture
+def fleet(tmp_path: Path, database_url: str) -> Iterator[Fleet]:
+    found = Fleet(tmp_path, database_url)
+    yield found
+    found.end()
+
+
+def spooled(folder: Path, number: int) -> None:
+    with closing(SqliteSpool(folder / "function.sqlite3")) as spool:
+        now = datetime.now(UTC).replace(microsecond=0)
+        made = generation_id(number, int(now.timestamp()))
+        spool.put([settled(request_id=made, occurred_at=now)]).result(20)
+
+
+def test_a_passive_sidecar_takes_over_when_the_active_one_is_killed(
+    tmp_path: Path, fleet: Fleet
+) -> None:
+    first = fleet.start("first")
+    second = fleet.start("second")
+    assert (first.role(), second.role()) == ("active", "passive")
+    spooled(tmp_path / "spool", 1)
+    wait_for(lambda: first.booked() == 1)
+    assert second.booked() == 1  # it reads, and did not book the event again
+    assert second.client.get("/ready").json()["problems"][0]["name"] == "passive"
+
+    first.end(signal.SIGKILL)
+    wait_for(lambda: second.role() == "active", seconds=60)
+    spooled(tmp_path / "spool", 2)
+    wait_for(lambda: second.booked() == 2, seconds=60)
+    wait_for(lambda: second.client.get("/ready").status_code == 200)
+
+    third = fleet.start("third")
+    assert third.role() == "passive"
+    assert second.end(signal.SIGTERM) == 0
+    wait_for(lambda: third.role() == "active", seconds=60)
+    assert third.end(signal.SIGTERM) == 0
+    assert "Traceback" not in first.said() + second.said() + third.said()
+
+
+def test_a_batch_that_a_killed_sidecar_left_behind_is_interrupted(
+    tmp_path: Path, fleet: Fleet
+) -> None:
+    first = fleet.start("first")
+    body = {"start": "2019-01-01", "end": "2026-11-24"}
+    first.client.post(f"{ADMIN}/batches", json=body).raise_for_status()
+    first.end(signal.SIGKILL)
+    second = fleet.start("second")
+    wait_for(lambda: second.role() == "active", seconds=60)
+    [request] = second.client.get(f"{ADMIN}/batches").json()["requests"]
+    assert request["state"] == "interrupted"
+    assert second.end(signal.SIGTERM) == 0
+
+
+@pytest.mark.service
+def test_a_lock_that_was_lost_with_its_connection_is_not_believed() -> None:
+    server = postgres_server()
+    url = server.database()
+    mine, other = active_lock(url), active_lock(url)
+    assert mine.hold()
+    assert not other.hold()
+    end_connections(url)
+    assert not mine.hold()
+    assert other.hold()
+    assert not mine.hold()
+    other.release()
+    assert mine.hold()
+    mine.release()
+    server.drop(url)
+
+
+def end_connections(url: str) -> None:
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+
+
+def test_a_lock_is_given_up_and_taken_again(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'deep' / 'summaries.sqlite3'}"
+    mine, other = active_lock(url), active_lock(url)
+    assert mine.hold() and mine.hold()
+    assert not other.hold()
+    mine.release()
+    assert other.hold()
+    other.release()
+
+
+def test_a_port_in_use_ends_the_sidecar_with_a_sentence(tmp_path: Path) -> None:
+    first = Process(tmp_path, "first", f"sqlite:///{tmp_path / 'summaries.sqlite3'}")
+    taken = str(first.client.base_url.port)
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "USAGE_PORT": taken}
+    ended = subprocess.run(
+        [sys.executable, "-m", "scheduler", "run"],
+        env=environment,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    first.end(signal.SIGTERM)
+    assert ended.returncode == 1
+    assert ended.stderr.splitlines()[-1].startswith("USAGE_PORT: cannot be listened on")
