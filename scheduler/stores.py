@@ -29,6 +29,16 @@ class EventStores(CombinedStore):
             stores.insert(0 if settings.influxdb_first_enabled else 1, self._influx)
         super().__init__(stores, self._known)
 
+    @property
+    def uses_influx(self) -> bool:
+        """Whether events may live in InfluxDB."""
+        return self._influx is not None
+
+    def erase_profile(self, user_id: str) -> None:
+        """Delete every name of a user from InfluxDB. Raises DeliveryError when it cannot."""
+        if self._influx is not None:
+            self._influx.delete_profile(user_id)
+
     def close(self) -> None:
         """Close files and connections."""
         if self._influx is not None:

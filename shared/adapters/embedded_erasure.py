@@ -11,18 +11,21 @@ from shared.errors import Unavailable
 _ROWS_AT_ONCE = 1000
 
 
-def erase_person(path: Path, user_id: str, alias: str) -> int:
-    """Put an alias in a user's place, forget the profile, and return how many events changed.
+def erase_person(path: Path, user_id: str, alias: str | None) -> int:
+    """Forget a user's profile and, with an alias, put that in the user's place in events.
 
-    Everything but the user stays, so that every total is the same to the last digit. All or
-    nothing; done twice, it changes nothing more. Raises Unavailable for trouble with the disk.
+    Returns how many events changed. Everything but the user stays, so that every total is the same
+    to the last digit. All or nothing; done twice, it changes nothing more. Raises Unavailable for
+    trouble with the disk.
     """
     try:
         with closing(connect(path)) as connection:
             connection.execute("BEGIN IMMEDIATE")
             connection.execute("DELETE FROM users WHERE user_id = ?", (user_id,))
-            changed = _rename_events(connection, user_id, alias)
-            _rename_unmetered(connection, user_id, alias)
+            changed = 0
+            if alias is not None:
+                changed = _rename_events(connection, user_id, alias)
+                _rename_unmetered(connection, user_id, alias)
             connection.execute("COMMIT")
     except sqlite3.Error as error:
         raise Unavailable(f"{path}: {error}") from error

@@ -117,6 +117,13 @@ class InfluxStore:
                 raise Misconfigured(f"{left} of {before} events of {source} were not deleted")
         return before
 
+    def delete_profile(self, user_id: str) -> None:
+        """Delete every name of a user. Raises Misconfigured on a server that cannot delete."""
+        try:
+            self._query.delete(self._statements.profile_predicate(user_id))
+        except NotImplementedError:
+            self._query.ask(self._statements.delete_profile(user_id), write=True)
+
     def health(self) -> StoreHealth:
         """Ask the bucket; never raises."""
         try:

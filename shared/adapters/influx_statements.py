@@ -61,6 +61,16 @@ class Statements:
         """Name the same points to the delete interface of 2.x, which quotes values like names."""
         return f"_measurement={self.usage} AND source={quote_name(source)}"
 
+    def delete_profile(self, user_id: str) -> str:
+        """Delete a user's names by tag, as 1.x does it."""
+        users = quote_name(MEASUREMENTS["user"])
+        return f"DELETE FROM {users} WHERE user_id = {quote_text(user_id)}"  # noqa: S608
+
+    def profile_predicate(self, user_id: str) -> str:
+        """Name the same points to the delete interface of 2.x."""
+        users = quote_name(MEASUREMENTS["user"])
+        return f"_measurement={users} AND user_id={quote_name(user_id)}"
+
 
 def quote_name(name: str) -> str:
     """Quote the name of a measurement, a field or a tag."""
