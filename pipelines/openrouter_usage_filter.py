@@ -1817,6 +1817,7 @@ def _variable(valve: str, environment: Mapping[str, str], problems: list[str]) -
 LEDGER_KEY = "usage_ledger"
 LEDGER_IDS_MAX = 200
 _DELTA_CONTENT = ("content", "reasoning", "reasoning_content", "tool_calls", "images", "audio")
+_TEXT_ITEMS = ("message", "reasoning")
 _TAGS_MAX = 32
 # The longest are channel:<uuid>, 44; two of them and a total of tokens must fit a request_id.
 _HOST_ID_MAX = 68
@@ -1941,6 +1942,13 @@ def chunk_finish_reason(chunk: Mapping[str, Any]) -> str | None:
     choices = chunk.get("choices")
     first = json_object(choices[0]) if isinstance(choices, list) and choices else {}
     return short_text(first.get("finish_reason")) or None
+
+
+def is_one_text(message: Mapping[str, Any]) -> bool:
+    """Tell whether an answer is known to be text alone, so that no tool asked for a second turn."""
+    output = message.get("output")
+    items = output if isinstance(output, list) else []
+    return bool(items) and all(json_object(item).get("type") in _TEXT_ITEMS for item in items)
 
 
 def ledger_ids(usage: Mapping[str, Any]) -> list[str]:
@@ -2248,6 +2256,8 @@ def _numbers(value: object, depth: int) -> object:
 
 
 CaptureSource = Literal["function", "pipeline"]
+# In Open WebUI's record of an answer these are of its last generation; the others are sums.
+_LAST_NAMES = ("prompt_tokens", "completion_tokens")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -2303,11 +2313,10 @@ def turn_event(
     """
     raw_usage = json_object(answer.message.get("usage"))
     usage = parse_usage(raw_usage, merged=True)
-    if inlet.is_continued:
-        occurred_at = inlet.at
-        amounts = _continued_amounts(raw_usage, inlet)
+    occurred_at = inlet.at if inlet.is_continued else message_time(answer.message) or now
+    if inlet.is_continued or is_merged_wrongly(answer.message):
+        amounts = _last_amounts(raw_usage, inlet)
     else:
-        occurred_at = message_time(answer.message) or now
         amounts = {
             **usage.event_fields(),
             "cost_source": "none" if usage.cost_usd is None else "outlet",
@@ -2333,15 +2342,29 @@ def turn_event(
     return event, usage.cost_problem
 
 
-def _continued_amounts(raw_usage: Mapping[str, Any], inlet: Inlet) -> dict[str, Any]:
-    """Estimate a continued answer: Open WebUI adds its earlier part again, and again.
+def is_merged_wrongly(message: Mapping[str, Any]) -> bool:
+    """Tell whether the sums of an answer hold more than its one generation.
 
-    Only prompt_tokens and completion_tokens are those of the last generation. Cached tokens are
-    merged too, so the estimate knows no discount for them.
+    Open WebUI adds up what a continued answer cost before, and usage that a provider sends twice;
+    without a tool in between there is one generation, and only its unmerged tokens are right.
     """
-    last = parse_usage(
-        {name: raw_usage.get(name) for name in ("prompt_tokens", "completion_tokens")}
-    )
+    raw_usage = json_object(message.get("usage"))
+    if not raw_usage.keys() >= set(_LAST_NAMES) or not is_one_text(message):
+        return False
+    merged, last = parse_usage(raw_usage, merged=True), _last_usage(raw_usage)
+    return (merged.input_tokens, merged.output_tokens) != (last.input_tokens, last.output_tokens)
+
+
+def _last_usage(raw_usage: Mapping[str, Any]) -> Usage:
+    return parse_usage({name: raw_usage.get(name) for name in _LAST_NAMES})
+
+
+def _last_amounts(raw_usage: Mapping[str, Any], inlet: Inlet) -> dict[str, Any]:
+    """Estimate the last generation of an answer, where the merged cost is wrong.
+
+    Cached tokens are merged too, so the estimate knows no discount for them.
+    """
+    last = _last_usage(raw_usage)
     estimate = _estimate(last, inlet)
     return {
         "input_tokens": last.input_tokens,
@@ -5240,6 +5263,9 @@ class Pipeline:
         if self._is_booked(inlet, ledger_ids(usage)):
             self._recorder.counters.count("booked_by_function")
         elif usage and (is_metered or has_openrouter_usage(usage)):
+            if remembered is None and is_merged_wrongly(message):
+                # It may well be continued: then the name of its first part is taken.
+                inlet = replace(inlet, is_continued=bool(inlet.chat_id))
             answer = Answer(source="pipeline", user=host_user_id(user), body=body, message=message)
             await self._recorder.book(self.valves, partial(turn_event, answer, inlet))
         elif not usage and (remembered or is_metered):

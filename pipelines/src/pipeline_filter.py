@@ -3,6 +3,7 @@
 import os
 import secrets
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -14,7 +15,7 @@ from pipelines.src.plugin_settings import PluginSettings
 from pipelines.src.recorder import Recorder
 from pipelines.src.user_directory import UserDirectory
 from pipelines.src.valves import PipelineValves
-from shared.domain.capture import Answer, turn_event
+from shared.domain.capture import Answer, is_merged_wrongly, turn_event
 from shared.domain.inlet import Inlet, is_fresh, read_inlet, unmetered_row
 from shared.domain.openwebui import (
     answer_message,
@@ -141,6 +142,9 @@ class Pipeline:
         if self._is_booked(inlet, ledger_ids(usage)):
             self._recorder.counters.count("booked_by_function")
         elif usage and (is_metered or has_openrouter_usage(usage)):
+            if remembered is None and is_merged_wrongly(message):
+                # It may well be continued: then the name of its first part is taken.
+                inlet = replace(inlet, is_continued=bool(inlet.chat_id))
             answer = Answer(source="pipeline", user=host_user_id(user), body=body, message=message)
             await self._recorder.book(self.valves, partial(turn_event, answer, inlet))
         elif not usage and (remembered or is_metered):

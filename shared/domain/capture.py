@@ -12,6 +12,7 @@ from shared.domain.inlet import Inlet
 from shared.domain.openwebui import (
     chunk_finish_reason,
     host_id,
+    is_one_text,
     json_object,
     message_time,
     short_text,
@@ -19,6 +20,8 @@ from shared.domain.openwebui import (
 from shared.domain.usage import Usage, parse_usage
 
 CaptureSource = Literal["function", "pipeline"]
+# In Open WebUI's record of an answer these are of its last generation; the others are sums.
+_LAST_NAMES = ("prompt_tokens", "completion_tokens")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,11 +77,10 @@ def turn_event(
     """
     raw_usage = json_object(answer.message.get("usage"))
     usage = parse_usage(raw_usage, merged=True)
-    if inlet.is_continued:
-        occurred_at = inlet.at
-        amounts = _continued_amounts(raw_usage, inlet)
+    occurred_at = inlet.at if inlet.is_continued else message_time(answer.message) or now
+    if inlet.is_continued or is_merged_wrongly(answer.message):
+        amounts = _last_amounts(raw_usage, inlet)
     else:
-        occurred_at = message_time(answer.message) or now
         amounts = {
             **usage.event_fields(),
             "cost_source": "none" if usage.cost_usd is None else "outlet",
@@ -104,15 +106,29 @@ def turn_event(
     return event, usage.cost_problem
 
 
-def _continued_amounts(raw_usage: Mapping[str, Any], inlet: Inlet) -> dict[str, Any]:
-    """Estimate a continued answer: Open WebUI adds its earlier part again, and again.
+def is_merged_wrongly(message: Mapping[str, Any]) -> bool:
+    """Tell whether the sums of an answer hold more than its one generation.
 
-    Only prompt_tokens and completion_tokens are those of the last generation. Cached tokens are
-    merged too, so the estimate knows no discount for them.
+    Open WebUI adds up what a continued answer cost before, and usage that a provider sends twice;
+    without a tool in between there is one generation, and only its unmerged tokens are right.
     """
-    last = parse_usage(
-        {name: raw_usage.get(name) for name in ("prompt_tokens", "completion_tokens")}
-    )
+    raw_usage = json_object(message.get("usage"))
+    if not raw_usage.keys() >= set(_LAST_NAMES) or not is_one_text(message):
+        return False
+    merged, last = parse_usage(raw_usage, merged=True), _last_usage(raw_usage)
+    return (merged.input_tokens, merged.output_tokens) != (last.input_tokens, last.output_tokens)
+
+
+def _last_usage(raw_usage: Mapping[str, Any]) -> Usage:
+    return parse_usage({name: raw_usage.get(name) for name in _LAST_NAMES})
+
+
+def _last_amounts(raw_usage: Mapping[str, Any], inlet: Inlet) -> dict[str, Any]:
+    """Estimate the last generation of an answer, where the merged cost is wrong.
+
+    Cached tokens are merged too, so the estimate knows no discount for them.
+    """
+    last = _last_usage(raw_usage)
     estimate = _estimate(last, inlet)
     return {
         "input_tokens": last.input_tokens,

@@ -15,6 +15,7 @@ from shared.errors import UnusableCost
 LEDGER_KEY = "usage_ledger"
 LEDGER_IDS_MAX = 200
 _DELTA_CONTENT = ("content", "reasoning", "reasoning_content", "tool_calls", "images", "audio")
+_TEXT_ITEMS = ("message", "reasoning")
 _TAGS_MAX = 32
 # The longest are channel:<uuid>, 44; two of them and a total of tokens must fit a request_id.
 _HOST_ID_MAX = 68
@@ -139,6 +140,13 @@ def chunk_finish_reason(chunk: Mapping[str, Any]) -> str | None:
     choices = chunk.get("choices")
     first = json_object(choices[0]) if isinstance(choices, list) and choices else {}
     return short_text(first.get("finish_reason")) or None
+
+
+def is_one_text(message: Mapping[str, Any]) -> bool:
+    """Tell whether an answer is known to be text alone, so that no tool asked for a second turn."""
+    output = message.get("output")
+    items = output if isinstance(output, list) else []
+    return bool(items) and all(json_object(item).get("type") in _TEXT_ITEMS for item in items)
 
 
 def ledger_ids(usage: Mapping[str, Any]) -> list[str]:

@@ -128,6 +128,23 @@ async def test_a_continued_answer_is_an_estimate_and_never_the_merged_cost(
     assert [event.request_id.rpartition(":")[2] for event in estimates] == ["93", "261"]
 
 
+@pytest.mark.parametrize("scenario", sorted(CONTINUED))
+async def test_a_continued_answer_whose_inlet_a_crash_took_is_pending_and_never_the_merged_cost(
+    plugin_module: ModuleType, tmp_path: Path, scenario: str
+) -> None:
+    with running(plugin_module, "Pipeline", spool_dir=str(tmp_path)) as plugin:
+        for call in read(scenario, "pipeline.outlet"):
+            await plugin.outlet(call["body"], call["user"])
+        (event,) = events(plugin)
+    (row,) = ledger(scenario)
+    assert (event.cost_usd, event.cost_source) == (None, "none")
+    assert event.request_id.count(":") == 3
+    assert (event.input_tokens, event.output_tokens) == (
+        row["prompt_tokens"],
+        row["completion_tokens"],
+    )
+
+
 @pytest.mark.parametrize("scenario", ["e_stop_in_tool_loop", "e_ui_stop", "k_saved_402"])
 async def test_an_answer_that_never_ends_is_unmetered_when_the_wait_is_over(
     plugin_module: ModuleType, tmp_path: Path, scenario: str

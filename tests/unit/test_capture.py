@@ -132,6 +132,31 @@ def test_a_continued_answer_is_estimated_from_what_is_not_merged() -> None:
     assert event.occurred_at == NOON
 
 
+TWICE = USAGE | {"input_tokens": 18, "output_tokens": 18, "total_tokens": 36, "cost": 4.05e-05}
+TEXT = [{"type": "reasoning"}, {"type": "message"}]
+
+
+def test_usage_that_was_sent_twice_is_estimated_from_what_is_not_merged() -> None:
+    event = booked({"usage": TWICE, "output": TEXT}, inlet_of({"model": RECORD}))
+    assert event.request_id == "turn:chat-1:message-1"
+    assert (event.cost_usd, event.estimated_cost_usd) == (None, Decimal("0.00002025"))
+    assert (event.input_tokens, event.output_tokens, event.total_tokens) == (9, 9, 18)
+
+
+@pytest.mark.parametrize(
+    "output",
+    [None, [], "text", [{"type": "function_call"}, {"type": "message"}], ["(7 items)"]],
+)
+def test_sums_are_trusted_where_a_tool_may_have_run(output: object) -> None:
+    event = booked({"usage": TWICE, "output": output}, inlet_of({"model": RECORD}))
+    assert (event.cost_usd, event.cost_source) == (Decimal("0.0000405"), "outlet")
+
+
+def test_an_answer_that_was_not_merged_is_as_outlet_says() -> None:
+    event = booked({"usage": USAGE, "output": TEXT}, inlet_of({"model": RECORD}))
+    assert (event.cost_usd, event.cost_source) == (Decimal("0.00002025"), "outlet")
+
+
 def test_a_continued_answer_without_prices_is_pending() -> None:
     event = booked({"usage": USAGE}, inlet_of({"assistant_message_id": "message-1"}))
     assert (event.cost_usd, event.estimated_cost_usd, event.cost_source) == (None, None, "none")
