@@ -4,6 +4,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from random import Random
@@ -134,7 +135,8 @@ def _say_where_to_look(stage: Stage, console: Console) -> None:
             f"\nThe Pipelines server listens on {stage.pipelines_url} (key {stage.pipelines_key});"
             " Ctrl-C ends everything."
         )
-        signal.pause()
+        with suppress(KeyboardInterrupt):
+            signal.pause()
 
 
 sys.exit(main())
