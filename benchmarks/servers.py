@@ -1,0 +1,36 @@
+"""InfluxDB servers of the benchmarks: each in a folder of its own, measured from outside."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.services.influx import InfluxServer, start
+
+_PROGRAM = Path(__file__).resolve().parents[1] / ".cache" / "influx" / "influxd2"
+
+
+@contextmanager
+def influxdb() -> Iterator[InfluxServer]:
+    """Run an empty InfluxDB 2.9.1."""
+    if not _PROGRAM.exists():
+        raise SystemExit("InfluxDB is not here: run `make services`")
+    server = start("2.9", _PROGRAM)
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+def resident_mb(process_id: int) -> float:
+    """Return the memory that a process holds now."""
+    for line in Path(f"/proc/{process_id}/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1]) / 1024
+    return 0.0
+
+
+def disk_mb(server: InfluxServer) -> float:
+    """Return what the server's data takes on disk, logs that are not yet compacted included."""
+    assert server.home is not None
+    used = sum(path.stat().st_blocks for path in (server.home / "engine").rglob("*"))
+    return used * 512 / 1024**2
