@@ -19,6 +19,8 @@ PROXY_TAG = "openrouter-behind-a-proxy"
 PIPELINES_KEY = "pipelines-key-of-the-mock"
 PASSWORD = "correct-horse-battery"  # noqa: S105  of accounts that end with the demo
 OPENROUTER, FOREIGN, PIPELINES, PREFIXED, PROXIED = range(5)  # the order of the connections
+# Four workers on two busy cores have been seen to need 100 s.
+_BOOT_SECONDS = 300.0
 # Lets the mock's ledger be split by what Open WebUI knows; no part of the product.
 _LEDGER_HEADERS = {
     "X-Ledger-User": "{{USER_ID}}",
@@ -72,7 +74,7 @@ class Installation:
             server.start()
         self.openrouter.wait_until_ready("/api/v1/models")
         self.pipelines.wait_until_ready("/")
-        self.open_webui.wait_until_ready("/health")
+        self.open_webui.wait_until_ready("/health", _BOOT_SECONDS)
         person = sign_up(self.open_webui.url, "Ada Admin", "ada@example.org", PASSWORD)
         self._admin = Admin(self.open_webui.url, person)
         self.admin.connect(self._connections())
@@ -147,7 +149,9 @@ class Installation:
 
     def _open_webui(self, workers: int) -> Server:
         port = free_port()
-        command = [str(HOSTS / "open-webui" / "bin" / "open-webui"), "serve", *_address(port)]
+        # As `open-webui serve` does it, but that imports everything once more in the parent.
+        command = [str(HOSTS / "open-webui" / "bin" / "python"), "-m", "uvicorn"]
+        command += ["open_webui.main:app", *_address(port), "--workers", str(workers)]
         return Server(
             "open-webui",
             command,
@@ -156,7 +160,7 @@ class Installation:
             environment={
                 **_OPEN_WEBUI_ENVIRONMENT,
                 "DATA_DIR": str(self.folder / "open-webui"),
-                "UVICORN_WORKERS": str(workers),
+                "FROM_INIT_PY": "true",
                 **self._host_environment,
             },
         )

@@ -1,30 +1,18 @@
-"""The stage all end-to-end tests share, and the coverage table at the end of the run."""
+"""The stages all end-to-end tests share, and the coverage table at the end of the run."""
 
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Iterator
 
 import pytest
 
 from demo.installation import ROOT, host_versions
 from tests.conftest import needs_host
 from tests.e2e.coverage import Line, coverage_table
-from tests.e2e.scenarios import SCENARIOS, Scenario
-from tests.e2e.stage import Play, Stage, open_stage
-from tests.e2e.visitor import Visitor
+from tests.e2e.performance import Performance, perform
+from tests.e2e.scenarios import SCENARIOS
+from tests.e2e.stage import Stage, open_stage
 
 _LINES = pytest.StashKey[list[Line]]()
 _TABLE = ROOT / ".cache" / "e2e" / "coverage.md"
-
-
-@dataclass
-class Performance:
-    """All scenarios played on one kind of installation: by whom, and what went wrong."""
-
-    installed: str
-    stage: Stage
-    users: dict[str, str]
-    failures: dict[str, Exception]
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -32,57 +20,52 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[_LINES] = []
 
 
-@pytest.fixture(scope="session")
-def stage(
-    tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+def _run(
+    request: pytest.FixtureRequest,
+    factory: pytest.TempPathFactory,
+    workers: int = 1,
+    **environment: str,
 ) -> Iterator[Stage]:
-    """Start the real hosts once; their logs are shown when a test has failed."""
+    """Start the real hosts and end them; their logs are shown when a test has failed."""
     needs_host("open-webui")
     needs_host("pipelines-current")
-    stage = open_stage(tmp_path_factory.mktemp("stage"))
+    failed_before = request.session.testsfailed
+    stage = open_stage(factory.mktemp("stage"), workers, **environment)
     yield stage
     stage.close()
     stage.installation.stop()
-    if request.session.testsfailed:
+    if request.session.testsfailed > failed_before:
         print(stage.installation.logs())
 
 
 @pytest.fixture(scope="session")
-def spare_stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
-    """Start the hosts once more, without outlets for the API, for a test that may crash them."""
-    needs_host("open-webui")
-    needs_host("pipelines-current")
-    stage = open_stage(tmp_path_factory.mktemp("spare"), ENABLE_API_OUTLET_FILTERS="false")
-    yield stage
-    stage.close()
-    stage.installation.stop()
+def stage(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Stage]:
+    """Return the stage on which nearly everything is played."""
+    yield from _run(request, tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def spare_stage(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Stage]:
+    """Return a stage without outlets for the API, for a test that may crash it."""
+    yield from _run(request, tmp_path_factory, ENABLE_API_OUTLET_FILTERS="false")
+
+
+@pytest.fixture(scope="module")
+def busy_stage(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Stage]:
+    """Return a stage whose Open WebUI has four worker processes."""
+    yield from _run(request, tmp_path_factory, workers=4)
 
 
 @pytest.fixture(scope="session")
 def lines(request: pytest.FixtureRequest) -> list[Line]:
     """Collect the lines of the coverage table."""
     return request.config.stash[_LINES]
-
-
-def perform(stage: Stage, installed: str, scenarios: Sequence[Scenario]) -> Performance:
-    """Play scenarios one after the other, each by a person of its own, and let all of them end."""
-    performance = Performance(installed, stage, {}, {})
-    # Hashing a new password takes the host longer than most scenarios: it goes on beside them.
-    with ThreadPoolExecutor(2) as pool:
-        visitors = pool.map(lambda _: stage.visitor(), scenarios)
-        for scenario, visitor in zip(scenarios, visitors, strict=True):
-            _perform_one(performance, scenario, visitor)
-    return performance
-
-
-def _perform_one(performance: Performance, scenario: Scenario, visitor: Visitor) -> None:
-    performance.users[scenario.name] = visitor.person.user_id
-    play = Play(performance.stage, visitor)
-    try:
-        scenario.play(play)
-        play.wait(scenario.generations)
-    except Exception as error:  # noqa: BLE001  one scenario must not hide the others
-        performance.failures[scenario.name] = error
 
 
 @pytest.fixture(scope="module", params=["function", "both", "pipelines"])

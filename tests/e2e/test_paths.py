@@ -3,9 +3,9 @@
 import pytest
 
 from tests.e2e.account import Account
-from tests.e2e.conftest import Performance, perform
 from tests.e2e.coverage import Line
 from tests.e2e.fates import Fate, better, expected_fate, is_chat
+from tests.e2e.performance import Performance, perform
 from tests.e2e.scenarios import SCENARIOS, Scenario
 from tests.e2e.stage import Play, Stage
 

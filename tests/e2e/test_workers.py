@@ -1,30 +1,16 @@
 """Open WebUI with four worker processes on one spool: nothing lost, nothing twice."""
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 
-from tests.conftest import needs_host
 from tests.e2e.fates import Fate
-from tests.e2e.stage import Play, Stage, open_stage
+from tests.e2e.stage import Play, Stage
 from tests.e2e.visitor import Visitor
 
 pytestmark = pytest.mark.e2e
 
-_WORKERS, _VISITORS, _CALLS = 4, 8, 6
-
-
-@pytest.fixture
-def busy_stage(tmp_path: Path) -> Iterator[Stage]:
-    """Return a stage whose Open WebUI has four workers."""
-    needs_host("open-webui")
-    needs_host("pipelines-current")
-    stage = open_stage(tmp_path, workers=_WORKERS)
-    yield stage
-    stage.close()
-    stage.installation.stop()
+_VISITORS, _CALLS = 8, 6
 
 
 def _call_often(visitor: Visitor) -> None:
