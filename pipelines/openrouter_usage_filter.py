@@ -989,8 +989,12 @@ class UserRow(_SideRow):
 
     @property
     def event_id(self) -> str:
-        """Identity of the row: the same name of the same user is one row, whenever it was seen."""
-        return digest(["user", self.user_id, self.name, self.email])
+        """Identity of the row: the same name of the same user is one row a day (UTC).
+
+        The day, so that a name that somebody comes back to is news again.
+        """
+        day = self.occurred_at.date().isoformat()
+        return digest(["user", self.user_id, self.name, self.email, day])
 
 
 Row = UsageEvent | UnmeteredRow | HostRow | UserRow
@@ -4759,7 +4763,7 @@ class UserDirectory:
     """Remembers whom it has named, so that a name goes to the spool once and not per answer."""
 
     def __init__(self) -> None:
-        self._named: OrderedDict[str, str] = OrderedDict()
+        self._named: OrderedDict[str, tuple[str | None, str | None]] = OrderedDict()
 
     def row(self, user: object, now: datetime) -> UserRow | None:
         """Return the row of a user who is new or has another name or address now."""
@@ -4769,9 +4773,11 @@ class UserDirectory:
         if not user_id or not (name or email):
             return None
         row = UserRow(user_id=user_id, occurred_at=now, name=name, email=email)
-        if self._named.get(user_id) == row.event_id:
+        # Not by event_id: that changes every day, and the name does not.
+        names = (row.name, row.email)
+        if self._named.get(user_id) == names:
             return None
-        self._named[user_id] = row.event_id
+        self._named[user_id] = names
         self._named.move_to_end(user_id)
         while len(self._named) > _USERS_MAX:
             self._named.popitem(last=False)

@@ -112,8 +112,12 @@ class UserRow(_SideRow):
 
     @property
     def event_id(self) -> str:
-        """Identity of the row: the same name of the same user is one row, whenever it was seen."""
-        return digest(["user", self.user_id, self.name, self.email])
+        """Identity of the row: the same name of the same user is one row a day (UTC).
+
+        The day, so that a name that somebody comes back to is news again.
+        """
+        day = self.occurred_at.date().isoformat()
+        return digest(["user", self.user_id, self.name, self.email, day])
 
 
 Row = UsageEvent | UnmeteredRow | HostRow | UserRow
