@@ -262,7 +262,7 @@ def apply_rate(raw_pico: int, ppm: int) -> int:
 
 EventEmitter = Callable[[dict[str, Any]], Awaitable[object]]
 
-_EMIT_SECONDS = 0.25
+_SHOWING: set[asyncio.Future[object]] = set()
 
 
 def cost_line(amounts: Iterable[tuple[str | None, int]]) -> str:
@@ -275,12 +275,19 @@ def cost_line(amounts: Iterable[tuple[str | None, int]]) -> str:
     return f"{money}, {sum(tokens)} tokens"
 
 
-async def show_status(emit: EventEmitter, description: str) -> None:
-    """Show a line under the answer; the answer does not wait for it longer than 250 ms."""
+def show_status(emit: EventEmitter, description: str) -> None:
+    """Show a line under the answer, which does not wait for it."""
     event = {"type": "status", "data": {"description": description, "done": True}}
     showing = asyncio.ensure_future(emit(event))
-    showing.add_done_callback(lambda done: done.cancelled() or done.exception())
-    await asyncio.wait({showing}, timeout=_EMIT_SECONDS)
+    # The event loop itself holds a task only weakly.
+    _SHOWING.add(showing)
+    showing.add_done_callback(_shown_or_not)
+
+
+def _shown_or_not(done: asyncio.Future[object]) -> None:
+    _SHOWING.discard(done)
+    # Whoever looks at an error keeps asyncio from logging it: nothing depends on the line.
+    _ = done.cancelled() or done.exception()
 
 
 # --------------------------------------------------------------------------------------------------
@@ -4862,8 +4869,8 @@ class Filter:
                 self._recorder.counters.count("ignored_replay")
             elif isinstance(__metadata__, dict):
                 await self._take_answer(json_object(body), __metadata__)
-                await self._put_name(__user__)
-                await _show_cost(__metadata__, __user__, __event_emitter__)
+                self._put_name(__user__)
+                _show_cost(__metadata__, __user__, __event_emitter__)
         except Exception as error:  # noqa: BLE001 the answer must not depend on its bookkeeping
             self._recorder.counters.complain("failed_outlet", type(error).__name__)
         return body
@@ -4875,7 +4882,7 @@ class Filter:
         if state["id"] != chunk["id"]:
             await self._put_total(state, metadata)
             state["id"], state["finish"] = chunk["id"], None
-            if not chunk.get("usage"):
+            if not chunk.get("usage") or is_running_total(chunk):
                 self._recorder.note_open(self.valves, partial(generation_event, chunk, metadata))
         usage = chunk.get("usage")
         if not isinstance(usage, dict) or not usage:
@@ -4924,11 +4931,13 @@ class Filter:
             draft = partial(turn_event, answer, inlet)
             _leave_booked(_answer_state(metadata), await self._recorder.book(self.valves, draft))
 
-    async def _put_name(self, user: object) -> None:
-        if self._recorder.follow(self.valves).settings.user_directory:
+    def _put_name(self, user: object) -> None:
+        """Hand the name of a user to the spool; it is no money, so nobody waits for it."""
+        recording = self._recorder.follow(self.valves)
+        if recording.settings.user_directory:
             row = self._users.row(user, self._recorder.clock.now())
             if row is not None:
-                await self._recorder.put(self.valves, [row])
+                recording.spool.put([row])
 
 
 def _is_openrouter_generation(chunk: dict[str, Any], metadata: dict[str, Any]) -> bool:
@@ -4971,12 +4980,12 @@ def _leave_booked(state: dict[str, Any], event: UsageEvent | None) -> None:
         del booked[next(iter(booked))]
 
 
-async def _show_cost(metadata: dict[str, Any], user: object, emit: EventEmitter | None) -> None:
+def _show_cost(metadata: dict[str, Any], user: object, emit: EventEmitter | None) -> None:
     """Show the cost of an answer to a user whose own valve asks for it."""
     booked = json_object(metadata.get(LEDGER_KEY)).get("booked")
     wants = getattr(json_object(user).get("valves"), "show_cost", False)
     if emit is not None and booked and wants is True:
-        await show_status(emit, cost_line(booked.values()))
+        show_status(emit, cost_line(booked.values()))
 
 
 def _without_content(chunk: dict[str, Any]) -> dict[str, Any]:

@@ -107,6 +107,13 @@ async def test_a_stopped_running_total_is_pending_with_its_tokens(plugin: Any) -
     assert (event.cost_usd, event.cost_source, event.output_tokens) == (None, "none", 2)
 
 
+async def test_a_generation_that_begins_with_a_running_total_is_noted_at_once(plugin: Any) -> None:
+    await plugin.stream(chunk(content="x", usage=usage(1)), __metadata__=metadata())
+    spool = plugin._recorder.follow(plugin.valves).spool
+    spool.put([]).result(30)
+    assert spool.status().open_generations == 1
+
+
 async def test_the_next_step_of_a_tool_loop_books_the_running_total_before_it(plugin: Any) -> None:
     answer = metadata()
     await plugin.stream(chunk(1, content="x", usage=usage(5)), __metadata__=answer)

@@ -1,5 +1,6 @@
 """What the outlet of the Function books and shows: answers that no stream hook saw."""
 
+import asyncio
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -111,6 +112,12 @@ class Page:
     async def emit(self, event: dict[str, Any]) -> None:
         self.shown.append(event)
 
+    async def has_shown(self, lines: int) -> bool:
+        """Wait for lines, which the answer does not; tell whether so many were shown."""
+        for _ in range(100):
+            await asyncio.sleep(0)
+        return len(self.shown) == lines
+
 
 async def test_a_user_who_wants_it_sees_what_an_answer_cost(
     module: ModuleType, plugin: Any
@@ -122,6 +129,7 @@ async def test_a_user_who_wants_it_sees_what_an_answer_cost(
     await plugin.outlet(
         outlet(), __metadata__=answer, __user__=page.user, __event_emitter__=page.emit
     )
+    assert await page.has_shown(1)
     description = "0.000011 USD, 29 tokens"
     assert page.shown == [{"type": "status", "data": {"description": description, "done": True}}]
 
@@ -136,6 +144,7 @@ async def test_a_cost_that_is_not_known_is_not_shown_as_nothing(
     await plugin.outlet(outlet(), **everything)
     await plugin.stream(last_chunk(2, 6), __metadata__=answer)
     await plugin.outlet(outlet(), **everything)
+    assert await page.has_shown(2)
     assert [event["data"]["description"] for event in page.shown] == [
         "cost not known yet, 18 tokens",
         "at least 0.000006 USD, 33 tokens",
@@ -149,5 +158,20 @@ async def test_nobody_else_sees_a_cost(
     page = Page(module, **valves)
     everything = {"__user__": page.user, "__event_emitter__": page.emit}
     await plugin.outlet(outlet(), __metadata__=metadata(), **everything)
-    assert page.shown == []
+    assert await page.has_shown(0)
+    assert len(events(plugin)) == 1
+
+
+async def test_a_page_that_is_gone_costs_the_answer_nothing(
+    module: ModuleType, plugin: Any
+) -> None:
+    page = Page(module, show_cost=True)
+
+    async def gone(_event: dict[str, Any]) -> None:
+        raise ConnectionError("the page is gone")
+
+    await plugin.outlet(
+        outlet(), __metadata__=metadata(), __user__=page.user, __event_emitter__=gone
+    )
+    assert await page.has_shown(0)
     assert len(events(plugin)) == 1
