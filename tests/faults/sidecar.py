@@ -1,8 +1,11 @@
 """The sidecar under fire, and its commands as an operator gives them."""
 
 import os
+import sqlite3
 import sys
 from collections.abc import Mapping
+from contextlib import closing
+from decimal import Decimal
 from pathlib import Path
 from subprocess import run
 
@@ -14,9 +17,10 @@ class Sidecar:
     """`python -m scheduler run` in a folder of its own, started as often as it is ended."""
 
     def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
+        self._summaries = folder / "usage-summaries.sqlite3"
         self.environment = {
             "USAGE_STORE_PATH": str(folder / "usage-events.sqlite3"),
-            "USAGE_DATABASE_URL": f"sqlite:///{folder / 'usage-summaries.sqlite3'}",
+            "USAGE_DATABASE_URL": f"sqlite:///{self._summaries}",
             "USAGE_REFRESH_SECONDS": "1",
             **environment,
         }
@@ -39,6 +43,12 @@ class Sidecar:
     def stop(self) -> None:
         """End the process politely."""
         self._server.stop()
+
+    def booked_usd(self) -> Decimal:
+        """Return what all summaries add up to, read from their file."""
+        with closing(sqlite3.connect(self._summaries)) as db:
+            pico = db.execute("SELECT sum(raw_pico_usd) FROM daily_usage").fetchone()[0]
+        return Decimal(pico or 0) * Decimal("1e-12")
 
     def log(self) -> str:
         """Return what the process printed."""

@@ -1,6 +1,8 @@
 """A store that does not let us in: everything waits, says why, and is booked once it may."""
 
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from random import Random
 
 import httpx
@@ -10,7 +12,8 @@ from demo.processes import wait_for
 from tests.faults.books import Books
 from tests.faults.conftest import HostMaker
 from tests.faults.host import Host, delivering_to
-from tests.faults.traffic import Bill, pass_a_moment, pouring
+from tests.faults.sidecar import Sidecar, scheduler
+from tests.faults.traffic import Bill, an_answer, pass_a_moment, pouring, send_answers
 from tests.services.influx import InfluxServer
 
 pytestmark = pytest.mark.service
@@ -91,3 +94,40 @@ def _revoke_all_but_the_operators(influx: InfluxServer) -> None:
         if each["description"] == "a test's":
             url = f"{influx.url}/api/v2/authorizations/{each['id']}"
             httpx.delete(url, headers=headers).raise_for_status()
+
+
+def test_its_summaries_survive_an_emptied_bucket(
+    random: Random, host: Host, influx: InfluxServer, books: Books, tmp_path: Path
+) -> None:
+    settings = influx.settings(books.bucket)
+    sidecar = Sidecar(tmp_path, delivering_to(settings, USAGE_SPOOL_DIR=str(host.spool.parent)))
+    bill = send_answers(host.url, [an_answer(random) for _ in range(200)])
+    books.settle(bill, lambda: host.waiting() == 0)
+    today = datetime.now(UTC).date()
+    days = (f"--from={today - timedelta(days=1)}", f"--to={today + timedelta(days=1)}")
+    scheduler(sidecar.environment, "project", *days)
+    assert sidecar.booked_usd() == sum(bill.sent.values())
+    _empty(influx, books.bucket)
+    assert books.points() == []
+    said = scheduler(sidecar.environment, "project", *days, is_refused=True)
+    assert "200 events" in said
+    assert sidecar.booked_usd() == sum(bill.sent.values())
+    # What comes in afterwards makes the day no smaller than it was known to be, and no larger.
+    later = send_answers(host.url, [an_answer(random) for _ in range(20)])
+    books.settle(later, lambda: host.waiting() == 0)
+    scheduler(sidecar.environment, "project", *days, is_refused=True)
+    assert sidecar.booked_usd() == sum(bill.sent.values())
+
+
+def _empty(influx: InfluxServer, bucket: str) -> None:
+    deleted = httpx.post(
+        f"{influx.url}/api/v2/delete",
+        params={"org": influx.org, "bucket": bucket},
+        headers={"Authorization": f"Token {influx.token}"},
+        json={
+            "start": "1970-01-01T00:00:00Z",
+            "stop": "2100-01-01T00:00:00Z",
+            "predicate": '_measurement="usage_events"',
+        },
+    )
+    deleted.raise_for_status()
