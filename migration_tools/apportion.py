@@ -59,7 +59,8 @@ def fill_within(rows: Sequence[int], columns: Sequence[int], weights: Matrix) ->
         ]
         for at, line in enumerate(weights)
     ]
-    while _augment(cells, rows, columns, weights):
+    lacking, free = _missing(cells, rows, columns)
+    while _augment(cells, weights, lacking, free):
         pass
     _deal(cells, rows, columns)
     return cells
@@ -87,18 +88,17 @@ def _deal(cells: Matrix, rows: Sequence[int], columns: Sequence[int]) -> None:
             to += not free[to]
 
 
-def _augment(cells: Matrix, rows: Sequence[int], columns: Sequence[int], weights: Matrix) -> bool:
+def _augment(cells: Matrix, weights: Matrix, lacking: list[int], free: list[int]) -> bool:
     """Send as much as one path takes from a row that lacks to a column that lacks (Ford-Fulkerson).
 
     Nodes are rows 0.. and columns -1, -2 ..; a column can give back what a row has put there.
     """
-    lacking, free = _missing(cells, rows, columns)
     came_from: dict[int, int | None] = {at: None for at, lack in enumerate(lacking) if lack}
     waiting = deque(came_from)
     while waiting:
         node = waiting.popleft()
         if node < 0 and free[~node]:
-            _send(cells, came_from, node, lacking, free[~node])
+            _send(cells, came_from, node, lacking, free)
             return True
         for other in _neighbours(cells, weights, node):
             if other not in came_from:
@@ -117,8 +117,8 @@ def _send(
     cells: Matrix,
     came_from: dict[int, int | None],
     end: int,
-    lacking: Sequence[int],
-    amount: int,
+    lacking: list[int],
+    free: list[int],
 ) -> None:
     path = [end]
     while (previous := came_from[path[-1]]) is not None:
@@ -126,9 +126,11 @@ def _send(
     path.reverse()
     steps = list(pairwise(path))
     back = [cells[to][~at] for at, to in steps if at < 0]
-    amount = min([amount, lacking[path[0]], *back])
+    amount = min([free[~end], lacking[path[0]], *back])
     for at, to in steps:
         if at >= 0:
             cells[at][~to] += amount
         else:
             cells[to][~at] -= amount
+    lacking[path[0]] -= amount
+    free[~end] -= amount

@@ -7,6 +7,8 @@ from migration_tools.apportion import Matrix, fill, fill_corner, fill_within
 from migration_tools.sources.legacy_rows import Portion
 
 Layout = Callable[[Sequence[int], Sequence[int]], Matrix]
+# Beyond this many pairs of a person and a model, looking for the best layout takes too long.
+_CELLS_MAX = 5000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,12 +27,24 @@ class Cell:
 def split_cells(users: Sequence[Portion], models: Sequence[Portion]) -> list[Cell]:
     """Put people and models together; of several layouts the first that needs no more requests.
 
-    Nobody recorded who used which model. A day of real requests has at least one layout that fits.
+    Nobody recorded who used which model. A day of real requests has at least one layout that fits;
+    on a day of very many people one is tried.
     """
-    layouts = [_cells_of(*ordered, fill) for ordered in _orders(users, models)]
-    if len(layouts[0]) > 1:
-        layouts += [_cells_of(*ordered, fill_corner) for ordered in _orders(users, models)]
-    return min(layouts, key=lambda cells: sum(max(1, cell.requests) for cell in cells))
+    if len(users) * len(models) > _CELLS_MAX:
+        return _cells_of(*next(_orders(users, models)), fill_corner)
+    best: list[Cell] = []
+    for layout in (fill, fill_corner):
+        for ordered in _orders(users, models):
+            cells = _cells_of(*ordered, layout)
+            if not best or _events(cells) < _events(best):
+                best = cells
+            if _events(best) <= sum(user.requests for user in users):
+                return best
+    return best
+
+
+def _events(cells: Sequence[Cell]) -> int:
+    return sum(max(1, cell.requests) for cell in cells)
 
 
 def _orders(
@@ -51,7 +65,7 @@ def _ordered(side: Sequence[Portion], name: str) -> list[Portion]:
 def _cells_of(users: Sequence[Portion], models: Sequence[Portion], layout: Layout) -> list[Cell]:
     requests = layout([row.requests for row in users], [row.requests for row in models])
     tokens, pico = (
-        fill_within(
+        _fitting(
             [getattr(row, name) for row in users], [getattr(row, name) for row in models], requests
         )
         for name in ("tokens", "pico")
@@ -73,17 +87,38 @@ def _cells_of(users: Sequence[Portion], models: Sequence[Portion], layout: Layou
     ]
 
 
-def _lend_requests(requests: list[list[int]], *amounts: list[list[int]]) -> None:
+def _fitting(rows: Sequence[int], columns: Sequence[int], requests: Matrix) -> Matrix:
+    """Put amounts where requests are, as far as they can stand there."""
+    if len(rows) * len(columns) > _CELLS_MAX:
+        return fill_corner(rows, columns)
+    return fill_within(rows, columns, requests)
+
+
+def _lend_requests(requests: Matrix, *amounts: Matrix) -> None:
     """Give every cell that holds an amount a request, so that the day's count stays.
 
-    It is taken where there are most, of the same user first. With none to spare, the cell stays
-    without.
+    It is taken where there are some to spare, of the same user first. With none to spare, the cell
+    stays without.
     """
+    lenders = sorted(
+        (
+            (at, to)
+            for at, line in enumerate(requests)
+            for to, count in enumerate(line)
+            if count > 1
+        ),
+        key=lambda cell: requests[cell[0]][cell[1]],
+    )
     for at, line in enumerate(requests):
         for to, count in enumerate(line):
             if count or not any(amount[at][to] for amount in amounts):
                 continue
-            lender = line if max(line) > 1 else max(requests, key=max)
-            if max(lender) > 1:
-                lender[lender.index(max(lender))] -= 1
-                line[to] = 1
+            while lenders and requests[lenders[-1][0]][lenders[-1][1]] < 2:
+                lenders.pop()
+            if max(line) > 1:
+                line[line.index(max(line))] -= 1
+            elif lenders:
+                requests[lenders[-1][0]][lenders[-1][1]] -= 1
+            else:
+                continue
+            line[to] = 1
