@@ -10,6 +10,7 @@ from rich.table import Table
 
 from scheduler import organization_commands, spool_commands
 from scheduler.console import OUT, fail
+from scheduler.influx_tokens import influx_tokens
 from scheduler.serving import serve
 from scheduler.sidecar import Sidecar
 from shared.domain.audit import Difference
@@ -23,6 +24,7 @@ app = typer.Typer(
 )
 app.add_typer(spool_commands.app, name="spool")
 app.add_typer(organization_commands.app, name="organization")
+app.command(name="influx-tokens")(influx_tokens)
 
 Day = Annotated[datetime, typer.Option(formats=["%Y-%m-%d"], show_default=False)]
 
