@@ -10,33 +10,33 @@ from pydantic import BaseModel
 from scheduler.api.errors import ApiError
 from scheduler.api.manual import BookedBody, booked_body
 from scheduler.api.sidecar_of import Here
+from shared.errors import InvalidEvent
 
 router = APIRouter(tags=["recording"])
 
-_ORIGINAL = {
-    "type": "object",
-    "description": "the original system's body",
-    "required": ["model"],
-    "properties": {
-        "api_key": {"type": "string", "description": "becomes a hash, is never stored"},
-        "user_id": {"type": "string"},
-        "external_user": {"type": "string"},
-        "model": {"type": "string"},
-        "tokens_used": {"type": "integer", "minimum": 0},
-        "cost": {"type": "number", "minimum": 0, "description": "US dollars"},
-        "timestamp": {"type": "string", "description": "needed without request_id"},
-        "request_id": {"type": "string"},
-    },
+_ORIGINAL_EXAMPLE = {
+    "api_key": "sk-or-v1-... (becomes a hash, is never stored)",
+    "external_user": "Open WebUI's id of the user",
+    "model": "openai/gpt-5-mini",
+    "tokens_used": 18,
+    "cost": 0.00002025,
+    "timestamp": "2026-11-24T12:00:00Z",
+    "request_id": "gen-1795521600-...",
 }
-_BROADCAST = {
-    "type": "object",
-    "description": "OTLP JSON, as OpenRouter's Broadcast sends it",
-    "required": ["resourceSpans"],
-    "properties": {"resourceSpans": {"type": "array"}},
-}
+_SPANS: list[object] = []
+_BROADCAST_EXAMPLE = {"resourceSpans": _SPANS}
+# Two formats of others, taken as they come: what a body must have is said by the answer.
 _CONTENT = {
     "requestBody": {
-        "content": {"application/json": {"schema": {"anyOf": [_ORIGINAL, _BROADCAST]}}},
+        "content": {
+            "application/json": {
+                "schema": {"type": "object"},
+                "examples": {
+                    "the original system's body": {"value": _ORIGINAL_EXAMPLE},
+                    "OpenRouter's Broadcast (OTLP JSON)": {"value": _BROADCAST_EXAMPLE},
+                },
+            }
+        },
     }
 }
 
@@ -57,13 +57,20 @@ async def openrouter_usage(request: Request, sidecar: Here) -> WebhookAnswer:
     raw = await request.body()
     if not raw.strip() or request.headers.get("x-test-connection"):
         return WebhookAnswer(booked=[], refused=[])
-    delivered = await run_in_threadpool(sidecar.intake.webhook, _json_object(raw))
+    try:
+        delivered = await run_in_threadpool(sidecar.intake.webhook, _json_object(raw))
+    except InvalidEvent as error:
+        raise _refused(error) from None
     if delivered.refused and not delivered.booked:
-        raise delivered.refused[0]
+        raise _refused(delivered.refused[0])
     return WebhookAnswer(
         booked=[booked_body(each) for each in delivered.booked],
         refused=[f"{error.field}: {error.reason}" for error in delivered.refused],
     )
+
+
+def _refused(error: InvalidEvent) -> ApiError:
+    return ApiError(409, "invalid_value", str(error), error.field)
 
 
 def _json_object(raw: bytes) -> dict[str, Any]:
