@@ -31,7 +31,8 @@ def split_cells(users: Sequence[Portion], models: Sequence[Portion]) -> list[Cel
     on a day of very many people one is tried.
     """
     if len(users) * len(models) > _CELLS_MAX:
-        return _cells_of(*next(_orders(users, models)), fill_corner)
+        # In the order of their names people are a mixture, so that the corners stay together.
+        return _cells_of(users, models, fill_corner)
     best: list[Cell] = []
     for layout in (fill, fill_corner):
         for ordered in _orders(users, models):
