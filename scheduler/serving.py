@@ -32,12 +32,21 @@ def serve(settings: Settings) -> None:
                 server.port,
                 settings.usage_spool_dir.resolve(),
             )
-            if settings.usage_admin_token is None:
-                log.warning("the admin API is closed until USAGE_ADMIN_TOKEN is set")
+            _warn(settings)
             sidecar.stop.wait()
             log.info("sidecar stops")
         finally:
             server.stop()
+
+
+def _warn(settings: Settings) -> None:
+    if settings.usage_admin_token is None:
+        log.warning("the admin API is closed until USAGE_ADMIN_TOKEN is set")
+    if settings.influxdb_first_mode not in (None, settings.influxdb_first_enabled):
+        log.warning(
+            "INFLUXDB_FIRST_MODE differs from INFLUXDB_FIRST_ENABLED and is not followed: the "
+            "webhook takes the way of everything else"
+        )
 
 
 def _begin_logging() -> None:

@@ -14,7 +14,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from shared.domain.money import parse_usd, rate_ppm
 from shared.errors import ConfigError, UnusableCost
 
-_SECRETS = (
+SECRETS = (
     "INFLUXDB_TOKEN",
     "INFLUXDB_READ_TOKEN",
     "INFLUXDB_CLOUD_TOKEN",
@@ -132,7 +132,7 @@ class Settings(BaseSettings):
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             name = str(first["loc"][0]).upper()
-            value = "***" if name in _SECRETS else first["input"]
+            value = "***" if name in SECRETS else first["input"]
             raise ConfigError(name, value, first["msg"].removeprefix("Value error, ")) from None
 
 
@@ -140,9 +140,7 @@ class _SecretFiles(PydanticBaseSettingsSource):
     """Secrets by the path in `NAME_FILE`, as container platforms hand them over."""
 
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
-        path = (
-            os.environ.get(f"{field_name.upper()}_FILE") if field_name.upper() in _SECRETS else ""
-        )
+        path = os.environ.get(f"{field_name.upper()}_FILE") if field_name.upper() in SECRETS else ""
         return (
             (_read_secret(f"{field_name.upper()}_FILE", path) if path else None),
             field_name,

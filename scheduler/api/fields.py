@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Annotated, Literal, TypeVar
-from zoneinfo import available_timezones
 
 from fastapi import Query
 from pydantic import (
@@ -71,7 +70,12 @@ Label = Annotated[
     AfterValidator(_label_fits),
 ]
 Currency = Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$")]
-ZoneName = Annotated[str, Field(json_schema_extra={"enum": sorted(available_timezones())})]
+# One that is not in the IANA database is refused where it is used.
+ZoneName = Annotated[
+    str,
+    StringConstraints(strict=True, pattern=r"^[A-Za-z][A-Za-z0-9_+/-]{0,63}$"),
+    Field(examples=["Europe/Warsaw"]),
+]
 Multiplier = Annotated[
     str,
     Strict(),

@@ -62,10 +62,9 @@ def service_status(sidecar: Here) -> ServiceStatus:
     slow = [spool for spool in spools if spool.write_p99_ms is not None]
     slowest = max(slow, key=lambda spool: spool.write_p99_ms or 0.0, default=None)
     is_first = settings.influxdb_first_enabled
-    mode = settings.influxdb_first_mode
     return ServiceStatus(
         influxdb_first_enabled=is_first,
-        influxdb_first_mode=is_first if mode is None else mode,
+        influxdb_first_mode=is_first,  # the webhook takes the way of everything else
         note="InfluxDB first" if is_first else "Legacy mode: events live in the embedded store",
         version=sidecar.version,
         role="active" if sidecar.is_active else "passive",
