@@ -1,13 +1,11 @@
-"""What every database of summaries promises: SQLite, and PostgreSQL where one is given by URL."""
+"""What every database of summaries promises: SQLite and PostgreSQL."""
 
-import os
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from threading import Thread
-from uuid import uuid4
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -32,8 +30,8 @@ from shared.errors import ConfigError, ProjectionError, WouldShrink
 from shared.ports import Fingerprint
 from shared.ports_summary import ProjectedDay
 from tests.builders import ALICE, BOB
-from tests.conftest import missing
 from tests.ledger import DAY, DEFAULTS, TOKYO, WARSAW, FixedClock, organization, utc
+from tests.services.postgres import postgres_server
 
 HERE = ZoneDay(DAY, WARSAW)
 BUCKET = utc("2026-11-24 12:00")
@@ -56,18 +54,10 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     if request.param == "sqlite":
         yield f"sqlite:///{tmp_path / 'summaries.sqlite3'}"
         return
-    server = os.environ.get("USAGE_TEST_POSTGRES_URL")
-    if not server:
-        missing(
-            "a PostgreSQL server", "set USAGE_TEST_POSTGRES_URL=postgresql://user@host/database"
-        )
-    schema = f"usage_test_{uuid4().hex}"
-    with engine_of(str(server)) as engine, engine.begin() as connection:
-        connection.execute(text(f"CREATE SCHEMA {schema}"))
-    joint = "&" if "?" in str(server) else "?"
-    yield f"{server}{joint}options=-csearch_path%3D{schema}"
-    with engine_of(str(server)) as engine, engine.begin() as connection:
-        connection.execute(text(f"DROP SCHEMA {schema} CASCADE"))
+    server = postgres_server()
+    database_url = server.database()
+    yield database_url
+    server.drop(database_url)
 
 
 @pytest.fixture
