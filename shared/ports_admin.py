@@ -155,5 +155,8 @@ class AdminBooks(UsageReports, Protocol):
     def prune_audit(self, before: datetime) -> int:
         """Delete records of runs that ended before an instant; corrections are kept for ever."""
 
+    def last_run(self, start: date, end: date) -> int:
+        """Return the id of the newest run of these days, 0 without one: they change with it."""
+
     def schema_is_current(self) -> bool:
         """Tell whether the schema is the one of this version."""

@@ -128,6 +128,11 @@ class SqlAdminBooks:
         with self._writing() as connection:
             return batches.prune_audit(connection, before)
 
+    def last_run(self, start: date, end: date) -> int:
+        """Return the id of the newest run of these days, 0 without one: they change with it."""
+        with self._reading() as connection:
+            return batches.read_last_run(connection, start, end)
+
     def schema_is_current(self) -> bool:
         """Tell whether the schema is the one of this version."""
         with self._reading() as connection:

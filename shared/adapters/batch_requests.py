@@ -5,7 +5,7 @@ from typing import Any
 
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Row, delete, insert, select, update
+from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
 from shared.adapters.admin_schema import batch_requests
 from shared.adapters.summaries_engine import MIGRATIONS
@@ -74,6 +74,12 @@ def prune_audit(connection: Connection, before: datetime) -> int:
     runs = delete(batch_runs).where(batch_runs.c.ended_at < before, batch_runs.c.id.not_in(named))
     requests = delete(batch_requests).where(batch_requests.c.ended_at < before)
     return connection.execute(runs).rowcount + connection.execute(requests).rowcount
+
+
+def read_last_run(connection: Connection, start: date, end: date) -> int:
+    """Return the id of the newest run of these days, 0 without one."""
+    of_days = batch_runs.c.local_date.between(start, end)
+    return int(connection.scalar(select(func.max(batch_runs.c.id)).where(of_days)) or 0)
 
 
 def is_current(connection: Connection) -> bool:
