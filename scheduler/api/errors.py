@@ -8,6 +8,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from shared.errors import (
     ConfigError,
@@ -33,6 +34,7 @@ _STATUS: tuple[tuple[type[UsageError], int, str], ...] = (
     (ProjectionError, 503, "database_unavailable"),
 )
 _RETRY_SECONDS = "30"
+_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 
 
 class Problem(BaseModel):
@@ -105,12 +107,28 @@ def _invalid_request(_request: Request, error: Exception) -> JSONResponse:
     )
 
 
-def _http_error(_request: Request, error: Exception) -> JSONResponse:
+def _http_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
-    codes = {404: "not_found", 405: "method_not_allowed", 400: "invalid_value", 413: "too_large"}
-    code = codes.get(error.status_code, "refused")
-    headers = dict(error.headers) if error.headers else None
-    return error_answer(error.status_code, Problem(code=code, message=error.detail), headers)
+    headers = dict(error.headers) if error.headers else {}
+    if error.status_code == 400:  # FastAPI's word for bytes that are no text
+        return error_answer(422, Problem(code="invalid_value", message="the body is no JSON"))
+    if error.status_code == 405:
+        headers["Allow"] = ", ".join(_allowed_methods(request))
+    codes = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}
+    problem = Problem(code=codes.get(error.status_code, "refused"), message=error.detail)
+    return error_answer(error.status_code, problem, headers)
+
+
+def _allowed_methods(request: Request) -> list[str]:
+    """Return the methods of all routes of a path; the router names those of the first alone."""
+    return [
+        method
+        for method in _METHODS
+        if any(
+            route.matches({**request.scope, "method": method})[0] == Match.FULL
+            for route in request.app.routes
+        )
+    ]
 
 
 def _unexpected(_request: Request, error: Exception) -> JSONResponse:

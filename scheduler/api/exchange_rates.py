@@ -100,14 +100,14 @@ async def enter_csv(request: Request, sidecar: Here) -> EnteredBody:
     try:
         rates = _read_csv(raw.decode("utf-8-sig"))
     except (UnicodeDecodeError, csv.Error):
-        raise ApiError(422, "invalid_value", "the body is no CSV in UTF-8") from None
+        raise ApiError(409, "unusable_file", "the body is no CSV in UTF-8") from None
     return EnteredBody(entered=sidecar.books.enter_rates(rates))
 
 
 def _read_csv(text: str) -> list[ExchangeRate]:
     lines = csv.DictReader(StringIO(text))
     if set(lines.fieldnames or ()) != set(_CSV_COLUMNS):
-        raise ApiError(422, "invalid_value", f"the first line must be {','.join(_CSV_COLUMNS)}")
+        raise ApiError(409, "unusable_file", f"the first line must be {','.join(_CSV_COLUMNS)}")
     rates: list[ExchangeRate] = []
     for line in lines:
         if len(rates) >= _CSV_LINES_MAX:
@@ -122,7 +122,7 @@ def _read_csv(text: str) -> list[ExchangeRate]:
             nano = parse_rate(entered.rate)
         except (ValueError, TypeError, ConfigError):
             sentence = f"line {lines.line_num} is no rate; nothing was entered"
-            raise ApiError(422, "invalid_value", sentence) from None
+            raise ApiError(409, "unusable_file", sentence) from None
         rates.append(
             ExchangeRate(
                 currency=entered.currency,

@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Annotated
 
 from fastapi import APIRouter
-from pydantic import BaseModel, Field, StrictInt, StringConstraints
+from pydantic import BaseModel, BeforeValidator, Field, StringConstraints
 
 from scheduler.api.errors import ApiError
 from scheduler.api.fields import Body, Instant, Label
@@ -14,7 +14,13 @@ from shared.domain.money import parse_usd
 
 router = APIRouter(tags=["recording"])
 
-Tokens = Annotated[StrictInt, Field(ge=0, le=2**53)]
+
+def _whole(value: object) -> object:
+    """Take 18.0 for 18, as JSON does; a part of a token is refused."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+Tokens = Annotated[int, BeforeValidator(_whole), Field(strict=True, ge=0, le=2**53)]
 CostNumber = Annotated[float, Field(strict=True, ge=0, le=1_000_000)]
 CostText = Annotated[str, StringConstraints(strict=True, pattern=r"^[0-9]{1,6}(\.[0-9]{1,12})?$")]
 IdempotencyKey = Annotated[

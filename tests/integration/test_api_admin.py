@@ -211,8 +211,8 @@ def test_rates_come_from_csv_all_or_none(desk: SidecarAtHand) -> None:
     good = upload(head + "PLN,2026-11-24,4.0215,NBP\nEUR,2026-11-24,0.9,ECB\n")
     assert good.json() == {"entered": 2}
     bad = upload(head + "PLN,2026-11-23,4.1,NBP\nPLN,2026-11-22,-4,NBP\n")
-    assert (bad.status_code, "line 3" in bad.json()["error"]["message"]) == (422, True)
-    assert upload("day,rate\n").status_code == 422
+    assert (bad.status_code, "line 3" in bad.json()["error"]["message"]) == (409, True)
+    assert upload("day,rate\n").status_code == 409
     assert len(get(desk, "exchange-rates")["rates"]) == 2
     assert [rate["currency"] for rate in get(desk, "exchange-rates", currency="EUR")["rates"]] == [
         "EUR"

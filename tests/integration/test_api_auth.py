@@ -123,14 +123,20 @@ def test_an_error_has_one_shape_wherever_it_comes_from(desk: SidecarAtHand) -> N
         desk.client.get("/nowhere"),
         desk.client.post(STATUS),
         desk.client.post(f"{ADMIN}/manual-record", content=b"{"),
+        desk.client.post(f"{ADMIN}/manual-record", content=b"\xff"),
         desk.client.get(f"{ADMIN}/organizations/nobody"),
         desk.client.post(f"{ADMIN}/manual-record", content=b"x" * (9 * 1024**2)),
         desk.client.post(f"{ADMIN}/manual-record", content=(b"x" * 1024**2 for _ in range(9))),
     ]
-    assert [answer.status_code for answer in answers] == [401, 404, 405, 422, 404, 413, 413]
+    assert [answer.status_code for answer in answers] == [401, 404, 405, 422, 422, 404, 413, 413]
     for answer in answers:
         assert set(answer.json()) == {"error"}
         assert set(answer.json()["error"]) == {"code", "message", "field"}
+
+
+def test_a_wrong_method_names_all_that_are_right(desk: SidecarAtHand) -> None:
+    answer = desk.client.put(f"{ADMIN}/organizations")
+    assert (answer.status_code, answer.headers["allow"]) == (405, "GET, POST")
 
 
 def test_what_fails_inside_names_a_reference_and_nothing_else(
@@ -173,7 +179,10 @@ def test_a_passive_sidecar_shows_and_takes_nothing(tmp_path: Path) -> None:
         ("/admin/batch-status", "admin"),
         ("//health", "admin"),
         ("/health/", "admin"),
-        ("/", "admin"),
+        ("/", "open"),
+        ("/ui/usage", "open"),
+        ("/ui", "admin"),
+        ("//ui/usage", "admin"),
     ],
 )
 def test_a_path_belongs_to_one_room(path: str, room: str) -> None:
