@@ -28,30 +28,34 @@ from migration_tools.cli import (
 )
 from migration_tools.migration import Permissions
 
-Flag = Annotated[bool, typer.Option()]
+ValidateOnly = Annotated[bool, typer.Option("--validate-only", help="check, no import")]
+Migrate = Annotated[bool, typer.Option("--migrate", help="back up, then import")]
+ValidateMigration = Annotated[
+    bool, typer.Option("--validate-migration", help="compare source, store and summaries")
+]
+Rollback = Annotated[bool, typer.Option("--rollback", help="take an import out")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="say what would be written")]
+BackupId = Annotated[str, typer.Option(help="backup_YYYYMMDD_HHMMSS")]
+WithoutBackup = Annotated[
+    bool, typer.Option("--without-backup", help="go on without a copy of the summaries")
+]
 
 
 def main(
-    validate_only: Annotated[
-        bool, typer.Option("--validate-only", help="check, no import")
-    ] = False,
-    migrate: Annotated[bool, typer.Option("--migrate", help="back up, then import")] = False,
-    validate_migration: Annotated[
-        bool, typer.Option("--validate-migration", help="compare source, store and summaries")
-    ] = False,
-    rollback: Annotated[bool, typer.Option("--rollback", help="take an import out")] = False,
+    validate_only: ValidateOnly = False,
+    migrate: Migrate = False,
+    validate_migration: ValidateMigration = False,
+    rollback: Rollback = False,
     start: Start = None,
     end: End = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="say what would be written")] = False,
-    backup_id: Annotated[str, typer.Option(help="backup_YYYYMMDD_HHMMSS")] = "",
+    dry_run: DryRun = False,
+    backup_id: BackupId = "",
     kind: KindOption = Kind.LEGACY,
     location: Location = "",
     accept: Accept = False,
     includes_markup: IncludesMarkup = False,
     markup: Markup = "",
-    without_backup: Annotated[
-        bool, typer.Option("--without-backup", help="go on without a copy of the summaries")
-    ] = False,
+    without_backup: WithoutBackup = False,
     folder: Folder = FOLDER,
     as_json: AsJson = False,
 ) -> None:

@@ -70,6 +70,14 @@ class Lab:
             for row in rows
         ]
 
+    def summed(self) -> dict[tuple[str, str], list[int]]:
+        """Return events, tokens and pico-USD of the summaries by organization and day."""
+        rows = self.view(
+            "SELECT organization_id, local_date, sum(events), sum(total_tokens), sum(raw_pico_usd)"
+            " FROM daily_usage GROUP BY 1, 2"
+        )
+        return {(organization, day): sums for organization, day, *sums in rows}
+
     def view(self, query: str) -> list[tuple[Any, ...]]:
         """Ask the database of summaries, as an old dashboard would."""
         import sqlite3

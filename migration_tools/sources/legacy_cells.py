@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from migration_tools.apportion import Matrix, fill, fill_corner, fill_within
 from migration_tools.sources.legacy_rows import Portion
+from shared.domain.identity import digest
 
 Layout = Callable[[Sequence[int], Sequence[int]], Matrix]
 # Beyond this many pairs of a person and a model, looking for the best layout takes too long.
@@ -31,8 +32,9 @@ def split_cells(users: Sequence[Portion], models: Sequence[Portion]) -> list[Cel
     on a day of very many people one is tried.
     """
     if len(users) * len(models) > _CELLS_MAX:
-        # In the order of their names people are a mixture, so that the corners stay together.
-        return _cells_of(users, models, fill_corner)
+        # Shuffled by a hash people are a mixture, so that all three amounts meet in the same cells.
+        shuffled = sorted(users, key=lambda user: digest(user.name))
+        return _cells_of(shuffled, models, fill_corner)
     best: list[Cell] = []
     for layout in (fill, fill_corner):
         for ordered in _orders(users, models):
