@@ -110,6 +110,7 @@ class Settings(BaseSettings):
     usage_expect_hosts: Annotated[str, Field(pattern=_EXPECTED_HOSTS)] = "any"
     usage_host_silent_seconds: Annotated[int, Field(ge=1, le=86_400)] = 300
     usage_backlog_seconds: Annotated[int, Field(ge=1, le=604_800)] = 300
+    usage_open_webui_url: Annotated[str, Field(pattern=r"^(https?://\S+)?$")] = ""
     usage_audit_days: Annotated[int, Field(ge=1, le=36_500)] = 400
 
     @classmethod

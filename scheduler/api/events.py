@@ -71,7 +71,7 @@ def events(
     after: After = None,
 ) -> EventsPage:
     """The bills that add up to a figure; a null cost is not known yet."""
-    found, following = bill_reader(sidecar).page(wanted.filter(), limit, _place(after))
+    found, following = bill_reader(sidecar).page(wanted.filter(), limit, page_place(after))
     return EventsPage(
         events=[event_body(each) for each in found], next=str(following) if following else None
     )
@@ -96,7 +96,8 @@ def event_body(billed: BilledEvent) -> EventBody:
     )
 
 
-def _place(after: str | None) -> Place | None:
+def page_place(after: str | None) -> Place | None:
+    """Read where a page begins. Raises ApiError for what was never a `next`."""
     if after is None:
         return None
     day, _, offset = after.partition(".")
