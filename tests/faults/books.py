@@ -25,7 +25,9 @@ class Books:
     points: Callable[[], list[Point]]
     bucket: str = ""
 
-    def settle(self, bill: Bill, has_come_to_rest: Callable[[], bool], seconds: float = 40) -> None:
+    def settle(
+        self, bill: Bill, has_come_to_rest: Callable[[], bool], seconds: float = 120
+    ) -> None:
         """Wait for everything that was promised, then compare to the last digit.
 
         What was sent without a promise may be there or not, but once and at its price.

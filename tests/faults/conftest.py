@@ -43,13 +43,23 @@ def influx_program(version: Version) -> Path:
     return program
 
 
+@pytest.fixture(scope="session")
+def old_influx(tmp_path_factory: pytest.TempPathFactory) -> Iterator[InfluxServer]:
+    """The one InfluxDB 1.8 of this run: it takes seconds to start, and comes back when killed."""
+    server = start("1.8", influx_program("1.8"), tmp_path_factory.mktemp("influx-1.8"))
+    yield server
+    server.stop()
+
+
 @pytest.fixture
 def influx(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[InfluxServer]:
     """An InfluxDB of the test's own; 2.9 unless the test asks for another version."""
-    version: Version = getattr(request, "param", "2.9")
+    if getattr(request, "param", "2.9") == "1.8":
+        yield request.getfixturevalue("old_influx")
+        return
     home = tmp_path / "influx"
     home.mkdir()
-    server = start(version, influx_program(version), home)
+    server = start("2.9", influx_program("2.9"), home)
     yield server
     server.stop()
 
@@ -76,6 +86,7 @@ def make_host(tmp_path: Path) -> Iterator[HostMaker]:
     yield make
     for host in hosts:
         host.stop()
+        print(host.log())  # pytest shows it when the test failed
         shutil.rmtree(host.folder, ignore_errors=True)
 
 

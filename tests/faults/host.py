@@ -38,7 +38,9 @@ def let_lease_run_out(spool: Path) -> None:
     """Take the lease from a deliverer that is dead: it lasts a minute, and nobody waits for it."""
     if spool.exists():
         with contextlib.closing(sqlite3.connect(spool, timeout=10)) as db, db:
-            db.execute("UPDATE lease SET expires_at = 0")
+            # It may have died before it had made its tables.
+            if db.execute("SELECT 1 FROM sqlite_master WHERE name = 'lease'").fetchone():
+                db.execute("UPDATE lease SET expires_at = 0")
 
 
 class Host:

@@ -41,7 +41,7 @@ def test_it_keeps_everything_until_the_token_may_write(
             pass_a_moment(random, 0.3, 0.6)
         bill.add(traffic.bill)
         if name != "empty":
-            wait_for(lambda: _is_misconfigured(host), f"{name} to be noticed", 20)
+            wait_for(lambda: _is_misconfigured(host), f"{name} to be noticed", 60)
         assert traffic.bill.promised
         assert host.waiting() == len(traffic.bill.sent), name
         host.kill()
@@ -57,7 +57,7 @@ def test_it_goes_on_with_a_new_token_when_the_old_one_is_revoked(
         with pouring(host.url, 100, random) as traffic:
             pass_a_moment(random, 0.1, 0.6)
             _revoke_all_but_the_operators(influx)
-            wait_for(lambda: _is_misconfigured(host), "the revoked token to be noticed", 20)
+            wait_for(lambda: _is_misconfigured(host), "the revoked token to be noticed", 60)
             host.set_valves(influxdb_token=influx.token_for(books.bucket, "write"))
         bill.add(traffic.bill)
         books.settle(bill, lambda: host.waiting() == 0)
@@ -75,7 +75,7 @@ def test_it_keeps_everything_while_the_database_is_gone(
     influx.drop(books.bucket)
     with pouring(host.url, 100, random) as traffic:
         pass_a_moment(random, 0.3, 0.6)
-        wait_for(lambda: _is_misconfigured(host), "the missing database to be noticed", 20)
+        wait_for(lambda: _is_misconfigured(host), "the missing database to be noticed", 60)
     assert traffic.bill.promised
     influx.bucket(name=books.bucket)
     host.kill()

@@ -41,8 +41,8 @@ def test_it_counts_what_a_full_disk_refuses_and_books_the_rest(
         with pouring(host.url, 200, random, NEVER_REPEATED) as after:
             pass_a_moment(random, 0.1, 0.5)
         sure.add(after.bill)
-        wait_for(lambda: sure.promised <= {each for each, _ in books.points()}, "the rest", 30)
-        wait_for(lambda: host.waiting() == 0, "an empty spool", 30)
+        wait_for(lambda: sure.promised <= {each for each, _ in books.points()}, "the rest", 120)
+        wait_for(lambda: host.waiting() == 0, "an empty spool", 120)
     booked = {request_id for request_id, _ in books.points()}
     refused = len(bill.sent) - len(bill.sent.keys() & booked)
     bill.promised &= booked

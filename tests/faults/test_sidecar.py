@@ -36,6 +36,7 @@ def sidecar(tmp_path: Path, environment: dict[str, str]) -> Iterator[Sidecar]:
     running.start()
     yield running
     running.stop()
+    print(running.log())  # pytest shows it when the test failed
 
 
 @pytest.fixture

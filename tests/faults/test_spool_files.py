@@ -89,7 +89,7 @@ def test_it_delivers_what_the_first_version_left_in_its_spool(
         left = waiting.fetchone()[0]
     assert left
     host.start()
-    wait_for(lambda: len(books.points()) == len(bill.sent) + left, "what was left", 20)
+    wait_for(lambda: len(books.points()) == len(bill.sent) + left, "what was left", 60)
 
 
 def test_it_goes_on_with_the_file_of_a_newer_version_that_allows_it(
@@ -114,7 +114,7 @@ def test_it_says_so_and_leaves_the_file_alone_when_only_a_newer_version_can_read
     host.start()
     refused = send_answers(host.url, [an_answer(random) for _ in range(20)])
     assert len(refused.promised) == 20, "the chat goes on"
-    wait_for(lambda: "was written by a later version" in host.log(), "a clear sentence", 10)
+    wait_for(lambda: "was written by a later version" in host.log(), "a clear sentence", 60)
     assert "not_spooled" in host.log()
     host.kill()
     with contextlib.closing(sqlite3.connect(host.spool)) as db, db:
