@@ -24,10 +24,11 @@ from scheduler.api import (
     users,
     webhook,
 )
-from scheduler.api.auth import Door, Keys
+from scheduler.api.auth import Addresses, Door, Keys
 from scheduler.api.errors import ErrorBody, install_error_answers
 from scheduler.api.metrics import LedgerCollector
 from scheduler.clock_watch import seconds_since_boot
+from scheduler.dashboard.app import mount_dashboard
 from scheduler.health import Health
 from scheduler.running import RunningSidecar
 
@@ -84,11 +85,13 @@ def create_app(
     install_error_answers(app)
     settings = sidecar.settings
     keys = Keys(admin=settings.usage_admin_token, webhook=settings.usage_webhook_token)
-    app.add_middleware(Door, keys=keys, clock=sidecar.clock, is_active=lambda: sidecar.is_active)
+    addresses = Addresses(sidecar.clock)
+    app.add_middleware(Door, keys=keys, addresses=addresses, is_active=lambda: sidecar.is_active)
     for module in _ADMIN_ROUTES:
         app.include_router(module.router, prefix=ADMIN, dependencies=[_BEARER])
     app.include_router(batch.original_router, dependencies=[_BEARER])
     app.include_router(health.router)
     app.include_router(metrics.router)
     app.include_router(webhook.router, dependencies=[_WEBHOOK_BEARER])
+    mount_dashboard(app, sidecar, keys, addresses)
     return app

@@ -25,6 +25,8 @@ _READING = ("GET", "HEAD", "OPTIONS")
 Room = Literal["open", "admin", "webhook"]
 # Whatever is not named here needs the admin's token: a new page cannot be open by mistake.
 OPEN_PATHS = ("/health", "/ready", "/metrics", "/docs", "/openapi.json")
+# The pages have a door of their own: a session instead of a header, begun with the same token.
+PAGES, PAGES_PREFIX = "/", "/ui/"
 WEBHOOK_PREFIX = "/webhook/"
 _TOKEN_SETTINGS = {"admin": "USAGE_ADMIN_TOKEN", "webhook": "USAGE_WEBHOOK_TOKEN"}
 
@@ -99,11 +101,11 @@ class Door:
     """ASGI middleware in front of everything: token, failures, activity, size of the body."""
 
     def __init__(
-        self, app: ASGIApp, keys: Keys, clock: Clock, is_active: Callable[[], bool]
+        self, app: ASGIApp, keys: Keys, addresses: Addresses, is_active: Callable[[], bool]
     ) -> None:
         self._app = app
         self._keys = keys
-        self._addresses = Addresses(clock)
+        self._addresses = addresses
         self._is_active = is_active
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -149,7 +151,8 @@ def room_of(path: str) -> Room:
     """Return which token a path needs."""
     if path.startswith(WEBHOOK_PREFIX):
         return "webhook"
-    is_open = path in OPEN_PATHS or path.startswith("/docs/")
+    is_page = path == PAGES or path.startswith(PAGES_PREFIX)
+    is_open = is_page or path in OPEN_PATHS or path.startswith("/docs/")
     return "open" if is_open else "admin"
 
 

@@ -1,0 +1,69 @@
+"""Pages: signing in with the admin's token, and signing out."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Form, Request
+from fastapi.responses import RedirectResponse, Response
+
+from scheduler.api.auth import Addresses, Keys
+from scheduler.dashboard.pages import render
+from scheduler.dashboard.sessions import Sessions, check_form, is_signed_in
+
+router = APIRouter(dependencies=[Depends(check_form)])
+
+_WRONG = "This is not the token."
+_WAIT = "Too many wrong tokens. Wait a minute, then try again."
+
+
+@router.get("/sign-in")
+def sign_in_page(request: Request, next: str = "/") -> Response:
+    """Ask for the token."""
+    if is_signed_in(request):
+        return _to(local_path(next))
+    return _asked(request, next, "")
+
+
+@router.post("/sign-in")
+def sign_in(
+    request: Request, token: Annotated[str, Form()] = "", next: Annotated[str, Form()] = "/"
+) -> Response:
+    """Begin a session for whoever knows the token; five wrong ones a minute, as in the API."""
+    keys: Keys = request.app.state.keys
+    addresses: Addresses = request.app.state.addresses
+    address = request.client.host if request.client else "unknown"
+    is_over = addresses.is_over(address)
+    if keys.opens("admin", token.strip()) and (not is_over or addresses.is_known(address)):
+        addresses.was_right(address)
+        sessions: Sessions = request.app.state.sessions
+        request.session.clear()
+        request.session["id"] = sessions.begin()
+        return _to(local_path(next))
+    if is_over:
+        return _asked(request, next, _WAIT, 429)
+    addresses.was_wrong(address)
+    return _asked(request, next, _WRONG, 401)
+
+
+@router.post("/sign-out")
+def sign_out(request: Request) -> Response:
+    """End the session."""
+    sessions: Sessions = request.app.state.sessions
+    sessions.end(request.session.get("id", ""))
+    request.session.clear()
+    return _to("/ui/sign-in")
+
+
+def local_path(wanted: str) -> str:
+    """Return where to go on: a page of ours, or the first one."""
+    is_ours = wanted.startswith("/ui/") and not set("\\\r\n") & set(wanted)
+    return wanted if is_ours else "/"
+
+
+def _asked(request: Request, next: str, trouble: str, status: int = 200) -> Response:
+    keys: Keys = request.app.state.keys
+    values = {"next": local_path(next), "trouble": trouble, "is_closed": not keys.has("admin")}
+    return render(request, "sign_in.html", values, status)
+
+
+def _to(path: str) -> Response:
+    return RedirectResponse(path, 303)
