@@ -22,7 +22,7 @@ import sys
 import threading
 import time
 import weakref
-from collections import Counter, OrderedDict
+from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -32,7 +32,7 @@ from decimal import ROUND_HALF_EVEN, Decimal, InvalidOperation
 from email.utils import parsedate_to_datetime
 from functools import lru_cache, partial
 from hashlib import blake2b, sha256
-from itertools import count
+from itertools import count, product
 from json import dumps, loads
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -1296,6 +1296,87 @@ def _answer_words(status: int, body: str) -> str:
 
 
 # --------------------------------------------------------------------------------------------------
+# shared/domain/entanglement.py
+#
+# Entanglement: which bills of a day must be resolved, told from the identities of its events.
+# --------------------------------------------------------------------------------------------------
+
+
+_SAW_GENERATION, _SAW_TURN = 1, 2
+_SAW_BOTH = _SAW_GENERATION | _SAW_TURN
+
+
+class Identity(NamedTuple):
+    """As much of an event as tells which others it may belong with."""
+
+    request_id: str
+    is_turn: bool = False
+    chat_id: str | None = None
+    message_id: str | None = None
+
+
+@dataclass(frozen=True)
+class Entangled:
+    """What must be resolved: the events of these request_ids, and those of these messages.
+
+    Every other event is a bill of its own, whatever else happened. It may name a few too many.
+    """
+
+    request_ids: set[str] = field(default_factory=set)
+    message_ids: set[str] = field(default_factory=set)
+
+    def __bool__(self) -> bool:
+        return bool(self.request_ids or self.message_ids)
+
+
+def entangle(identities: Iterable[Identity]) -> Entangled:
+    """Find the bills observed more than once, and the answers seen whole and in generations.
+
+    One pass; of what is not entangled a few bytes are kept. They are hashes: two ids of one hash
+    are entangled for nothing, and resolved to what they were.
+    """
+    found = Entangled()
+    seen: set[int] = set()
+    answers: dict[int, int] = {}
+    for request_id, is_turn, chat_id, message_id in identities:
+        bill = hash(request_id)
+        if bill in seen:
+            found.request_ids.add(request_id)
+        seen.add(bill)
+        if chat_id and message_id:
+            answer = hash((chat_id, message_id))
+            saw = answers.get(answer, 0) | (_SAW_TURN if is_turn else _SAW_GENERATION)
+            answers[answer] = saw
+            if saw == _SAW_BOTH:
+                found.message_ids.add(message_id)
+    return found
+
+
+def crossed_messages(events: Iterable[UsageEvent]) -> set[str]:
+    """Return the messages to which bills may belong by observations that disagree.
+
+    A bill takes chat and message from whoever knows each of them first: so it may belong to an
+    answer that no single observation of it names.
+    """
+    chats: dict[str, set[str]] = defaultdict(set)
+    messages: dict[str, set[str]] = defaultdict(set)
+    named: dict[str, set[tuple[str, str]]] = defaultdict(set)
+    for event in events:
+        if event.chat_id:
+            chats[event.request_id].add(event.chat_id)
+        if event.message_id:
+            messages[event.request_id].add(event.message_id)
+        if event.chat_id and event.message_id:
+            named[event.request_id].add((event.chat_id, event.message_id))
+    return {
+        message
+        for bill, chats_of_bill in chats.items()
+        for chat, message in product(chats_of_bill, messages[bill])
+        if (chat, message) not in named[bill]
+    }
+
+
+# --------------------------------------------------------------------------------------------------
 # shared/ports.py
 #
 # The seams: what use cases ask of the disk, the event stores and the clock.
@@ -1471,16 +1552,39 @@ class EventSink(Protocol):
 
 
 class EventStore(EventSink, Protocol):
-    """Where events live. A read raises Unavailable or Misconfigured, never answers in half."""
+    """Where events live. A read raises Unavailable or Misconfigured, never answers in half.
+
+    `shows_batches_whole` tells whether what is being written is seen as a whole or not at all; else
+    a point may for a moment show some of its fields.
+    """
+
+    shows_batches_whole: bool
 
     def usage(self, window: Window) -> list[UsageGroup]:
-        """Add up all events of the window, each observation: right only if `is_unique`."""
+        """Add up all events of the window, each observation: not yet what was billed."""
 
     def is_unique(self, window: Window) -> bool:
         """Tell whether no bill was observed twice in the window and an hour beyond its edges."""
 
+    def grains(self, window: Window) -> set[str]:
+        """Return which of `generation` and `turn` the events of the window are."""
+
+    def identities(self, window: Window, *, answers: bool) -> Iterator[Identity]:
+        """Return the identity of every event of the window; chat and message only if `answers`.
+
+        Those of other events in the seconds that the window's edges cut may be among them.
+        """
+
     def events(self, window: Window) -> Iterator[UsageEvent]:
         """Return all events of the window, every observation once, in no promised order."""
+
+    def events_about(
+        self,
+        window: Window,
+        request_ids: Collection[str] = (),
+        message_ids: Collection[str] = (),
+    ) -> Iterator[UsageEvent]:
+        """Return those events of the window that have one of these ids, as `events` would."""
 
     def fingerprints(self, window: Window) -> dict[datetime, Fingerprint]:
         """Return what each 15-minute bucket of the window holds; empty buckets are left out."""

@@ -18,6 +18,7 @@ from shared.domain.summary import (
     UnmeteredCount,
     event_amounts,
 )
+from shared.errors import ProjectionError
 from shared.ports import UsageGroup, UsageSums, Window
 
 
@@ -49,6 +50,14 @@ class DayBooks:
             key = self._key(organization, group)
             self._tally.add(key, _sums(group.sums))
 
+    def take_out(self, event: UsageEvent, at: datetime) -> None:
+        """Take an event out of the sum it was added with, because it is resolved with others."""
+        self._events_read -= 1
+        organization = self._organization(event.external_user, event.client_org_id, at)
+        if organization is not None:
+            amounts = [-amount for amount in event_amounts(event)]
+            self._tally.add(self._key(organization, event), amounts)
+
     def add_resolution(
         self, resolution: Resolution, events: Sequence[UsageEvent], window: Window
     ) -> None:
@@ -71,10 +80,16 @@ class DayBooks:
                 self._unmetered[organization, row.external_user, row.model, row.task] += 1
 
     def reading(self, *, was_resolved: bool) -> DayReading:
-        """Return the day as it stands."""
+        """Return the day as it stands.
+
+        Raises ProjectionError when more was taken out than was in it.
+        """
         day = self._day.local_date
+        rows = self._tally.rows(self.directory)
+        if any(row.amounts.events < 0 for row in rows):
+            raise ProjectionError("events were deleted while the day was read; the next run reads")
         facts = DayFacts(
-            rows=self._tally.rows(self.directory),
+            rows=rows,
             unmetered=[
                 _unmetered(day, key, self._unmetered[key]) for key in sorted(self._unmetered)
             ],

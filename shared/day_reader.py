@@ -7,11 +7,12 @@ from typing import Literal
 
 from shared.day_books import DayBooks, DayReading
 from shared.domain.days import ZoneDay, day_bounds, spans_around, split_span
+from shared.domain.entanglement import crossed_messages, entangle
 from shared.domain.event import UsageEvent
 from shared.domain.organization import Directory
 from shared.domain.resolution import TURN_SLACK, resolve
 from shared.domain.rows import UnmeteredRow
-from shared.ports import EventStore, UsageGroup, Window
+from shared.ports import EventStore, Window
 
 EDGE = timedelta(hours=1)
 # Each part of a split day is a query of its own; beyond this, one pass over the events is cheaper.
@@ -28,45 +29,72 @@ class DayReader:
     def read(
         self, day: ZoneDay, directory: Directory, *, event_by_event: bool = False
     ) -> DayReading:
-        """Read a day: as sums where every bill was observed once, else event by event.
+        """Read a day: sums of what was observed once, event by event what must be resolved.
 
-        Both ways give the same facts. Raises DeliveryError when the store cannot be read.
+        Reading all of it event by event gives the same facts. Raises DeliveryError when the store
+        cannot be read, ProjectionError when events vanish meanwhile.
         """
         books = DayBooks(day, directory)
         window = day_window(day)
-        if not event_by_event and self._add_sums(books, window):
-            rows = self.store.unmetered(window)
-            books.add_unmetered(rows, self._events_around(rows))
-            return books.reading(was_resolved=False)
-        events = list(self.store.events(with_edges(window)))
+        parts = split_span(
+            window.start, window.end, directory.moves_between(window.start, window.end)
+        )
+        entangled = None
+        if not event_by_event and len(parts) <= MAX_PARTS:
+            entangled = self._entangled(window)
+        if entangled is None:
+            events = list(self.store.events(with_edges(window)))
+        else:
+            events = entangled
+            self._add_sums(books, [Window(*part) for part in parts], entangled)
         books.add_resolution(resolve(events, turns=self.turns), events, window)
         rows = self.store.unmetered(window)
+        books.add_unmetered(rows, self._explaining(rows, events if entangled is None else None))
+        return books.reading(was_resolved=bool(entangled is None or entangled))
+
+    def _entangled(self, window: Window) -> list[UsageEvent] | None:
+        """Return the events of a day and its edges that are no bills of their own.
+
+        None when that may be any of them: whole answers that are observed only count nowhere.
+        """
+        wide = with_edges(window)
+        grains = self.store.grains(wide)
+        if self.turns == "observe" and "turn" in grains:
+            return None
+        has_both = len(grains) > 1
+        if not has_both and self.store.is_unique(window):
+            return []
+        found = entangle(self.store.identities(wide, answers=has_both))
+        if not found:
+            return []
+        events = list(self.store.events_about(wide, found.request_ids, found.message_ids))
+        crossed = crossed_messages(events) - found.message_ids if has_both else set()
+        if crossed:
+            messages = found.message_ids | crossed
+            events = list(self.store.events_about(wide, found.request_ids, messages))
+        return events
+
+    def _add_sums(
+        self, books: DayBooks, parts: Sequence[Window], entangled: Sequence[UsageEvent]
+    ) -> None:
+        """Add the sums of the store, part by part, without the events that are to be resolved."""
+        for part in parts:
+            for group in self.store.usage(part):
+                books.add_group(group, part.start)
+            for event in entangled:
+                if part.start <= event.occurred_at < part.end:
+                    books.take_out(event, part.start)
+
+    def _explaining(
+        self, rows: Sequence[UnmeteredRow], events: Iterable[UsageEvent] | None
+    ) -> Iterable[UsageEvent]:
+        """Return the events that may explain silent inlets, from the store if none are at hand."""
         spans = _answer_spans(rows)
-        books.add_unmetered(rows, (event for event in events if _is_within(event, spans)))
-        return books.reading(was_resolved=True)
-
-    def _add_sums(self, books: DayBooks, window: Window) -> bool:
-        """Add the day from the store's sums; False, and nothing added, where they may be wrong."""
-        parts = split_span(
-            window.start, window.end, books.directory.moves_between(window.start, window.end)
-        )
-        if self.turns == "observe" or len(parts) > MAX_PARTS or not self.store.is_unique(window):
-            return False
-        sums = [(start, self.store.usage(Window(start, end))) for start, end in parts]
-        edges = [
-            self.store.usage(Window(window.start - EDGE, window.start)),
-            self.store.usage(Window(window.end, window.end + EDGE)),
-        ]
-        if _is_mixed([*(groups for _, groups in sums), *edges]):
-            return False
-        for start, groups in sums:
-            for group in groups:
-                books.add_group(group, start)
-        return True
-
-    def _events_around(self, rows: Sequence[UnmeteredRow]) -> Iterable[UsageEvent]:
-        for start, end in _answer_spans(rows):
-            yield from self.store.events(Window(start, end))
+        if spans and events is None:
+            around = Window(spans[0][0], spans[-1][1])
+            messages = {row.message_id for row in rows if row.message_id}
+            events = self.store.events_about(around, {row.request_id for row in rows}, messages)
+        return (event for event in events or () if _is_within(event, spans))
 
 
 def day_window(day: ZoneDay) -> Window:
@@ -77,12 +105,6 @@ def day_window(day: ZoneDay) -> Window:
 def with_edges(window: Window) -> Window:
     """Return a window with the hour on either side in which observations of its bills may lie."""
     return Window(window.start - EDGE, window.end + EDGE)
-
-
-def _is_mixed(groups: Iterable[Sequence[UsageGroup]]) -> bool:
-    """Tell whether whole answers may stand beside generations of the same answers."""
-    sources = {group.source for part in groups for group in part}
-    return "pipeline" in sources and bool(sources - {"pipeline", "manual"})
 
 
 def _answer_spans(rows: Sequence[UnmeteredRow]) -> list[tuple[datetime, datetime]]:

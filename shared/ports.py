@@ -1,11 +1,12 @@
 """The seams: what use cases ask of the disk, the event stores and the clock."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Literal, Protocol
 
+from shared.domain.entanglement import Identity
 from shared.domain.event import UsageEvent
 from shared.domain.rows import HostRow, Row, RowKind, UnmeteredRow, UserRow
 
@@ -178,16 +179,39 @@ class EventSink(Protocol):
 
 
 class EventStore(EventSink, Protocol):
-    """Where events live. A read raises Unavailable or Misconfigured, never answers in half."""
+    """Where events live. A read raises Unavailable or Misconfigured, never answers in half.
+
+    `shows_batches_whole` tells whether what is being written is seen as a whole or not at all; else
+    a point may for a moment show some of its fields.
+    """
+
+    shows_batches_whole: bool
 
     def usage(self, window: Window) -> list[UsageGroup]:
-        """Add up all events of the window, each observation: right only if `is_unique`."""
+        """Add up all events of the window, each observation: not yet what was billed."""
 
     def is_unique(self, window: Window) -> bool:
         """Tell whether no bill was observed twice in the window and an hour beyond its edges."""
 
+    def grains(self, window: Window) -> set[str]:
+        """Return which of `generation` and `turn` the events of the window are."""
+
+    def identities(self, window: Window, *, answers: bool) -> Iterator[Identity]:
+        """Return the identity of every event of the window; chat and message only if `answers`.
+
+        Those of other events in the seconds that the window's edges cut may be among them.
+        """
+
     def events(self, window: Window) -> Iterator[UsageEvent]:
         """Return all events of the window, every observation once, in no promised order."""
+
+    def events_about(
+        self,
+        window: Window,
+        request_ids: Collection[str] = (),
+        message_ids: Collection[str] = (),
+    ) -> Iterator[UsageEvent]:
+        """Return those events of the window that have one of these ids, as `events` would."""
 
     def fingerprints(self, window: Window) -> dict[datetime, Fingerprint]:
         """Return what each 15-minute bucket of the window holds; empty buckets are left out."""

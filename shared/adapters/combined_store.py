@@ -1,16 +1,18 @@
 """The event stores together: rows go to one of them, days are read from all that hold them."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from typing import TypeVar
 
 from shared.adapters.holdings import Holdings
-from shared.adapters.usage_sums import fingerprint_events
+from shared.adapters.merging import between, both_hold, clipped, joined_spans, merged
+from shared.adapters.usage_sums import add_up, fingerprint_events
+from shared.domain.entanglement import Identity
 from shared.domain.event import UsageEvent
 from shared.domain.rows import HostRow, UnmeteredRow, UserRow
 from shared.errors import DeliveryError, Misconfigured
 from shared.ports import (
-    BUCKET,
     EventStore,
     Fingerprint,
     SpooledRow,
@@ -21,7 +23,6 @@ from shared.ports import (
 )
 
 _EDGE = timedelta(hours=1)
-_SPAN = timedelta(days=1)
 _Answer = TypeVar("_Answer")
 _SideRow = TypeVar("_SideRow", HostRow, UserRow)
 
@@ -40,38 +41,74 @@ class CombinedStore:
         self._stores = stores
         self._holdings = holdings
         self.name = self._first.name
+        self.shows_batches_whole = all(store.shows_batches_whole for store in stores)
 
     def write(self, rows: Sequence[SpooledRow]) -> WriteResult:
         """Write rows to the first store."""
         return self._first.write(rows)
 
     def usage(self, window: Window) -> list[UsageGroup]:
-        """Add up all events of the window, store by store: right only if `is_unique`."""
-        return [group for store in self._holders(window) for group in store.usage(window)]
+        """Add up all events of the window; what several stores hold is read, and counts once."""
+        held = self._held(window)
+        if len(held) < 2:
+            return self._only(held).usage(window)
+        both = both_hold(held.values())
+        shared = [clipped(span, window) for span in joined_spans(both)]
+        groups = [
+            group
+            for store in self._named(held)
+            for span in between(shared, window)
+            for group in store.usage(span)
+        ]
+        for span in shared:
+            groups += add_up(merged(self._named(held), partial(_events, window=span)))
+        return groups
 
     def is_unique(self, window: Window) -> bool:
         """Tell whether one store alone holds the window and its edges, every bill of it once."""
-        holders = self._holders(Window(window.start - _EDGE, window.end + _EDGE))
-        return len(holders) == 1 and holders[0].is_unique(window)
+        held = self._held(Window(window.start - _EDGE, window.end + _EDGE))
+        return len(held) < 2 and self._only(held).is_unique(window)
+
+    def grains(self, window: Window) -> set[str]:
+        """Return which of `generation` and `turn` the events of the window are."""
+        return {grain for store in self._holders(window) for grain in store.grains(window)}
+
+    def identities(self, window: Window, *, answers: bool) -> Iterator[Identity]:
+        """Return the identity of every event of the window; one that two stores hold comes twice.
+
+        So it is read, and found to be one.
+        """
+        for store in self._holders(window):
+            yield from store.identities(window, answers=answers)
 
     def events(self, window: Window) -> Iterator[UsageEvent]:
         """Return all events of the window; one that several stores hold comes once."""
-        holders = self._holders(window)
-        yield from holders[0].events(window) if len(holders) == 1 else _merged(holders, window)
+        return merged(self._holders(window), partial(_events, window=window))
+
+    def events_about(
+        self,
+        window: Window,
+        request_ids: Collection[str] = (),
+        message_ids: Collection[str] = (),
+    ) -> Iterator[UsageEvent]:
+        """Return those events of the window that have one of these ids, each once."""
+        return merged(
+            self._holders(window),
+            lambda store: store.events_about(window, request_ids, message_ids),
+        )
 
     def fingerprints(self, window: Window) -> dict[datetime, Fingerprint]:
         """Return what each 15-minute bucket of the window holds, all stores together.
 
         Where several stores hold a bucket its events are read: one that all of them hold is one.
         """
+        answers = self._fingerprints(self._stores, window)
         total: dict[datetime, Fingerprint] = {}
-        shared: set[datetime] = set()
-        for found in self._fingerprints(self._stores, window).values():
-            shared |= total.keys() & found.keys()
+        for found in answers.values():
             total |= found
-        for start, end in _spans(shared):
-            part = Window(max(start, window.start), min(end, window.end))
-            total |= fingerprint_events(_merged(self._stores, part))
+        for span in joined_spans(both_hold(answers.values())):
+            part = clipped(span, window)
+            total |= fingerprint_events(merged(self._named(answers), partial(_events, window=part)))
         return total
 
     def unmetered(self, window: Window) -> list[UnmeteredRow]:
@@ -98,13 +135,23 @@ class CombinedStore:
         return StoreHealth(all(health.ok for _, health in found), detail)
 
     def _holders(self, window: Window) -> list[EventStore]:
-        """Return the stores to read a window from: the first alone, while no other holds any of it.
+        """Return the stores to read a window from."""
+        return self._named(self._held(window)) or [self._first]
 
-        So that a reading costs no more than it would without the others.
+    def _held(self, window: Window) -> dict[str, dict[datetime, Fingerprint]]:
+        """Return what the stores that hold any of a window hold of it; none is: the first alone.
+
+        It is not asked while no other holds anything: so a reading costs no more than without them.
         """
         others = self._fingerprints(self._stores[1:], window)
         found = others if not any(others.values()) else self._fingerprints(self._stores, window)
-        return [store for store in self._stores if found.get(store.name)] or [self._first]
+        return {name: buckets for name, buckets in found.items() if buckets}
+
+    def _named(self, names: Collection[str]) -> list[EventStore]:
+        return [store for store in self._stores if store.name in names]
+
+    def _only(self, names: Collection[str]) -> EventStore:
+        return next(iter(self._named(names)), self._first)
 
     def _fingerprints(
         self, stores: Sequence[EventStore], window: Window
@@ -153,24 +200,8 @@ class CombinedStore:
         return rows
 
 
-def _merged(stores: Sequence[EventStore], window: Window) -> Iterator[UsageEvent]:
-    seen: set[str] = set()
-    for store in stores:
-        for event in store.events(window):
-            if event.event_id not in seen:
-                seen.add(event.event_id)
-                yield event
-
-
-def _spans(buckets: set[datetime]) -> list[tuple[datetime, datetime]]:
-    """Join buckets that touch to spans of at most a day, so that few events are held at once."""
-    spans: list[tuple[datetime, datetime]] = []
-    for bucket in sorted(buckets):
-        if spans and spans[-1][1] == bucket and bucket - spans[-1][0] < _SPAN:
-            spans[-1] = (spans[-1][0], bucket + BUCKET)
-        else:
-            spans.append((bucket, bucket + BUCKET))
-    return spans
+def _events(store: EventStore, window: Window) -> Iterator[UsageEvent]:
+    return store.events(window)
 
 
 def _newest(rows: Sequence[_SideRow], key: Callable[[_SideRow], str]) -> list[_SideRow]:

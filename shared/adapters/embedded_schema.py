@@ -56,6 +56,11 @@ MIGRATIONS: Sequence[str] = (
         PRIMARY KEY (store, bucket_ms)
     ) WITHOUT ROWID;
     """,
+    # Tells at once whether whole answers may stand beside generations (embedded_statements.py).
+    """
+    CREATE INDEX turns_by_time ON events (occurred_at_ms)
+        WHERE json_extract(json, '$.grain') = 'turn';
+    """,
 )
 
 

@@ -1,17 +1,35 @@
 """The embedded event store: events in one SQLite file, written by the sidecar alone."""
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import closing, contextmanager
 from datetime import datetime, timedelta
+from json import dumps
 from pathlib import Path
 from threading import Lock
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from shared.adapters.embedded_rows import EPOCH, MILLISECOND, SUMMED, insert, milliseconds
+from shared.adapters.embedded_rows import EPOCH, insert
 from shared.adapters.embedded_schema import connect, open_store
+from shared.adapters.embedded_statements import (
+    ANSWERS,
+    BILLS,
+    COUNT,
+    EVENTS,
+    FINGERPRINTS,
+    OF_BILLS,
+    OF_MESSAGES,
+    REPEATED,
+    SUMS,
+    TURN_COUNT,
+    UNMETERED,
+    bounds,
+    group_of,
+    joined,
+)
+from shared.domain.entanglement import Identity
 from shared.domain.event import UsageEvent
 from shared.domain.rows import HostRow, UnmeteredRow, UserRow
 from shared.errors import DeliveryError, InvalidEvent, Misconfigured, Unavailable
@@ -21,14 +39,11 @@ from shared.ports import (
     SpooledRow,
     StoreHealth,
     UsageGroup,
-    UsageSums,
     Window,
     WriteResult,
 )
 
-_BUCKET_MS = BUCKET // MILLISECOND
 _EDGE = timedelta(hours=1)
-_IN_WINDOW = "occurred_at_ms >= ? AND occurred_at_ms < ?"
 _Stored = TypeVar("_Stored", UsageEvent, UnmeteredRow, HostRow, UserRow)
 
 
@@ -40,6 +55,7 @@ class EmbeddedStore:
     """
 
     name = "embedded"
+    shows_batches_whole = True
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -62,45 +78,53 @@ class EmbeddedStore:
 
     def usage(self, window: Window) -> list[UsageGroup]:
         """Add up all events of the window, observation by observation."""
-        sums = ", ".join(_split_sum(column) for column in SUMMED)
-        found = self._read(
-            "SELECT client_org_id, external_user, model, task, source, count(*),"  # noqa: S608
-            " sum(cost_pico_usd IS NULL), count(estimated_pico_usd), "
-            f"{sums} FROM events WHERE {_IN_WINDOW} GROUP BY 1, 2, 3, 4, 5",
-            _bounds(window),
-        )
-        return [_group(row) for row in found]
+        return [group_of(row) for row in self._read(SUMS, bounds(window))]
 
     def is_unique(self, window: Window) -> bool:
         """Tell whether no bill was observed twice in the window and an hour beyond its edges."""
-        [(repeated,)] = self._read(
-            f"SELECT count(*) - count(DISTINCT request_id) FROM events WHERE {_IN_WINDOW}",  # noqa: S608
-            _bounds(Window(window.start - _EDGE, window.end + _EDGE)),
-        )
+        wide = Window(window.start - _EDGE, window.end + _EDGE)
+        [(repeated,)] = self._read(REPEATED, bounds(wide))
         return bool(repeated == 0)
+
+    def grains(self, window: Window) -> set[str]:
+        """Return which of `generation` and `turn` the events of the window are."""
+        [(turns,)] = self._read(TURN_COUNT, bounds(window))
+        [(events,)] = self._read(COUNT, bounds(window))
+        counts = {"turn": turns, "generation": events - turns}
+        return {grain for grain, count in counts.items() if count}
+
+    def identities(self, window: Window, *, answers: bool) -> Iterator[Identity]:
+        """Return the identity of every event of the window."""
+        found = self._read(ANSWERS if answers else BILLS, bounds(window))
+        return (Identity(*row) for row in found)
 
     def events(self, window: Window) -> Iterator[UsageEvent]:
         """Return all events of the window in the order of their time."""
-        sql = f"SELECT json FROM events WHERE {_IN_WINDOW} ORDER BY occurred_at_ms"  # noqa: S608
-        return self._read_as(UsageEvent, sql, _bounds(window))
+        return self._read_as(UsageEvent, EVENTS, bounds(window))
+
+    def events_about(
+        self,
+        window: Window,
+        request_ids: Collection[str] = (),
+        message_ids: Collection[str] = (),
+    ) -> Iterator[UsageEvent]:
+        """Return those events of the window that have one of these ids."""
+        bills, messages = dumps(list(request_ids)), dumps(list(message_ids))
+        yield from self._read_as(UsageEvent, OF_BILLS, (bills, *bounds(window)))
+        if message_ids:
+            about = (*bounds(window), messages, bills)
+            yield from self._read_as(UsageEvent, OF_MESSAGES, about)
 
     def fingerprints(self, window: Window) -> dict[datetime, Fingerprint]:
         """Return what each 15-minute bucket of the window holds."""
-        found = self._read(
-            f"SELECT occurred_at_ms / {_BUCKET_MS}, count(*), "  # noqa: S608
-            f"{_split_sum('cost_pico_usd')}, {_split_sum('total_tokens')} "
-            f"FROM events WHERE {_IN_WINDOW} GROUP BY 1",
-            _bounds(window),
-        )
         return {
-            EPOCH + bucket * BUCKET: Fingerprint(count, *_joined(halves))
-            for bucket, count, *halves in found
+            EPOCH + bucket * BUCKET: Fingerprint(count, *joined(halves))
+            for bucket, count, *halves in self._read(FINGERPRINTS, bounds(window))
         }
 
     def unmetered(self, window: Window) -> list[UnmeteredRow]:
         """Return the unmetered rows of the window in the order of their time."""
-        sql = f"SELECT json FROM unmetered WHERE {_IN_WINDOW} ORDER BY occurred_at_ms"  # noqa: S608
-        return list(self._read_as(UnmeteredRow, sql, _bounds(window)))
+        return list(self._read_as(UnmeteredRow, UNMETERED, bounds(window)))
 
     def hosts(self) -> list[HostRow]:
         """Return the newest row of every host."""
@@ -145,16 +169,16 @@ class EmbeddedStore:
                 if self._writer.in_transaction:
                     self._writer.execute("ROLLBACK")
 
-    def _read(self, sql: str, bounds: tuple[int, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    def _read(self, sql: str, values: tuple[object, ...] = ()) -> Iterator[tuple[Any, ...]]:
         """Run a query on a connection of its own, open until the last row was taken."""
         with disk_errors_mapped(self.path), closing(connect(self.path)) as connection:
-            yield from connection.execute(sql, bounds)
+            yield from connection.execute(sql, values)
 
     def _read_as(
-        self, model: type[_Stored], sql: str, bounds: tuple[int, ...] = ()
+        self, model: type[_Stored], sql: str, values: tuple[object, ...] = ()
     ) -> Iterator[_Stored]:
         with disk_errors_mapped(self.path):
-            for (text,) in self._read(sql, bounds):
+            for (text,) in self._read(sql, values):
                 yield model.model_validate_json(text)
 
 
@@ -169,29 +193,3 @@ def disk_errors_mapped(path: Path) -> Iterator[None]:
         raise Misconfigured(f"{path}: {error}") from error
     except ValidationError as error:
         raise Misconfigured(f"{path} holds a row that cannot be read: {error.title}") from None
-
-
-def _bounds(window: Window) -> tuple[int, int]:
-    return milliseconds(window.start), milliseconds(window.end)
-
-
-def _split_sum(column: str) -> str:
-    """Add halves of 32 bits: SQLite's own sum raises an error beyond 63 bits."""
-    return f"ifnull(sum({column} >> 32), 0), ifnull(sum({column} & 4294967295), 0)"
-
-
-def _joined(halves: Sequence[int]) -> list[int]:
-    return [(high << 32) + low for high, low in zip(halves[::2], halves[1::2], strict=True)]
-
-
-def _group(row: tuple[Any, ...]) -> UsageGroup:
-    organization, user, model, task, source, events, pending, estimated, *halves = row
-    sums = dict(zip(SUMMED, _joined(halves), strict=True))
-    return UsageGroup(
-        client_org_id=organization,
-        external_user=user,
-        model=model,
-        task=task,
-        source=source,
-        sums=UsageSums(events=events, pending=pending, estimated=estimated, **sums),
-    )

@@ -1,6 +1,6 @@
 """The event store in InfluxDB: InfluxQL alone, which 1.8, 2.x, Cloud and 3 all understand."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
@@ -8,12 +8,15 @@ from shared.adapters.influx_query import InfluxQuery, Series
 from shared.adapters.influx_rows import (
     read_events,
     read_hosts,
+    read_identities,
     read_unmetered,
     read_users,
 )
 from shared.adapters.influx_statements import FINGERPRINTED, SUMMED, Statements
+from shared.adapters.influx_windows import bounds, is_on_seconds, outward
 from shared.adapters.influx_write import InfluxSettings, InfluxSink
 from shared.adapters.usage_sums import add_up, fingerprint_events
+from shared.domain.entanglement import Identity
 from shared.domain.event import UsageEvent
 from shared.domain.identity import clean_label
 from shared.domain.rows import HostRow, UnmeteredRow, UserRow
@@ -32,6 +35,8 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SECOND = timedelta(seconds=1)
 _EDGE = timedelta(hours=1)
 _INT64_MAX = 2**63 - 1
+# A pattern of 20 000 ids is 1 MB of a request; InfluxDB takes 25 MB.
+_VALUES_PER_QUERY = 20_000
 _Found = TypeVar("_Found")
 
 
@@ -39,6 +44,7 @@ class InfluxStore:
     """An EventStore in InfluxDB."""
 
     name = "influxdb"
+    shows_batches_whole = False
 
     def __init__(self, settings: InfluxSettings, query_timeout_seconds: float = 60.0) -> None:
         self._settings = settings
@@ -52,9 +58,9 @@ class InfluxStore:
 
     def usage(self, window: Window) -> list[UsageGroup]:
         """Add up all events of the window, observation by observation."""
-        if not _is_on_seconds(window):
+        if not is_on_seconds(window):
             return add_up(self.events(window))
-        groups = self._query.ask(self._statements.sums, _bounds(window))
+        groups = self._query.ask(self._statements.sums, bounds(window))
         found = [(group.tags, _named(group, group.rows[0])) for group in groups]
         if any(_may_overflow(sums, SUMMED) for _, sums in found):
             return add_up(self.events(window))
@@ -63,22 +69,47 @@ class InfluxStore:
     def is_unique(self, window: Window) -> bool:
         """Tell whether no bill was observed twice in the window and an hour beyond its edges."""
         wide = Window(window.start - _EDGE, window.end + _EDGE)
-        answer = self._query.ask(self._statements.uniqueness, _bounds(_outward(wide)))
+        answer = self._query.ask(self._statements.uniqueness, bounds(outward(wide)))
         return all(row[1] == row[2] for series in answer for row in series.rows)
+
+    def grains(self, window: Window) -> set[str]:
+        """Return which of `generation` and `turn` the events of the window are."""
+        if not is_on_seconds(window):
+            return {event.grain for event in self.events(window)}
+        answer = self._query.ask(self._statements.grains, bounds(window))
+        return {row[1] for series in answer for row in series.rows}
+
+    def identities(self, window: Window, *, answers: bool) -> Iterator[Identity]:
+        """Return the identity of every event of the window and of the seconds that it cuts."""
+        statement = self._statements.answers if answers else self._statements.bills
+        for series in self._query.stream(statement, bounds(outward(window))):
+            yield from read_identities(series)
 
     def events(self, window: Window) -> Iterator[UsageEvent]:
         """Return all events of the window, every observation once, in the order of their time."""
-        found = self._query.stream(self._statements.events, _bounds(_outward(window)))
-        for series in found:
-            for event in read_events(series):
-                if window.start <= event.occurred_at < window.end:
-                    yield event
+        return self._events(self._statements.events, window)
+
+    def events_about(
+        self,
+        window: Window,
+        request_ids: Collection[str] = (),
+        message_ids: Collection[str] = (),
+    ) -> Iterator[UsageEvent]:
+        """Return those events of the window that have one of these ids.
+
+        The server looks at every event for each request: so many ids go into one.
+        """
+        yield from self._events_by("request_id", request_ids, window)
+        bills = set(request_ids)
+        for event in self._events_by("message_id", message_ids, window):
+            if event.request_id not in bills:
+                yield event
 
     def fingerprints(self, window: Window) -> dict[datetime, Fingerprint]:
         """Return what each 15-minute bucket of the window holds."""
-        if not _is_on_seconds(window):
+        if not is_on_seconds(window):
             return fingerprint_events(self.events(window))
-        answer = self._query.ask(self._statements.fingerprints, _bounds(window))
+        answer = self._query.ask(self._statements.fingerprints, bounds(window))
         found = [_named(series, row) for series in answer for row in series.rows]
         if any(_may_overflow(sums, FINGERPRINTED) for sums in found):
             return fingerprint_events(self.events(window))
@@ -91,7 +122,7 @@ class InfluxStore:
 
     def unmetered(self, window: Window) -> list[UnmeteredRow]:
         """Return the unmetered rows of the window in the order of their time."""
-        found = self._rows(self._statements.unmetered, read_unmetered, _outward(window))
+        found = self._rows(self._statements.unmetered, read_unmetered, outward(window))
         return [row for row in found if window.start <= row.occurred_at < window.end]
 
     def hosts(self) -> list[HostRow]:
@@ -146,10 +177,24 @@ class InfluxStore:
         self._sink.close()
         self._query.close()
 
+    def _events(self, statement: str, window: Window) -> Iterator[UsageEvent]:
+        for series in self._query.stream(statement, bounds(outward(window))):
+            for event in read_events(series):
+                if window.start <= event.occurred_at < window.end:
+                    yield event
+
+    def _events_by(
+        self, field: str, values: Collection[str], window: Window
+    ) -> Iterator[UsageEvent]:
+        ordered = sorted(values)
+        for first in range(0, len(ordered), _VALUES_PER_QUERY):
+            wanted = ordered[first : first + _VALUES_PER_QUERY]
+            yield from self._events(self._statements.events_by(field, wanted), window)
+
     def _rows(
         self, statement: str, read: Callable[[Series], Iterator[_Found]], window: Window | None
     ) -> list[_Found]:
-        answer = self._query.ask(statement, _bounds(window) if window else None)
+        answer = self._query.ask(statement, bounds(window) if window else None)
         return [row for series in answer for row in read(series)]
 
     def _count_of_source(self, source: str) -> int:
@@ -186,21 +231,3 @@ def _group(tags: Any, sums: dict[str, Any]) -> UsageGroup:
             **{field: sums[field] for field in SUMMED},
         ),
     )
-
-
-def _is_on_seconds(window: Window) -> bool:
-    """Tell whether no event's second is cut: a point's time says no more than the second."""
-    return window == _outward(window)
-
-
-def _outward(window: Window) -> Window:
-    start = window.start - (window.start - _EPOCH) % _SECOND
-    return Window(start, window.end + (_EPOCH - window.end) % _SECOND)
-
-
-def _bounds(window: Window) -> dict[str, str]:
-    return {"start": _instant(window.start), "end": _instant(window.end)}
-
-
-def _instant(time: datetime) -> str:
-    return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from shared.adapters.influx_query import Series
+from shared.domain.entanglement import Identity
 from shared.domain.event import UsageEvent
 from shared.domain.line_protocol import AMOUNT_FIELDS, derived_milliseconds
 from shared.domain.money import from_pico
@@ -21,6 +22,16 @@ _Read = TypeVar("_Read", bound=BaseModel)
 def read_events(series: Series) -> Iterator[UsageEvent]:
     """Return the events of a series of points."""
     return _read(series, UsageEvent, _money)
+
+
+def read_identities(series: Series) -> Iterator[Identity]:
+    """Return the identities of a series of points; one that is being written may lack its id."""
+    for _, request_id, *answer in series.rows:
+        if answer:
+            grain, chat_id, message_id = answer
+            yield Identity(request_id or "", grain == "turn", chat_id, message_id)
+        else:
+            yield Identity(request_id)
 
 
 def read_unmetered(series: Series) -> Iterator[UnmeteredRow]:

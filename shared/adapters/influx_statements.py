@@ -1,5 +1,6 @@
 """The InfluxQL that the event store speaks. Values are bound; only names are written into it."""
 
+import re
 from collections.abc import Sequence
 
 from shared.domain.line_protocol import (
@@ -24,6 +25,7 @@ SUMMED = (
 )
 FINGERPRINTED = ("cost_pico_usd", "total_tokens")
 _IN_WINDOW = "time >= $start AND time < $end"
+_PATTERN_SIGNS = re.compile(r"[\\.+*?()|\[\]{}^$/]")
 _GRAIN = "client_org_id, external_user, model, task, source"
 
 
@@ -46,12 +48,27 @@ class Statements:
             'SELECT count("request_id") AS events, count(distinct("request_id")) AS bills '
             f"{source} {_IN_WINDOW}"
         )
+        self.grains = f'SELECT distinct("grain") AS grain {source} {_IN_WINDOW}'
+        self.bills = f'SELECT "request_id" {source} {_IN_WINDOW}'
+        self.answers = (
+            f'SELECT "request_id", "grain", "chat_id", "message_id" {source} {_IN_WINDOW}'
+        )
         self.events = f"SELECT {_columns('usage')} {source} {_IN_WINDOW}"
         self.unmetered = f"{_select('unmetered')} WHERE {_IN_WINDOW}"
         self.hosts = f"{_select('host')} GROUP BY host_id ORDER BY time DESC LIMIT 1"
         self.users = f"{_select('user')} GROUP BY user_id ORDER BY time DESC LIMIT 1"
         self.tag_keys = f"SHOW TAG KEYS FROM {self.usage}"
         self.count_of_source = f'SELECT count("request_id") {source} source = $source'
+
+    def events_by(self, field: str, values: Sequence[str]) -> str:
+        """Select the events whose field is one of these values.
+
+        By a pattern, which the server tries once per event: comparing with one value after the
+        other took 20 times as long for 130 values. Sorted values share the work of what they begin
+        with.
+        """
+        pattern = "|".join(map(_quote_pattern, values))
+        return f"{self.events} AND {quote_name(field)} =~ /^(?:{pattern})$/"
 
     def delete_source(self, source: str) -> str:
         """Delete by tag, as 1.x does it; the statement takes no bound parameters."""
@@ -80,6 +97,11 @@ def quote_name(name: str) -> str:
 def quote_text(text: str) -> str:
     """Quote a text."""
     return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def _quote_pattern(text: str) -> str:
+    """Quote a text inside of a pattern, whose end is a slash."""
+    return _PATTERN_SIGNS.sub(r"\\\g<0>", text)
 
 
 def _select(kind: str) -> str:

@@ -105,10 +105,14 @@ class Tally:
             sums[position] += amount
 
     def rows(self, directory: Directory) -> list[SummaryRow]:
-        """Return the rows with what their organizations pay, in the order of their keys."""
+        """Return the rows with what their organizations pay, in the order of their keys.
+
+        What was added and taken out again leaves no row.
+        """
         return [
             SummaryRow(key, _with_billed(key, self._sums[key], directory))
             for key in sorted(self._sums)
+            if any(self._sums[key])
         ]
 
 

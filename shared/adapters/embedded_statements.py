@@ -1,0 +1,73 @@
+"""The SQL that the embedded event store reads with, and how its answers become values."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from shared.adapters.embedded_rows import MILLISECOND, SUMMED, milliseconds
+from shared.ports import BUCKET, UsageGroup, UsageSums, Window
+
+_IN_WINDOW = "occurred_at_ms >= ? AND occurred_at_ms < ?"
+# The words of the index `turns_by_time`, which answers this without reading any event.
+_IS_TURN = "json_extract(json, '$.grain') = 'turn'"
+_LISTED = "(SELECT value FROM json_each(?))"
+
+
+def _split_sum(column: str) -> str:
+    """Add halves of 32 bits: SQLite's own sum raises an error beyond 63 bits."""
+    return f"ifnull(sum({column} >> 32), 0), ifnull(sum({column} & 4294967295), 0)"
+
+
+SUMS = (
+    "SELECT client_org_id, external_user, model, task, source, count(*),"  # noqa: S608 no data
+    " sum(cost_pico_usd IS NULL), count(estimated_pico_usd), "
+    f"{', '.join(map(_split_sum, SUMMED))} "
+    f"FROM events WHERE {_IN_WINDOW} GROUP BY 1, 2, 3, 4, 5"
+)
+FINGERPRINTS = (
+    f"SELECT occurred_at_ms / {BUCKET // MILLISECOND}, count(*), "  # noqa: S608 no data
+    f"{_split_sum('cost_pico_usd')}, {_split_sum('total_tokens')} "
+    f"FROM events WHERE {_IN_WINDOW} GROUP BY 1"
+)
+REPEATED = f"SELECT count(*) - count(DISTINCT request_id) FROM events WHERE {_IN_WINDOW}"  # noqa: S608
+COUNT = f"SELECT count(*) FROM events WHERE {_IN_WINDOW}"  # noqa: S608
+TURN_COUNT = f"{COUNT} AND {_IS_TURN}"
+BILLS = f"SELECT request_id FROM events WHERE {_IN_WINDOW}"  # noqa: S608
+ANSWERS = (
+    f"SELECT request_id, {_IS_TURN}, json_extract(json, '$.chat_id'),"  # noqa: S608 no data
+    f" json_extract(json, '$.message_id') FROM events WHERE {_IN_WINDOW}"
+)
+EVENTS = f"SELECT json FROM events WHERE {_IN_WINDOW} ORDER BY occurred_at_ms"  # noqa: S608
+# The plus keeps SQLite from reading the window when the index of the ids is much shorter.
+OF_BILLS = (
+    f"SELECT json FROM events WHERE request_id IN {_LISTED}"  # noqa: S608 no data
+    " AND +occurred_at_ms >= ? AND +occurred_at_ms < ?"
+)
+OF_MESSAGES = (
+    f"SELECT json FROM events WHERE {_IN_WINDOW}"  # noqa: S608 no data
+    f" AND json_extract(json, '$.message_id') IN {_LISTED} AND request_id NOT IN {_LISTED}"
+)
+UNMETERED = f"SELECT json FROM unmetered WHERE {_IN_WINDOW} ORDER BY occurred_at_ms"  # noqa: S608
+
+
+def bounds(window: Window) -> tuple[int, int]:
+    """Return the first millisecond of a window and the one after its last."""
+    return milliseconds(window.start), milliseconds(window.end)
+
+
+def joined(halves: Sequence[int]) -> list[int]:
+    """Return the sums of which these are the halves."""
+    return [(high << 32) + low for high, low in zip(halves[::2], halves[1::2], strict=True)]
+
+
+def group_of(row: tuple[Any, ...]) -> UsageGroup:
+    """Return a group of `SUMS`."""
+    organization, user, model, task, source, events, pending, estimated, *halves = row
+    sums = dict(zip(SUMMED, joined(halves), strict=True))
+    return UsageGroup(
+        client_org_id=organization,
+        external_user=user,
+        model=model,
+        task=task,
+        source=source,
+        sums=UsageSums(events=events, pending=pending, estimated=estimated, **sums),
+    )
