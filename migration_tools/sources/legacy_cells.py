@@ -9,7 +9,7 @@ from shared.domain.identity import digest
 
 Layout = Callable[[Sequence[int], Sequence[int]], Matrix]
 # Beyond this many pairs of a person and a model, looking for the best layout takes too long.
-_CELLS_MAX = 5000
+_CELLS_MAX = 2000
 
 
 @dataclass(frozen=True, kw_only=True)
