@@ -9,7 +9,7 @@ from decimal import Decimal
 from pathlib import Path
 from subprocess import run
 
-from demo.processes import Server
+from demo.processes import Server, free_port
 from tests.conftest import ROOT
 
 
@@ -21,6 +21,7 @@ class Sidecar:
         self.environment = {
             "USAGE_STORE_PATH": str(folder / "usage-events.sqlite3"),
             "USAGE_DATABASE_URL": f"sqlite:///{self._summaries}",
+            "USAGE_PORT": str(free_port()),
             "USAGE_REFRESH_SECONDS": "1",
             **environment,
         }
