@@ -20,9 +20,10 @@ from scheduler.dashboard.spans import (
 )
 from scheduler.health import Health, HealthReport
 from scheduler.reports.completeness import read_completeness
+from scheduler.reports.sums import add_amounts
 from scheduler.running import RunningSidecar
 from shared.domain.days import ONE_DAY
-from shared.domain.summary import AMOUNTS, Amounts
+from shared.domain.summary import Amounts
 from shared.ports_admin import Grouping, UnmeteredLine, UsageFilter, UsageLine, UsageReports
 
 router = APIRouter()
@@ -80,12 +81,7 @@ def overview(request: Request, sidecar: Here) -> Response:
 def add_up(by_day: Mapping[date, Amounts], span: Span) -> Amounts:
     """Add up the days of a span."""
     found = [amounts for day, amounts in by_day.items() if span.start <= day <= span.end]
-    return sum_of(found)
-
-
-def sum_of(found: Sequence[Amounts]) -> Amounts:
-    """Add up amounts, exact and however large."""
-    return Amounts(**{name: sum(getattr(each, name) for each in found) for name in AMOUNTS})
+    return add_amounts(found)
 
 
 def largest_first(lines: Sequence[UsageLine]) -> list[UsageLine]:
@@ -104,7 +100,7 @@ def _panels(reports: UsageReports, wanted: UsageFilter) -> list[Panel]:
                 title=SIDES[side],
                 lines=lines[:_LINES_SHOWN],
                 others=len(rest),
-                rest=sum_of([line.amounts for line in rest]),
+                rest=add_amounts(line.amounts for line in rest),
             )
         )
     return panels

@@ -5,11 +5,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
-from typing import Literal
+from typing import Literal, Protocol
 
+from scheduler.reports.sums import add_amounts
 from shared.domain.exchange import NANO, ExchangeRate, ExchangeRates, round_to_cents
 from shared.domain.organization import Organization
-from shared.ports_admin import AdminBooks, UsageFilter
+from shared.domain.summary import Amounts
+from shared.ports_admin import Grouping, Page, UsageFilter, UsageLine
 
 Lines = Literal["external_user", "model", "task", "day"]
 _USD = "USD"
@@ -17,13 +19,30 @@ _USD = "USD"
 
 @dataclass(frozen=True, kw_only=True)
 class StatementLine:
-    """A line; `amount` is rounded for reading, the total is not the sum of rounded lines."""
+    """A line; `amount` is rounded for reading, the total is not the sum of rounded lines.
+
+    `units` is the amount before any rounding, in units of 1e-21: these add up to the total's.
+    """
 
     name: str
-    events: int
-    pending: int
-    billed_pico_usd: int
+    amounts: Amounts
+    units: int | None
     amount: Decimal | None
+
+    @property
+    def events(self) -> int:
+        """How many events it stands for."""
+        return self.amounts.events
+
+    @property
+    def pending(self) -> int:
+        """How many of them have no cost yet."""
+        return self.amounts.pending
+
+    @property
+    def billed_pico_usd(self) -> int:
+        """What the organization pays for it, in US dollars."""
+        return self.amounts.billed_pico_usd
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,62 +60,83 @@ class Statement:
 
     currency: str
     lines: Sequence[StatementLine]
-    events: int
-    pending: int
-    billed_pico_usd: int
-    amount: Decimal | None
+    total: StatementLine
     rates: Sequence[UsedRate]
     days_without_rate: Sequence[date]
 
+    @property
+    def events(self) -> int:
+        """How many events all lines stand for."""
+        return self.total.events
+
+    @property
+    def pending(self) -> int:
+        """How many of them have no cost yet."""
+        return self.total.pending
+
+    @property
+    def billed_pico_usd(self) -> int:
+        """What the organization pays, in US dollars."""
+        return self.total.billed_pico_usd
+
+    @property
+    def amount(self) -> Decimal | None:
+        """What the organization pays, in its currency."""
+        return self.total.amount
+
+
+class StatementBooks(Protocol):
+    """What a statement is made from. Raises ProjectionError when the database cannot be used."""
+
+    def usage(
+        self, wanted: UsageFilter, group_by: Sequence[Grouping], page: Page | None = None
+    ) -> list[UsageLine]:
+        """Add up by groups, in their order."""
+
+    def exchange_rates(self, currency: str) -> ExchangeRates:
+        """Return all rates of a currency."""
+
 
 def read_statement(
-    books: AdminBooks, organization: Organization, wanted: UsageFilter, lines: Lines
+    books: StatementBooks, organization: Organization, wanted: UsageFilter, lines: Lines
 ) -> Statement:
     """Add up an organization's days by lines, each day at its own exchange rate."""
     rates = _rates(books, organization.currency)
-    by_day: dict[str, dict[date, int]] = defaultdict(lambda: defaultdict(int))
-    counts: dict[str, list[int]] = defaultdict(lambda: [0, 0])
-    all_days: dict[date, int] = defaultdict(int)
+    by_name: dict[str, dict[date, Amounts]] = defaultdict(dict)
     for line in books.usage(wanted, ("day", lines) if lines != "day" else ("day",)):
-        day, name = date.fromisoformat(line.group["day"]), line.group[lines]
-        by_day[name][day] += line.amounts.billed_pico_usd
-        all_days[day] += line.amounts.billed_pico_usd
-        counts[name][0] += line.amounts.events
-        counts[name][1] += line.amounts.pending
+        by_name[line.group[lines]][date.fromisoformat(line.group["day"])] = line.amounts
+    found = [_line(name, by_name[name], rates) for name in sorted(by_name)]
+    days: dict[date, int] = defaultdict(int)
+    for amounts_by_day in by_name.values():
+        for day, amounts in amounts_by_day.items():
+            days[day] += amounts.billed_pico_usd
     return Statement(
         currency=organization.currency,
-        lines=[_line(name, counts[name], by_day[name], rates) for name in sorted(by_day)],
-        events=sum(events for events, _ in counts.values()),
-        pending=sum(pending for _, pending in counts.values()),
-        billed_pico_usd=sum(all_days.values()),
-        amount=_amount(all_days, rates),
-        rates=_used(all_days, rates) if organization.currency != _USD else [],
-        days_without_rate=sorted(day for day in all_days if rates.on(day) is None),
+        lines=found,
+        total=_priced("", add_amounts(line.amounts for line in found), days, rates),
+        rates=_used(days, rates) if organization.currency != _USD else [],
+        days_without_rate=sorted(day for day in days if rates.on(day) is None),
     )
 
 
-def _rates(books: AdminBooks, currency: str) -> ExchangeRates:
+def _rates(books: StatementBooks, currency: str) -> ExchangeRates:
     if currency != _USD:
         return books.exchange_rates(currency)
     one = ExchangeRate(currency=_USD, local_date=date.min, rate_nano=NANO, source="itself")
     return ExchangeRates([one])
 
 
-def _line(
-    name: str, counts: Sequence[int], days: Mapping[date, int], rates: ExchangeRates
+def _line(name: str, days: Mapping[date, Amounts], rates: ExchangeRates) -> StatementLine:
+    billed = {day: amounts.billed_pico_usd for day, amounts in days.items()}
+    return _priced(name, add_amounts(days.values()), billed, rates)
+
+
+def _priced(
+    name: str, amounts: Amounts, billed: Mapping[date, int], rates: ExchangeRates
 ) -> StatementLine:
-    return StatementLine(
-        name=name,
-        events=counts[0],
-        pending=counts[1],
-        billed_pico_usd=sum(days.values()),
-        amount=_amount(days, rates),
-    )
-
-
-def _amount(days: Mapping[date, int], rates: ExchangeRates) -> Decimal | None:
-    units = rates.convert(days)
-    return None if units is None else round_to_cents(units)
+    units = rates.convert(billed)
+    rounded = None if units is None else round_to_cents(units)
+    return StatementLine(name=name, amounts=amounts, units=units, amount=rounded)
 
 
 def _used(days: Mapping[date, int], rates: ExchangeRates) -> list[UsedRate]:
