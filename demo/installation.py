@@ -21,6 +21,7 @@ PASSWORD = "correct-horse-battery"  # noqa: S105  of accounts that end with the 
 OPENROUTER, FOREIGN, PIPELINES, PREFIXED, PROXIED = range(5)  # the order of the connections
 # Four workers on two busy cores have been seen to need 100 s.
 _BOOT_SECONDS = 300.0
+_WORKER_IS_UP = "Scheduler worker started"  # what Open WebUI 0.12 logs last, once per process
 # Lets the mock's ledger be split by what Open WebUI knows; no part of the product.
 _LEDGER_HEADERS = {
     "X-Ledger-User": "{{USER_ID}}",
@@ -52,11 +53,12 @@ class Installation:
     def __init__(self, folder: Path, environment: Mapping[str, str], workers: int = 1):
         """Plan the servers; `environment` is added to that of both hosts."""
         self.folder = folder
+        self._workers = workers
         self.spool_folder = folder / "usage"
         self._host_environment = {"USAGE_SPOOL_DIR": str(self.spool_folder), **environment}
         self.openrouter = self._openrouter()
         self.pipelines = self._pipelines()
-        self.open_webui = self._open_webui(workers)
+        self.open_webui = self._open_webui()
         self._admin: Admin | None = None
 
     @property
@@ -75,6 +77,8 @@ class Installation:
         self.openrouter.wait_until_ready("/api/v1/models")
         self.pipelines.wait_until_ready("/")
         self.open_webui.wait_until_ready("/health", _BOOT_SECONDS)
+        if self._workers > 1:  # the first one to be up answers for all of them
+            self.open_webui.wait_until_logged(_WORKER_IS_UP, self._workers, _BOOT_SECONDS)
         person = sign_up(self.open_webui.url, "Ada Admin", "ada@example.org", PASSWORD)
         self._admin = Admin(self.open_webui.url, person)
         self.admin.connect(self._connections())
@@ -147,11 +151,11 @@ class Installation:
             },
         )
 
-    def _open_webui(self, workers: int) -> Server:
+    def _open_webui(self) -> Server:
         port = free_port()
-        # As `open-webui serve` does it, but that imports everything once more in the parent.
-        command = [str(HOSTS / "open-webui" / "bin" / "python"), "-m", "uvicorn"]
-        command += ["open_webui.main:app", *_address(port), "--workers", str(workers)]
+        # `serve` brings the database up to date once, before its workers start: four uvicorn
+        # workers alone race for it on a new one, and fail.
+        command = [str(HOSTS / "open-webui" / "bin" / "open-webui"), "serve", *_address(port)]
         return Server(
             "open-webui",
             command,
@@ -160,7 +164,7 @@ class Installation:
             environment={
                 **_OPEN_WEBUI_ENVIRONMENT,
                 "DATA_DIR": str(self.folder / "open-webui"),
-                "FROM_INIT_PY": "true",
+                "UVICORN_WORKERS": str(self._workers),
                 **self._host_environment,
             },
         )

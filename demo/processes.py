@@ -80,6 +80,14 @@ class Server:
         """Wait until the server answers 200; a process that has ended shows its log instead."""
         wait_for(lambda: self._answers(path), f"{self.name} at {self.url}{path}", seconds)
 
+    def wait_until_logged(self, words: str, times: int, seconds: float) -> None:
+        """Wait until the log holds these words so many times."""
+        wait_for(
+            lambda: self.log_path.read_text(errors="replace").count(words) >= times,
+            f"{times} x {words!r} in {self.log_path}",
+            seconds,
+        )
+
     def stop(self) -> None:
         """End the process and its workers: first politely, then by force."""
         self._end(signal.SIGTERM)
