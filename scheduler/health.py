@@ -1,6 +1,6 @@
 """Health: what is wrong right now, each with a name and a sentence, and what deserves a look."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 
@@ -9,9 +9,9 @@ from scheduler.hosts import clocks_ahead, host_troubles, missing_hosts, silent_h
 from scheduler.job_log import JobState
 from scheduler.running import RunningSidecar
 from scheduler.states import SpoolState
+from scheduler.store_probe import StoreProbe
 from shared.domain.rows import HostRow
-from shared.errors import DeliveryError, UsageError
-from shared.ports import StoreHealth
+from shared.errors import UsageError
 
 # A job that did not end well for so many of its intervals has stopped, whatever it says itself.
 _INTERVALS_MISSED = 3
@@ -19,7 +19,6 @@ _LEAST_SECONDS = 45.0
 _FULL_FROM = 0.95
 _CLOCK_SLACK = timedelta(seconds=60)
 _OLD_PENDING = timedelta(days=7)
-_STORE_TRIED_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -55,30 +54,25 @@ class Health:
         self, sidecar: RunningSidecar, steady: Callable[[], float] = seconds_since_boot
     ) -> None:
         self._sidecar = sidecar
-        self._steady = steady
         self._clock_watch = ClockWatch(sidecar.clock, steady)
-        self._tried_at: float | None = None
-        self._store_health = StoreHealth(True, "")
+        self._probe = StoreProbe(sidecar.store, steady)
 
     def report(self) -> HealthReport:
         """Return how everything is now; what cannot be looked at is a problem, not an error."""
         sidecar, now = self._sidecar, self._sidecar.clock.now()
-        problems: list[Problem] = []
+        store = self._probe.read()
+        problems, pending = self._database()
         spools: list[SpoolState] = []
         hosts: list[HostRow] = []
-        pending: date | None = None
         try:
-            spools, hosts = sidecar.spool_states(), self._hosts()
+            spools, hosts = sidecar.spool_states(), self._hosts(store.hosts)
         except UsageError as error:
             problems.append(Problem("spool", str(error)))
-        try:
-            pending = sidecar.books.oldest_pending_day()
-            if not sidecar.books.schema_is_current():
-                problems.append(Problem("schema", "the schema is of another version; restart"))
-        except UsageError as error:
-            problems.append(Problem("database", str(error)))
         jobs = dict(sidecar.job_log.states())
         if sidecar.is_active:
+            if not store.health.ok:
+                sentence = f"the event store cannot be used: {store.health.detail}"
+                problems.append(Problem("store", sentence))
             problems.extend(self._work(spools, jobs, now))
             problems.extend(self._surroundings(hosts, now))
         else:
@@ -93,13 +87,21 @@ class Health:
             oldest_pending_day=pending,
         )
 
+    def _database(self) -> tuple[list[Problem], date | None]:
+        """Look whether the database answers and has our schema; return the oldest pending day."""
+        books = self._sidecar.books
+        try:
+            pending = books.oldest_pending_day()
+            if books.schema_is_current():
+                return [], pending
+        except UsageError as error:
+            return [Problem("database", str(error))], None
+        return [Problem("schema", "the schema is of another version; restart")], pending
+
     def _work(
         self, spools: list[SpoolState], jobs: dict[str, JobState], now: datetime
     ) -> Iterator[Problem]:
         settings = self._sidecar.settings
-        store = self._try_store()
-        if not store.ok:
-            yield Problem("store", f"the event store cannot be used: {store.detail}")
         for spool in spools:
             yield from _spool_problems(spool, settings.usage_backlog_seconds, now)
         seconds = settings.influxdb_flush_interval / 1000
@@ -134,19 +136,8 @@ class Health:
         if (now - last).total_seconds() > patience:
             yield Problem(what.split()[-1], f"{what} has not ended well since {last:%F %T} UTC")
 
-    def _try_store(self) -> StoreHealth:
-        now = self._steady()
-        if self._tried_at is None or now - self._tried_at >= _STORE_TRIED_SECONDS:
-            self._store_health = self._sidecar.store.health()
-            self._tried_at = now
-        return self._store_health
-
-    def _hosts(self) -> list[HostRow]:
+    def _hosts(self, elsewhere: Sequence[HostRow]) -> list[HostRow]:
         """Return the newest row of every host, from the spools here and from the store."""
-        try:
-            elsewhere = self._sidecar.store.hosts()
-        except DeliveryError:
-            elsewhere = []  # that the store cannot be read is a problem of its own
         newest: dict[str, HostRow] = {}
         for row in (*self._sidecar.hosts_here(), *elsewhere):
             known = newest.get(row.host_id)

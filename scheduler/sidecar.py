@@ -59,6 +59,8 @@ class Sidecar:
         )
         # Two jobs may fall on the same minute; days are projected by one of them at a time.
         self._projecting = Lock()
+        # The schedule drains, and so does whoever wants the spools empty first.
+        self._draining = Lock()
 
     def __enter__(self) -> Self:
         return self
@@ -68,7 +70,9 @@ class Sidecar:
 
     def drain(self) -> None:
         """Deliver what waits in the spools."""
-        for name, result in self._drain.run().items():
+        with self._draining:
+            results = self._drain.run()
+        for name, result in results.items():
             if result.accepted or result.rejected:
                 log.info(
                     "spool %s: %d rows delivered, %d refused, %d wait",

@@ -20,7 +20,7 @@ def _whole(value: object) -> object:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-Tokens = Annotated[int, BeforeValidator(_whole), Field(strict=True, ge=0, le=2**53)]
+Tokens = Annotated[int, Field(strict=True, ge=0, le=2**53), BeforeValidator(_whole)]
 CostNumber = Annotated[float, Field(strict=True, ge=0, le=1_000_000)]
 CostText = Annotated[str, StringConstraints(strict=True, pattern=r"^[0-9]{1,6}(\.[0-9]{1,12})?$")]
 IdempotencyKey = Annotated[

@@ -5,6 +5,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -13,7 +14,9 @@ from shared.domain.rows import HostRow
 from shared.errors import Misconfigured, Unavailable
 from shared.ports import StoreHealth
 from tests.builders import generation_id, pending, settled
+from tests.services.influx import influx_server
 from tests.sidecars import SidecarAtHand
+from tests.waiting import wait_for
 
 DRILL_SECONDS = 60
 
@@ -102,6 +105,42 @@ def test_a_revoked_token_is_named(ward: Ward, monkeypatch: pytest.MonkeyPatch) -
     break_store(ward, monkeypatch, Misconfigured("401: unauthorized access, check the token"))
     ward.minute()
     assert "misconfigured: 401: unauthorized" in ward.problems()["delivery"]
+
+
+@pytest.mark.service
+def test_a_real_store_that_hangs_or_does_not_know_the_token_is_named(tmp_path: Path) -> None:
+    server = influx_server("2.9")
+    settings = server.bucket()
+    token = server.token_for(settings.bucket, "read", "write")
+    ward = Ward(
+        tmp_path,
+        influxdb_first_enabled=True,
+        influxdb_url=server.url,
+        influxdb_org=settings.org,
+        influxdb_bucket=settings.bucket,
+        influxdb_token=token,
+        influxdb_write_timeout=2000,
+    )
+    ward.minute()
+    assert ward.problems() == {}
+    server.pause()
+    ward.clock.move(10)
+    assert "no answer within" in ward.problems()["store"]
+    server.resume()
+    wait_for(lambda: ward.problems() == {}, seconds=60)
+    [authorization] = [
+        each
+        for each in server.api_get("authorizations")["authorizations"]
+        if each["permissions"][0]["resource"].get("name") == settings.bucket
+    ]
+    url = f"{server.url}/api/v2/authorizations/{authorization['id']}"
+    httpx.delete(url, headers={"Authorization": f"Token {server.token}"}).raise_for_status()
+    ward.minute()
+    found = ward.problems()
+    assert "401" in found["delivery"]
+    assert "401" in found["store"]
+    ward.close()
+    server.drop(settings.bucket)
 
 
 def test_a_full_spool_is_named(ward: Ward, monkeypatch: pytest.MonkeyPatch) -> None:
