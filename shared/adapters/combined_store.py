@@ -5,14 +5,17 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import TypeVar
 
+from shared.adapters.clock import SYSTEM_CLOCK
 from shared.adapters.holdings import Holdings
 from shared.adapters.merging import between, both_hold, clipped, joined_spans, merged
+from shared.adapters.store_breakers import StoreBreakers
 from shared.adapters.usage_sums import add_up, fingerprint_events
 from shared.domain.entanglement import Identity
 from shared.domain.event import UsageEvent
 from shared.domain.rows import HostRow, UnmeteredRow, UserRow
 from shared.errors import DeliveryError, Misconfigured
 from shared.ports import (
+    Clock,
     EventStore,
     Fingerprint,
     SpooledRow,
@@ -36,10 +39,13 @@ class CombinedStore:
     names tell them apart, also after a restart.
     """
 
-    def __init__(self, stores: Sequence[EventStore], holdings: Holdings) -> None:
+    def __init__(
+        self, stores: Sequence[EventStore], holdings: Holdings, clock: Clock = SYSTEM_CLOCK
+    ) -> None:
         self._first = stores[0]
         self._stores = stores
         self._holdings = holdings
+        self._breakers = StoreBreakers(clock)
         self.name = self._first.name
         self.shows_batches_whole = all(store.shows_batches_whole for store in stores)
 
@@ -176,7 +182,7 @@ class CombinedStore:
         answers = {}
         for store in stores:
             try:
-                answers[store.name] = read(store)
+                answers[store.name] = self._breakers.ask(store, read)
             except DeliveryError:
                 if store.name in known or self._may_be_new_to(store, window):
                     raise
@@ -192,7 +198,7 @@ class CombinedStore:
         failures: list[DeliveryError] = []
         for store in self._stores:
             try:
-                rows += read(store)
+                rows += self._breakers.ask(store, read)
             except DeliveryError as error:
                 failures.append(error)
         if len(failures) == len(self._stores):

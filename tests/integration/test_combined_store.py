@@ -1,7 +1,7 @@
 """Two event stores read as one, while the setting goes to and fro and one of them goes away."""
 
 from collections.abc import Iterator, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from shared.adapters.embedded_store import EmbeddedStore
 from shared.adapters.holdings import Holdings
 from shared.errors import Misconfigured, Unavailable
 from shared.ports import Fingerprint, Window
-from tests.builders import NOON, generation_id, settled, unmetered
+from tests.builders import NOON, generation_id, settled, turn, unmetered
 from tests.contract.stores import HOUR, by_id, generation, host, user, write
 from tests.spools import spooled
 
@@ -29,8 +29,10 @@ class Leaving(EmbeddedStore):
 
     name = "influxdb"
     is_away = False
+    asked = 0
 
     def _read(self, *arguments: Any) -> Iterator[Any]:
+        self.asked += 1
         if self.is_away:
             raise Unavailable("influxdb is away")
         return super()._read(*arguments)
@@ -212,3 +214,52 @@ def test_an_older_file_is_upgraded_in_place(tmp_path: Path) -> None:
     assert list(store.events(day(0))) == [settled()]
     store.close()
     holdings.close()
+
+
+def test_sums_of_a_bucket_that_both_stores_hold_count_each_event_once(both: Both) -> None:
+    quarter = HOUR / 4
+    write(both.off, generation(1), generation(2, NOON + quarter), generation(3, NOON + HOUR))
+    write(both.on, generation(1), generation(4, NOON + quarter), generation(5, NOON + 2 * HOUR))
+    for store in (both.on, both.off):
+        assert sum(group.sums.events for group in store.usage(day(0))) == 5
+        cut = Window(NOON + quarter / 2, NOON + 2 * HOUR)
+        assert sum(group.sums.events for group in store.usage(cut)) == 3
+        assert len(list(store.events(cut))) == 3
+        assert sorted(each.request_id for each in store.identities(cut, answers=False)) == [
+            generation(number, at).request_id
+            for number, at in ((2, NOON + quarter), (4, NOON + quarter), (3, NOON + HOUR))
+        ]
+
+
+def test_an_event_found_by_its_id_comes_once_from_both(both: Both) -> None:
+    write(both.off, generation(1), generation(2))
+    write(both.on, generation(1), turn())
+    found = both.on.events_about(day(0), {generation_id(1)}, {"message-1"})
+    assert ids(list(found)) == ids([generation(1), generation(2), turn()])
+    assert both.on.grains(day(0)) == {"generation", "turn"}
+
+
+class StoppedClock:
+    """A clock that a test moves."""
+
+    time = NOON
+
+    def now(self) -> datetime:
+        return self.time
+
+
+def test_a_store_that_keeps_failing_is_left_alone_for_a_moment(both: Both) -> None:
+    write(both.off, generation(1))
+    clock = StoppedClock()
+    store = CombinedStore([both.embedded, both.influx], both.holdings, clock)
+    both.influx.is_away = True
+    for _ in range(5):
+        assert len(list(store.events(day(0)))) == 1
+    assert both.influx.asked == 3
+    assert store.users() == []
+    assert both.influx.asked == 3
+    clock.time += timedelta(seconds=5)
+    both.influx.is_away = False
+    write(both.on, generation(2))
+    assert len(list(store.events(day(0)))) == 2
+    assert not store.is_unique(day(0))
