@@ -112,8 +112,10 @@ class SummaryStore(Protocol):
     def directory(self) -> Directory:
         """Return organizations, rates and assignments as of now."""
 
-    def mark_changed(self, window: Window, found: Mapping[datetime, Fingerprint]) -> int:
-        """Mark every day within an hour of a bucket that is not as stored; count such buckets."""
+    def mark_changed(
+        self, window: Window, found: Mapping[datetime, Fingerprint]
+    ) -> frozenset[datetime]:
+        """Mark every day within an hour of a bucket that is not as stored; return such buckets."""
 
     def dirty_days(self) -> list[DirtyDay]:
         """Return the days that wait for a projection, the oldest first."""

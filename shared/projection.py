@@ -1,26 +1,22 @@
 """Projection: recomputing local days of summaries from the events, and replacing them."""
 
 import logging
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime, timedelta
+from dataclasses import dataclass
+from datetime import date, datetime
 from typing import Literal
 
 from shared.day_reader import DayReader, day_window, with_edges
 from shared.domain.audit import Difference, find_differences
 from shared.domain.days import ONE_DAY, ZoneDay
 from shared.domain.run_report import DayOutcome, RunReport
-from shared.errors import ConfigError, ProjectionError, UsageError, WouldShrink
-from shared.ports import BUCKET, Clock, EventStore, Fingerprint, Window
+from shared.errors import ConfigError, DeliveryError, ProjectionError, UsageError, WouldShrink
+from shared.observation import Observation, observe, to_buckets
+from shared.ports import Clock, EventStore, Window
 from shared.ports_summary import DirtyDay, ProjectedDay, Summaries
 
 log = logging.getLogger("owui_usage")
-# Fingerprints of a long span are asked for in pieces, so that no answer is large.
-_FINGERPRINT_SPAN = timedelta(days=32)
-_NO_EVENTS = Fingerprint(0, 0, 0)
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,12 +52,13 @@ class Projection:
         started_at = self._clock.now()
         try:
             days = self._days(start, end)
-            observed = self._observe(_span(days))
+            observed = observe(self._store, self._summaries, _span(days))
             marked = {dirty.day: dirty for dirty in self._summaries.dirty_days()}
         except UsageError as error:
             return self._failed_run(started_at, error)
         work = [marked.get(day) or DirtyDay(day=day, mark_ids=(), reasons=()) for day in days]
-        return self._project(work, observed, allow_shrink)
+        lost = self._unread(days, observed, started_at)
+        return RunReport([*lost, *self._project(work, observed, allow_shrink)])
 
     def refresh(self, days_back: int, *, allow_shrink: str | None = None) -> RunReport:
         """Project the marked days, and those whose events changed in the last `days_back` days.
@@ -72,18 +69,21 @@ class Projection:
         try:
             # Up to the end of today in every zone, wherever it ends last.
             span = Window(started_at - days_back * ONE_DAY, started_at + 2 * ONE_DAY)
-            observed = self._observe(_to_buckets(span))
+            observed = observe(self._store, self._summaries, to_buckets(span))
             for waiting in self._summaries.dirty_days():
                 window = day_window(waiting.day)
-                if not observed.covers(window):
-                    observed = observed.joined(self._observe(with_edges(window)))
+                if not observed.spans_all_of(window):
+                    observed = observed.joined(self._observe_waiting(window))
             self._summaries.store_users(self._store.users())
             marked = self._summaries.dirty_days()
+            zones = self._summaries.directory().zones()
         except UsageError as error:
             return self._failed_run(started_at, error)
         # A day marked just now, of which no fingerprint was read yet, has its turn next time.
-        work = [dirty for dirty in marked if observed.covers(day_window(dirty.day))]
-        return self._project(work, observed, allow_shrink)
+        work = [dirty for dirty in marked if observed.spans_all_of(day_window(dirty.day))]
+        days = {*observed.unread_days(zones), *(dirty.day for dirty in work)}
+        lost = self._unread(sorted(days), observed, started_at)
+        return RunReport([*lost, *self._project(work, observed, allow_shrink)])
 
     def verify(self, start: date, end: date) -> list[Difference]:
         """Recompute local days event by event and return where the stored summaries differ.
@@ -104,26 +104,34 @@ class Projection:
         dates = [start + number * ONE_DAY for number in range((end - start).days + 1)]
         return [ZoneDay(day, zone) for day in dates for zone in zones]
 
-    def _observe(self, span: Window) -> "_Observed":
-        """Read the fingerprints of a span and mark the days around every bucket that changed."""
-        found: dict[datetime, Fingerprint] = {}
-        start = span.start
-        while start < span.end:
-            end = min(start + _FINGERPRINT_SPAN, span.end)
-            piece = Window(start, end)
-            found.update(self._store.fingerprints(piece))
-            rows = Counter(_bucket_start(row.occurred_at) for row in self._store.unmetered(piece))
-            for bucket, unmetered in rows.items():
-                found[bucket] = replace(found.get(bucket, _NO_EVENTS), unmetered=unmetered)
-            start = end
-        self._summaries.mark_changed(span, found)
-        return _Observed([span], found)
+    def _observe_waiting(self, window: Window) -> Observation:
+        """Observe a marked day; one that cannot be read now goes on waiting."""
+        try:
+            return observe(self._store, self._summaries, with_edges(window))
+        except DeliveryError as error:
+            return Observation(spans=[window], found={}, unread={window: error})
+
+    def _unread(
+        self, days: Sequence[ZoneDay], observed: Observation, started_at: datetime
+    ) -> list[DayOutcome]:
+        """Record the days that a store which is away may hold a part of; they stay as they are."""
+        lost: dict[str, list[ZoneDay]] = {}
+        outcomes: list[DayOutcome] = []
+        for day in days:
+            error = observed.failure(day_window(day))
+            if error is not None:
+                lost.setdefault(_sentence(error), []).append(day)
+                outcomes.append(DayOutcome(day=day, error=error))
+        for sentence, days_lost in lost.items():
+            self._record_failure(days_lost, started_at, sentence)
+        return outcomes
 
     def _project(
-        self, work: Sequence[DirtyDay], observed: "_Observed", allow_shrink: str | None
-    ) -> RunReport:
+        self, work: Sequence[DirtyDay], observed: Observation, allow_shrink: str | None
+    ) -> list[DayOutcome]:
         """Read days, several at once if so set, and replace them one after the other."""
         outcomes: list[DayOutcome] = []
+        work = [dirty for dirty in work if observed.failure(day_window(dirty.day)) is None]
         width = max(1, self._settings.parallel_days)
         with ThreadPoolExecutor(width, "owui-usage-projection") as pool:
             for first in range(0, len(work), width):
@@ -132,10 +140,10 @@ class Projection:
                     for dirty in work[first : first + width]
                 ]
                 outcomes.extend(self._replace(dirty, future) for dirty, future in readings)
-        return RunReport(outcomes)
+        return outcomes
 
     def _read(
-        self, dirty: DirtyDay, observed: "_Observed", allow_shrink: str | None
+        self, dirty: DirtyDay, observed: Observation, allow_shrink: str | None
     ) -> ProjectedDay:
         started_at = self._clock.now()
         window = day_window(dirty.day)
@@ -152,7 +160,7 @@ class Projection:
             directory=directory,
             facts=reading.facts,
             fingerprints=fingerprints,
-            mark_ids=dirty.mark_ids,
+            mark_ids=() if self._may_be_torn(window, observed) else dirty.mark_ids,
             why="; ".join(dirty.reasons),
             allow_shrink=allow_shrink,
             events_read=reading.events_read,
@@ -160,13 +168,21 @@ class Projection:
             started_at=started_at,
         )
 
+    def _may_be_torn(self, window: Window, observed: Observation) -> bool:
+        """Tell whether a day may have been read while it was being written.
+
+        The fingerprint need not change once the rest of the fields shows. So what has just changed
+        keeps its mark, and is read again when it is at rest.
+        """
+        return not self._store.shows_batches_whole and observed.has_changed(with_edges(window))
+
     def _replace(self, dirty: DirtyDay, reading: Future[ProjectedDay]) -> DayOutcome:
         started_at = self._clock.now()
         try:
             projected = reading.result()
             replacement = self._summaries.replace_day(projected)
         except UsageError as error:
-            self._record_failure(dirty.day, started_at, error)
+            self._record_failure([dirty.day], started_at, _sentence(error))
             return DayOutcome(day=dirty.day, error=error)
         return DayOutcome(
             day=dirty.day,
@@ -177,51 +193,30 @@ class Projection:
         )
 
     def _failed_run(self, started_at: datetime, error: UsageError) -> RunReport:
-        self._record_failure(None, started_at, error)
+        self._record_failure([None], started_at, _sentence(error))
         return RunReport([DayOutcome(day=None, error=error)])
 
-    def _record_failure(self, day: ZoneDay | None, started_at: datetime, error: UsageError) -> None:
+    def _record_failure(
+        self, days: Sequence[ZoneDay | None], started_at: datetime, sentence: str
+    ) -> None:
         """Keep the failure in the books and say it once in the log, not every minute."""
-        sentence = f"{type(error).__name__}: {error}"
         try:
-            attempts = self._summaries.record_failure(day, started_at, sentence)
+            attempts = [self._summaries.record_failure(day, started_at, sentence) for day in days]
         except ProjectionError as also:
             # Then the database of summaries is what failed, and only the log can say so.
             log.error("projection failed and could not be recorded: %s (%s)", sentence, also)
             return
-        if attempts == 1:
-            log.warning("projection of %s failed: %s", day or "any day", sentence)
+        new = [day for day, count in zip(days, attempts, strict=True) if count == 1]
+        if new:
+            more = f" and {len(new) - 1} other days" if len(new) > 1 else ""
+            log.warning("projection of %s%s failed: %s", new[0] or "any day", more, sentence)
 
 
-@dataclass(frozen=True)
-class _Observed:
-    """The fingerprints of spans, as they were before any of their days was read."""
-
-    spans: Sequence[Window]
-    found: Mapping[datetime, Fingerprint]
-
-    def covers(self, window: Window) -> bool:
-        return any(span.start <= window.start and window.end <= span.end for span in self.spans)
-
-    def joined(self, other: "_Observed") -> "_Observed":
-        return _Observed([*self.spans, *other.spans], {**self.found, **other.found})
-
-    def of(self, window: Window) -> dict[datetime, Fingerprint]:
-        count = (window.end - window.start) // BUCKET
-        buckets = (window.start + number * BUCKET for number in range(count))
-        return {bucket: self.found[bucket] for bucket in buckets if bucket in self.found}
+def _sentence(error: UsageError) -> str:
+    return f"{type(error).__name__}: {error}"
 
 
 def _span(days: Sequence[ZoneDay]) -> Window:
     windows = [day_window(day) for day in days]
     start = min(window.start for window in windows)
     return with_edges(Window(start, max(window.end for window in windows)))
-
-
-def _bucket_start(instant: datetime) -> datetime:
-    return _EPOCH + (instant - _EPOCH) // BUCKET * BUCKET
-
-
-def _to_buckets(span: Window) -> Window:
-    """Widen a span to whole buckets, because a part of a bucket has a fingerprint of its own."""
-    return Window(_bucket_start(span.start), _bucket_start(span.end + BUCKET))

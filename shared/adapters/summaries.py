@@ -72,16 +72,18 @@ class SqlSummaries:
         with self._reading() as connection:
             return organizations.read_directory(connection, self._defaults)
 
-    def mark_changed(self, window: Window, found: Mapping[datetime, Fingerprint]) -> int:
-        """Mark every day within an hour of a bucket that is not as stored; count such buckets."""
+    def mark_changed(
+        self, window: Window, found: Mapping[datetime, Fingerprint]
+    ) -> frozenset[datetime]:
+        """Mark every day within an hour of a bucket that is not as stored; return such buckets."""
         with self._reading() as connection:
             if not changed_buckets(connection, window, found):
-                return 0
+                return frozenset()
         with self._writing() as connection:
             changed = changed_buckets(connection, window, found)
             zones = organizations.read_zones(connection, self._defaults)
             mark_around(connection, changed, zones)
-            return len(changed)
+            return frozenset(changed)
 
     def dirty_days(self) -> list[DirtyDay]:
         """Return the days that wait for a projection, the oldest first."""

@@ -186,7 +186,7 @@ def test_a_changed_bucket_marks_every_day_within_an_hour_of_it(summaries: SqlSum
     summaries.add_organization(organization("edo", time_zone=TOKYO))
     late = utc("2026-11-24 22:15")
     window = day_window(HERE)
-    assert summaries.mark_changed(window, {late: Fingerprint(1, 2, 3)}) == 1
+    assert summaries.mark_changed(window, {late: Fingerprint(1, 2, 3)}) == {late}
     tomorrow = DAY + timedelta(days=1)
     assert [dirty.day for dirty in summaries.dirty_days()] == [
         ZoneDay(DAY, WARSAW),
@@ -205,9 +205,9 @@ def test_any_change_of_a_bucket_is_one(
     summaries: SqlSummaries, found: dict[datetime, Fingerprint]
 ) -> None:
     summaries.replace_day(a_day(summaries, row()))
-    assert summaries.mark_changed(day_window(HERE), {BUCKET: Fingerprint(1, 0, 0)}) == 0
+    assert summaries.mark_changed(day_window(HERE), {BUCKET: Fingerprint(1, 0, 0)}) == set()
     assert summaries.dirty_days() == []
-    assert summaries.mark_changed(day_window(HERE), found) == 1
+    assert len(summaries.mark_changed(day_window(HERE), found)) == 1
     assert [dirty.day for dirty in summaries.dirty_days()] == [HERE]
 
 

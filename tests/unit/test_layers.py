@@ -29,6 +29,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         "shared.ports_summary",
         "shared.day_books",
         "shared.day_reader",
+        "shared.observation",
         "shared.projection",
         "shared.delivery",
         "shared.sending",
