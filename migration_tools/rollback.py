@@ -43,10 +43,11 @@ def roll_back(ledger: Ledger, backups: Backups, backup_id: str) -> Undone:
             )
         if manifest.state == "rolled back":
             return _undone(record, 0, [], RunReport(), was_done_before=True)
-        store = _store_to_delete_from(ledger, manifest, record)
+        _refuse_what_cannot_be_undone(ledger, manifest, record)
         backups.save(manifest.model_copy(update={"state": "rolling back"}))
-        events = store.delete_import(record.import_id)
-        left = count_events(store, record.import_id)
+        # All stores: what was imported into one may have been copied into the other since.
+        events = sum(store.delete_import(record.import_id) for store in ledger.stores)
+        left = sum(count_events(store, record.import_id) for store in ledger.stores)
         if left:
             raise RollbackRefused(f"{left} events of {record.import_id} are still in the store")
         moved = take_back(ledger.summaries, record)
@@ -63,7 +64,7 @@ def count_events(store: EventStore, import_id: str) -> int:
     return sum(group.sums.events for group in groups if group.source == label)
 
 
-def _store_to_delete_from(ledger: Ledger, manifest: Manifest, record: ImportRecord) -> EventStore:
+def _refuse_what_cannot_be_undone(ledger: Ledger, manifest: Manifest, record: ImportRecord) -> None:
     if record.keeps_source:
         raise RollbackRefused(
             f"the events of {manifest.backup_id} are copies that look like what InfluxDB got from "
@@ -71,13 +72,11 @@ def _store_to_delete_from(ledger: Ledger, manifest: Manifest, record: ImportReco
             "still holds every one of them, and both stores together count each once. Set "
             "INFLUXDB_FIRST_ENABLED=false to go back"
         )
-    store = ledger.store_named(record.store)
-    if store is None:
+    if ledger.store_named(record.store) is None:
         raise RollbackRefused(
             f"{manifest.backup_id} went into the store {record.store}, which the settings do not "
             "name any more: set INFLUXDB_URL, INFLUXDB_TOKEN and INFLUXDB_BUCKET as they were"
         )
-    return store
 
 
 def _project(ledger: Ledger, record: ImportRecord, backup_id: str) -> RunReport:

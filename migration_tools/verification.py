@@ -35,8 +35,8 @@ def verify(
     if source.keeps_source:
         yield from _compare(plan.figures, _copied(ledger, source, occupancy, plan), "store")
     else:
-        for label, figures in _stored(ledger, source, plan).items():
-            yield from _compare(plan.figures, figures, f"store, {label}")
+        for where, figures in _stored(ledger, source, plan).items():
+            yield from _compare(plan.figures, figures, where)
     if source.whole_days:
         yield from _compare(plan.figures, _summed(ledger, source, plan), "summaries")
     if plan.days:
@@ -71,19 +71,20 @@ def _zone_days(source: Source, plan: Plan) -> Mapping[ZoneDay, set[str]]:
 
 
 def _stored(ledger: Ledger, source: Source, plan: Plan) -> dict[str, dict[Place, Figures]]:
-    """Add up what the store holds of this source, each of its imports apart.
+    """Add up what the stores hold of this source, each of its imports and each store apart.
 
-    Two imports of the same days hold the same; each must agree with the source by itself on the
-    days that it has, and together they must have all.
+    Two imports of the same days hold the same, and so do two stores after a copy; each must agree
+    with the source by itself on the days that it has, and together they must have all.
     """
     prefix = own_label(source)
-    found: dict[str, dict[Place, Figures]] = {f"import:{plan.import_id}": {}}
+    found: dict[str, dict[Place, Figures]] = {f"{ledger.target.name}: import:{plan.import_id}": {}}
     for day, organizations in _zone_days(source, plan).items():
-        groups = ledger.target.usage(Window(*day_bounds(day.local_date, day.time_zone)))
-        for group in groups:
+        window = Window(*day_bounds(day.local_date, day.time_zone))
+        groups = [(store.name, group) for store in ledger.stores for group in store.usage(window)]
+        for name, group in groups:
             if group.source.startswith(prefix) and group.client_org_id in organizations:
                 place = Place(group.client_org_id, day.local_date)
-                of_label = found.setdefault(group.source, {})
+                of_label = found.setdefault(f"{name}: {group.source}", {})
                 of_label.setdefault(place, Figures()).add_sums(group.sums)
     return _without_gaps(found, plan)
 
@@ -91,7 +92,7 @@ def _stored(ledger: Ledger, source: Source, plan: Plan) -> dict[str, dict[Place,
 def _without_gaps(
     found: dict[str, dict[Place, Figures]], plan: Plan
 ) -> dict[str, dict[Place, Figures]]:
-    """Complete each import with the days that only another one holds, as far as they agree."""
+    """Complete each with the days that only another one holds, as far as they agree."""
     return {
         label: {
             place: figures.get(place) or _elsewhere(found, place)

@@ -60,6 +60,9 @@ def test_the_whole_way_from_the_original_system_and_back(lab: Lab) -> None:
         assert influx.health().ok
     run("emergency")
     assert billed(lab) == TOTAL
-    lab.put([settled(occurred_at=f"{FIRST_DAY}T15:00:00Z", client_org_id="acme")])
+    live = settled(occurred_at=f"{FIRST_DAY}T15:00:00Z", client_org_id="acme")
+    lab.put([live])
     run("data")
+    assert lab.events() == [live]
+    assert billed(lab) == 20_250_000
     assert lab.run("list")["backups"][-1]["state"] == "rolled back"
