@@ -5,6 +5,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from threading import Lock
 
+from shared.domain.run_report import RunReport
+from shared.errors import UsageError
 from shared.ports import Clock
 
 
@@ -50,3 +52,16 @@ class JobLog:
         """Return how every job stands that has run."""
         with self._lock:
             return dict(self._states)
+
+
+def trouble_of(outcome: object) -> str | None:
+    """Say what went wrong in a job that ended by itself, or None."""
+    if isinstance(outcome, RunReport) and outcome.failures:
+        first = outcome.failures[0]
+        return f"{first.day or 'no day'}: {type(first.error).__name__}: {first.error}"
+    return None
+
+
+def sentence_of(error: BaseException) -> str:
+    """Say an error for a person; of one that is not ours only its kind, its text may hold data."""
+    return str(error) if isinstance(error, UsageError) else type(error).__name__

@@ -12,7 +12,7 @@ from apscheduler.triggers.interval import IntervalTrigger
 
 from scheduler.batches import Batches
 from scheduler.intake import Intake
-from scheduler.job_log import JobLog, JobState
+from scheduler.job_log import JobLog, JobState, sentence_of, trouble_of
 from scheduler.jobs import JOBS, Job, guarded, scheduled
 from scheduler.sidecar import Sidecar, spool_settings
 from scheduler.states import Identity, ScheduleLine, SpoolState, host_statement
@@ -23,8 +23,7 @@ from shared.adapters.clock import SYSTEM_CLOCK
 from shared.adapters.spool import SqliteSpool
 from shared.domain.days import ONE_DAY
 from shared.domain.rows import HostRow
-from shared.domain.run_report import RunReport
-from shared.errors import ProjectionError, UsageError
+from shared.errors import ProjectionError
 from shared.ports import Clock
 from shared.settings import Settings
 
@@ -150,6 +149,12 @@ class RunningSidecar(Sidecar):
         delivers = job.name == "drain" and self.settings.influxdb_first_enabled
         return job.name in _ALWAYS or delivers
 
+    def _make_up_for(self, name: str) -> None:
+        """Run a job again that failed, now that the stores answer: its next time may be far."""
+        state = self.job_log.states().get(name)
+        if state is not None and state.error is not None:
+            self.run_job(name)
+
     def _line(self, job: Job, state: JobState) -> ScheduleLine:
         found = self._scheduler.get_job(job.name) if self._scheduler else None
         return ScheduleLine(
@@ -180,9 +185,12 @@ class RunningSidecar(Sidecar):
             try:
                 outcome = job.run(sidecar)
             except BaseException as error:
-                self.job_log.end(job.name, _sentence(error))
+                self.job_log.end(job.name, sentence_of(error))
                 raise
-            self.job_log.end(job.name, _trouble(outcome))
+            trouble = trouble_of(outcome)
+            self.job_log.end(job.name, trouble)
+            if job.name == "refresh" and trouble is None:
+                self._make_up_for("daily")
             return outcome
 
         return run
@@ -214,18 +222,6 @@ _PROCESS_JOBS = (
         lambda _: CronTrigger(hour=2, minute=17, timezone=UTC),
     ),
 )
-
-
-def _trouble(outcome: object) -> str | None:
-    """Say what went wrong in a job that ended by itself."""
-    if isinstance(outcome, RunReport) and outcome.failures:
-        first = outcome.failures[0]
-        return f"{first.day or 'no day'}: {type(first.error).__name__}: {first.error}"
-    return None
-
-
-def _sentence(error: BaseException) -> str:
-    return str(error) if isinstance(error, UsageError) else type(error).__name__
 
 
 def _prefixed(prefix: str, counts: dict[str, int]) -> dict[str, int]:

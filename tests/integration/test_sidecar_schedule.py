@@ -79,6 +79,21 @@ def test_a_job_that_fails_is_on_record_and_comes_again(
     assert (refresh.error, refresh.succeeded_at) == (None, desk.clock.now())
 
 
+def test_a_daily_run_that_failed_is_made_up_for_when_the_store_is_back(
+    desk: SidecarAtHand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> None:
+        raise Unavailable("no answer")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(desk.sidecar.store, "fingerprints", fails)
+        desk.sidecar.run_job("daily")
+        desk.sidecar.run_job("refresh")
+        assert desk.sidecar.job_log.states()["daily"].error is not None
+    desk.sidecar.run_job("refresh")
+    assert desk.sidecar.job_log.states()["daily"].error is None
+
+
 def test_a_passive_sidecar_runs_no_job(tmp_path: Path, desk: SidecarAtHand) -> None:
     passive = SidecarAtHand(tmp_path)
     passive.sidecar.run_job("refresh")
