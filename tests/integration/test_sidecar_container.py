@@ -20,7 +20,7 @@ from scheduler.influx_tokens import make_tokens
 from scheduler.stores import EventStores
 from shared.settings import Settings
 from tests.builders import settled
-from tests.conftest import ROOT
+from tests.conftest import ROOT, needs_program
 from tests.services.influx import ORG, influx_server
 from tests.spools import spooled
 from tests.waiting import wait_for
@@ -45,13 +45,31 @@ def test_the_compose_file_is_what_the_specification_allows() -> None:
     jsonschema_rs.validate(json.loads(SCHEMA.read_text()), compose())
 
 
+@pytest.mark.service
+@pytest.mark.parametrize("profile", ["influxdb", "embedded"])
+def test_docker_compose_takes_the_file_with_the_example(tmp_path: Path, profile: str) -> None:
+    program = needs_program("docker-compose", "run `apt-get install docker-compose`")
+    example = (ROOT / ".env.example").read_text()
+    filled = tmp_path / "env"
+    filled.write_text(re.sub(r"=$", "=0123456789abcdef", example, flags=re.MULTILINE))
+    ran = subprocess.run(
+        [program, "--env-file", filled, "-f", COMPOSE, "config"],
+        env={"PATH": os.environ["PATH"], "COMPOSE_PROFILES": profile},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert "0123456789abcdef" in ran.stdout
+
+
 def test_every_variable_of_the_compose_file_is_in_the_example() -> None:
     named = {match[0] for match in VARIABLE.findall(COMPOSE.read_text())}
     example = (ROOT / ".env.example").read_text()
     offered = set(re.findall(r"^([A-Z_]+)=", example, re.MULTILINE))
     images = {"OPEN_WEBUI_IMAGE", "PIPELINES_IMAGE", "USAGE_TURNS", "USAGE_EXPECT_HOSTS"}
     assert named - offered == images | {"USAGE_DATABASE_URL"}
-    assert offered - named == {"COMPOSE_PROFILES"}
+    assert offered - named == {"COMPOSE_PROFILES", "COMPOSE_PROJECT_NAME"}
 
 
 def test_only_open_webui_and_the_sidecar_are_published_and_to_this_machine_alone() -> None:
@@ -91,8 +109,11 @@ def test_the_sidecar_runs_as_the_image_runs_it(tmp_path: Path) -> None:
     for folder in (tree, writable / "spool", writable / "data"):
         folder.mkdir(parents=True)
     for source in [line.split()[0] for line in instructions("COPY")]:
-        copy = shutil.copytree if (ROOT / source).is_dir() else shutil.copy
-        copy(ROOT / source, tree / source)
+        if (ROOT / source).is_dir():  # as .dockerignore has it
+            ignored = shutil.ignore_patterns("__pycache__")
+            shutil.copytree(ROOT / source, tree / source, ignore=ignored)
+        else:
+            shutil.copy(ROOT / source, tree / source)
     environment = image_environment(writable)
     for folder in [tmp_path, *tmp_path.parents[:2]]:
         folder.chmod(0o755)
