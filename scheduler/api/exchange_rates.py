@@ -98,13 +98,14 @@ async def enter_csv(request: Request, sidecar: Here) -> EnteredBody:
     """Enter rates from CSV with the columns currency, date, rate, source: all of them or none."""
     raw = await request.body()
     try:
-        rates = _read_csv(raw.decode("utf-8-sig"))
+        rates = read_csv(raw.decode("utf-8-sig"))
     except (UnicodeDecodeError, csv.Error):
         raise ApiError(409, "unusable_file", "the body is no CSV in UTF-8") from None
     return EnteredBody(entered=sidecar.books.enter_rates(rates))
 
 
-def _read_csv(text: str) -> list[ExchangeRate]:
+def read_csv(text: str) -> list[ExchangeRate]:
+    """Read rates from CSV. Raises ApiError that names the first line that is none."""
     lines = csv.DictReader(StringIO(text))
     if set(lines.fieldnames or ()) != set(_CSV_COLUMNS):
         raise ApiError(409, "unusable_file", f"the first line must be {','.join(_CSV_COLUMNS)}")
