@@ -17,7 +17,18 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from scheduler.api.auth import Addresses, Keys
 from scheduler.api.errors import ApiError
-from scheduler.dashboard import events, overview, sign_in, statements, usage
+from scheduler.dashboard import (
+    assignments,
+    events,
+    exchange_rates,
+    hosts,
+    organizations,
+    overview,
+    runs,
+    sign_in,
+    statements,
+    usage,
+)
 from scheduler.dashboard.figures import Figures
 from scheduler.dashboard.pages import STATIC, page_templates, render
 from scheduler.dashboard.sessions import (
@@ -34,7 +45,17 @@ from shared.errors import ConfigError, InvalidEvent, UsageError
 
 log = logging.getLogger("owui_usage")
 
-_PAGES: tuple[Any, ...] = (overview, usage, events, statements)
+_PAGES: tuple[Any, ...] = (
+    overview,
+    usage,
+    events,
+    statements,
+    organizations,
+    assignments,
+    exchange_rates,
+    hosts,
+    runs,
+)
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
     "img-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; "

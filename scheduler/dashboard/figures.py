@@ -21,6 +21,8 @@ from shared.ports_admin import (
 
 # Days that still change are asked for apart, so that the others stay known.
 _STILL_CHANGING = timedelta(days=2)
+# A longer span, such as from ever, is one piece.
+_CUT_AT_MONTHS = timedelta(days=800)
 _LINES_KEPT = 60_000
 _LINES_OF_ONE = 6_000
 
@@ -68,6 +70,11 @@ class Figures:
         ]
         return lines if page is None else lines[page.offset : page.offset + page.limit]
 
+    def total(self, wanted: UsageFilter) -> Amounts:
+        """Add up everything that is wanted."""
+        [line] = self.usage(wanted, ())
+        return line.amounts
+
     def unmetered(
         self, wanted: UsageFilter, group_by: Sequence[Grouping], page: Page | None = None
     ) -> list[UnmeteredLine]:
@@ -88,9 +95,10 @@ class Figures:
 
     def _parts(self, wanted: UsageFilter) -> Iterator[UsageFilter]:
         changing = self._clock.now().date() - _STILL_CHANGING
+        is_long = wanted.end - wanted.start > _CUT_AT_MONTHS
         start = wanted.start
         while start <= wanted.end:
-            end = min(wanted.end, _month_end(start))
+            end = wanted.end if is_long else min(wanted.end, _month_end(start))
             if start < changing <= end:
                 end = changing - ONE_DAY
             yield replace(wanted, start=start, end=end)

@@ -1,0 +1,67 @@
+"""Page: what a dollar was worth, entered one by one or from CSV."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import Response
+
+from scheduler.api import exchange_rates as api
+from scheduler.api.fields import Paging
+from scheduler.api.sidecar_of import Here
+from scheduler.dashboard.filters import today_of
+from scheduler.dashboard.forms import Confirmed, Text, ask_first, body_of, done
+from scheduler.dashboard.pages import render
+
+router = APIRouter()
+
+_PAGE = "/ui/exchange-rates"
+_RATES_PER_PAGE = 60
+
+
+@router.get("/exchange-rates")
+def exchange_rates(
+    request: Request, sidecar: Here, offset: Annotated[int, Query(ge=0, le=10**6)] = 0
+) -> Response:
+    """Show rates, the newest day first, and forms for new ones."""
+    organizations = sidecar.summaries.directory().organizations.values()
+    values = {
+        "page": api.list_rates(sidecar, Paging(limit=_RATES_PER_PAGE, offset=offset)),
+        "today": today_of(sidecar),
+        "needed": sorted({each.currency for each in organizations} - {"USD"}),
+    }
+    return render(request, "exchange_rates.html", values)
+
+
+@router.post("/exchange-rates")
+def enter(
+    sidecar: Here,
+    currency: Text = "",
+    local_date: Text = "",
+    rate: Text = "",
+    source: Text = "",
+) -> Response:
+    """Enter the rate of a day."""
+    body = body_of(
+        api.NewExchangeRate, currency=currency, local_date=local_date, rate=rate, source=source
+    )
+    api.enter_rate(body, sidecar)
+    return done(_PAGE)
+
+
+@router.post("/exchange-rates/csv")
+def enter_csv(
+    request: Request, sidecar: Here, text: Text = "", confirmed: Confirmed = False
+) -> Response:
+    """Enter rates from pasted CSV, all of them or none, after saying how many."""
+    rates = api.read_csv(text.strip() + "\n")
+    if not confirmed:
+        days = sorted({rate.local_date for rate in rates})
+        currencies = ", ".join(sorted({rate.currency for rate in rates}))
+        spans = f" for days from {days[0]} to {days[-1]}" if days else ""
+        sentences = [
+            f"{len(rates)} rates of {currencies or 'no currency'}{spans} will be entered.",
+            "They take the place of rates of the same currency and day.",
+        ]
+        return ask_first(request, "Enter exchange rates", sentences, {"text": text}, _PAGE)
+    sidecar.books.enter_rates(rates)
+    return done(_PAGE)

@@ -1,0 +1,70 @@
+"""Forms: what a person typed becomes a body of the API, and steps that need a second thought."""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, date, datetime
+from typing import Annotated, TypeVar
+
+from fastapi import Form, Request
+from fastapi.responses import RedirectResponse, Response
+from pydantic import ValidationError
+
+from scheduler.api.errors import ApiError
+from scheduler.api.fields import Body
+from scheduler.dashboard.pages import render
+from shared.domain.days import day_start
+
+AnyBody = TypeVar("AnyBody", bound=Body)
+Text = Annotated[str, Form()]
+Confirmed = Annotated[bool, Form()]
+
+
+def body_of(kind: type[AnyBody], **fields: object) -> AnyBody:
+    """Return a body of the API from what a form holds; an empty field was left out.
+
+    Raises ApiError that names the first field that cannot be used.
+    """
+    given = {name: value for name, value in fields.items() if value not in ("", None)}
+    try:
+        return kind.model_validate(given)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        field = str(first["loc"][0]) if first["loc"] else "form"
+        words = f"{field.replace('_', ' ')}: {first['msg']}"
+        raise ApiError(422, "invalid_value", words, field) from None
+
+
+def first_instant(day: str, time_zone: str) -> datetime:
+    """Return when a local day begins; no day means from ever. Raises ApiError for another text."""
+    if not day:
+        return datetime(1970, 1, 1, tzinfo=UTC)
+    return day_start(day_of(day), time_zone)
+
+
+def day_of(text: str) -> date:
+    """Read a day. Raises ApiError for another text."""
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise ApiError(422, "invalid_value", f"{text[:20]!r} is no day") from None
+
+
+def ask_first(
+    request: Request,
+    title: str,
+    sentences: Sequence[str],
+    fields: Mapping[str, str | Sequence[str]],
+    back: str,
+) -> Response:
+    """Say what a step will do, in numbers, and ask; the same form comes back confirmed."""
+    flat = [
+        (name, value)
+        for name, values in fields.items()
+        for value in ([values] if isinstance(values, str) else values)
+    ]
+    values = {"title": title, "sentences": sentences, "fields": flat, "back": back}
+    return render(request, "confirm.html", values)
+
+
+def done(address: str) -> Response:
+    """Go on to a page after a form was taken."""
+    return RedirectResponse(address, 303)

@@ -1,0 +1,92 @@
+"""Pages: who captures, what waits in the spools, what was refused, and what was put aside."""
+
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import islice
+
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
+
+from scheduler.api.errors import not_found
+from scheduler.api.sidecar_of import Here
+from scheduler.api.status import service_status
+from scheduler.dashboard.forms import Confirmed, Text, ask_first, done
+from scheduler.dashboard.pages import render
+from scheduler.drain import spool_files
+from scheduler.health import Health
+from scheduler.running import RunningSidecar
+from scheduler.sidecar import spool_settings
+from shared.adapters.spool import SqliteSpool
+from shared.adapters.spool_reading import DeadLetter
+
+router = APIRouter()
+
+_LETTERS_SHOWN = 200
+_PAGE = "/ui/dead-letters"
+
+
+@dataclass(frozen=True)
+class Aside:
+    """What a spool has put aside: the oldest letters, and how many there are in all."""
+
+    spool: str
+    letters: list[DeadLetter]
+    count: int
+
+
+@router.get("/hosts")
+def hosts(request: Request, sidecar: Here) -> Response:
+    """Show hosts, spools, jobs and counters."""
+    health: Health = request.app.state.health
+    report = health.report()
+    values = {
+        "report": report,
+        "status": service_status(sidecar),
+        "counters": {spool.name: sorted(spool.status.counters.items()) for spool in report.spools},
+        "jobs": sidecar.schedule(),
+    }
+    return render(request, "hosts.html", values)
+
+
+@router.get("/dead-letters")
+def dead_letters(request: Request, sidecar: Here) -> Response:
+    """Show what was put aside, with the server's words or the reason."""
+    values = {"asides": list(_asides(sidecar))}
+    return render(request, "dead_letters.html", values)
+
+
+@router.post("/dead-letters/replay")
+def replay(
+    request: Request, sidecar: Here, spool: Text = "", confirmed: Confirmed = False
+) -> Response:
+    """Queue again what a spool has put aside, after saying how much that is."""
+    with closing(_opened(sidecar, spool)) as opened:
+        status = opened.status()
+        if confirmed:
+            opened.replay()
+            return done(_PAGE)
+    sentences = [
+        f"{status.dead_letters} dead letters and {status.quarantined} quarantined events of "
+        f"{spool} will be queued again, without asking again.",
+        "A row that the store has by now stays one row. What the store refuses comes back here.",
+    ]
+    return ask_first(request, "Replay", sentences, {"spool": spool}, _PAGE)
+
+
+def _asides(sidecar: RunningSidecar) -> Iterator[Aside]:
+    for path in spool_files(sidecar.settings.usage_spool_dir):
+        with closing(_opened(sidecar, path.name)) as spool:
+            status = spool.status()
+            count = status.dead_letters + status.quarantined
+            if count:
+                letters = list(islice(spool.dead_letters(), _LETTERS_SHOWN))
+                yield Aside(path.name, letters, count)
+
+
+def _opened(sidecar: RunningSidecar, name: str) -> SqliteSpool:
+    """Open a spool of the shared folder as the operator's commands do. Raises ApiError."""
+    for path in spool_files(sidecar.settings.usage_spool_dir):
+        if path.name == name:
+            return SqliteSpool(path, settings=spool_settings(sidecar.settings), clock=sidecar.clock)
+    raise not_found("spool", name)
