@@ -1,0 +1,66 @@
+"""The API keeps what its OpenAPI document says, whatever is sent to it."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from shared.adapters.spool import SqliteSpool
+from shared.domain.rows import HostRow
+from shared.domain.run_report import RunReport
+from tests.builders import BOB, generation_id, settled, unmetered
+from tests.sidecars import TOKEN, WEBHOOK_TOKEN, SidecarAtHand
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SidecarAtHand]:
+    found = SidecarAtHand(tmp_path_factory.mktemp("api"))
+    found.book([settled(), settled(request_id=generation_id(2), external_user=BOB), unmetered()])
+    now = found.clock.now()
+    spool = SqliteSpool(found.sidecar.settings.usage_spool_dir / "function.sqlite3")
+    host = HostRow(
+        host_id="function-1",
+        host_kind="function",
+        occurred_at=now,
+        started_at=now - timedelta(hours=1),
+        version="1",
+    )
+    spool.put_host(host).result(20)
+    spool.close()
+    for job in ("drain", "refresh"):
+        found.sidecar.run_job(job)
+    # What a batch does is another test's; ten years of days take a while.
+    monkeypatch = pytest.MonkeyPatch()
+    monkeypatch.setattr(found.sidecar.batches, "_project", lambda *_: RunReport())
+    assert found.stranger.get("/ready").status_code == 200
+    yield found
+    monkeypatch.undo()
+    found.close()
+
+
+@pytest.mark.parametrize(
+    ("token", "which"),
+    [
+        (TOKEN, "--exclude-path=/webhook/openrouter-usage"),
+        (WEBHOOK_TOKEN, "--include-path=/webhook/openrouter-usage"),
+    ],
+    ids=["admin", "webhook"],
+)
+def test_no_request_makes_the_api_break_its_word(
+    desk: SidecarAtHand, tmp_path: Path, token: str, which: str
+) -> None:
+    # Wrong tokens are another test's: six of them in a minute are answered 429.
+    options = ["--exclude-checks=ignored_auth", "--max-examples=3", "--seed=1", "--no-color"]
+    header = ["-H", f"Authorization: Bearer {token}"]
+    program = Path(sys.executable).with_name("schemathesis")
+    ran = subprocess.run(
+        [program, "run", f"{desk.url}/openapi.json", which, *options, *header],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=900,
+    )
+    assert ran.returncode == 0, ran.stdout[-6000:] + ran.stderr
