@@ -125,6 +125,4 @@ def open_database(settings: Settings, clock: Clock = SYSTEM_CLOCK) -> SqlSummari
 def _logged(report: RunReport) -> RunReport:
     if report.rows_written or report.corrections:
         log.info("projected: %d rows, %d corrections", report.rows_written, report.corrections)
-    for outcome in report.failures:
-        log.error("day %s was not projected: %s", outcome.day or "(none known)", outcome.error)
     return report
