@@ -1,6 +1,8 @@
 """`python -m benchmarks [--out FILE]`: run everything and print the tables of this run."""
 
 import argparse
+import signal
+import sys
 from pathlib import Path
 
 from benchmarks.days import time_days
@@ -22,6 +24,8 @@ def main() -> None:
     arguments = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     arguments.add_argument("--out", type=Path, help="also write the tables to this file")
     out = arguments.parse_args().out
+    # Ended from outside, it still ends the servers that it started.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     sizes, parts = chosen_sizes(), [_INTRODUCTION, machine()]
     print(parts[1], flush=True)
 
