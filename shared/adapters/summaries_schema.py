@@ -18,6 +18,7 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     UniqueConstraint,
+    text,
 )
 
 from shared.domain.summary import AMOUNTS
@@ -105,6 +106,12 @@ daily_usage = Table(
     *(_count(name) for name in AMOUNTS),
     _count("written_at_seconds"),
     Index("daily_usage_by_date", "local_date"),
+    Index(
+        "daily_usage_pending",
+        "local_date",
+        sqlite_where=text("pending > 0"),
+        postgresql_where=text("pending > 0"),
+    ),
 )
 unmetered_daily = Table(
     "unmetered_daily",
