@@ -4,9 +4,13 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 ROOT = Path(__file__).resolve().parents[1]
 CACHE = ROOT / ".cache"
+# A busy machine is no failure of a property.
+settings.register_profile("any-machine", deadline=None)
+settings.load_profile("any-machine")
 
 
 def missing(what: str, remedy: str) -> None:

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 
 
-def wait_for(condition: Callable[[], object], seconds: float = 20.0) -> None:
+def wait_for(condition: Callable[[], object], seconds: float = 60.0) -> None:
     """Return as soon as the condition holds; fail when it does not within the time."""
     deadline = time.monotonic() + seconds
     while not condition():
