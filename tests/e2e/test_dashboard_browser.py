@@ -1,0 +1,252 @@
+"""The pages in headless Chromium: what an admin and a bookkeeper do, on a desktop and a phone."""
+
+import os
+import re
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from shared.domain.event import UsageEvent
+from shared.domain.rows import UserRow
+from tests.builders import ALICE, BOB, CHARLIE, NOON, generation_id, pending, settled, unmetered
+from tests.conftest import CACHE, missing, needs_program
+from tests.sidecars import ADMIN, TOKEN, SidecarAtHand
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+pytestmark = pytest.mark.e2e
+
+_SWITCHES = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync"]
+_WITHIN_MILLISECONDS = 30_000
+_PHONE = {"width": 390, "height": 844}
+_DESKTOP = {"width": 1280, "height": 900}
+_AXE = CACHE / "vendor" / "axe.min.js"
+_PAGES = (
+    "/",
+    "/ui/usage",
+    "/ui/events",
+    "/ui/unmetered",
+    "/ui/findings",
+    "/ui/statements",
+    "/ui/statement?organization_id=acme&month=2026-11",
+    "/ui/organizations",
+    "/ui/organization?organization_id=acme",
+    "/ui/assignments",
+    "/ui/exchange-rates",
+    "/ui/hosts",
+    "/ui/runs",
+    "/ui/corrections",
+    "/ui/dead-letters",
+)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator["Browser"]:
+    """Start Debian's Chromium."""
+    chromium = needs_program("chromium", "apt-get install --no-install-recommends chromium")
+    try:
+        from playwright.sync_api import sync_playwright
+    except ModuleNotFoundError:
+        missing("playwright", "make .venv anew: it stands in tests/requirements.txt")
+    with sync_playwright() as playwright:
+        found = playwright.chromium.launch(executable_path=str(chromium), args=_SWITCHES)
+        yield found
+        found.close()
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SidecarAtHand]:
+    """Return a sidecar with ten weeks of usage of two clients and somebody nobody assigned."""
+    found = SidecarAtHand(tmp_path_factory.mktemp("desk"))
+    for name, user in (("acme", ALICE), ("globex", BOB)):
+        organization = {"organization_id": name, "name": name.title()}
+        found.client.post(f"{ADMIN}/organizations", json=organization)
+        assignment = {"external_user": user, "organization_id": name}
+        found.client.post(f"{ADMIN}/assignments", json=assignment)
+    people = zip((ALICE, BOB, CHARLIE), ("Alice", "Bob", "Charlie"), strict=True)
+    names = [UserRow(user_id=user, occurred_at=NOON, name=name) for user, name in people]
+    found.book([*weeks(), *names, pending(request_id=generation_id(9)), unmetered()])
+    yield found
+    found.close()
+
+
+def weeks() -> Iterator[UsageEvent]:
+    """Return an answer or two a day of everybody."""
+    models = ("openai/gpt-5-mini", "anthropic/claude-sonnet", "google/gemini-flash")
+    for back in range(44):
+        at = NOON - timedelta(days=back)
+        for number, user in enumerate((ALICE, BOB, CHARLIE)):
+            yield settled(
+                request_id=generation_id(10 * back + number, int(at.timestamp())),
+                occurred_at=at,
+                external_user=user,
+                model=models[(back + number) % 3],
+                cost_usd=f"0.{(back * 7 + number * 13) % 90 + 10}000{number}",
+                chat_id=f"chat-{user}-{back}",
+                message_id=f"m-{back}-{number}",
+            )
+
+
+@pytest.fixture(params=["desktop", "phone"])
+def page(
+    request: pytest.FixtureRequest, browser: "Browser", desk: SidecarAtHand
+) -> Iterator["Page"]:
+    """Return a page of somebody who has signed in; what the console complains about fails."""
+    size: Any = _PHONE if request.param == "phone" else _DESKTOP
+    context = browser.new_context(viewport=size, base_url=desk.url, accept_downloads=True)
+    yield from _signed_in(context.new_page())
+    context.close()
+
+
+def _signed_in(page: "Page") -> Iterator["Page"]:
+    complaints: list[str] = []
+    page.on("console", lambda said: said.type == "error" and complaints.append(said.text))
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.set_default_timeout(_WITHIN_MILLISECONDS)
+    page.goto("/ui/usage?by=model")
+    page.get_by_label("Admin token").fill(TOKEN)
+    page.get_by_role("button", name="Sign in").click()
+    page.wait_for_url(re.compile(r"/ui/usage\?by=model$"))
+    yield page
+    assert complaints == []
+
+
+def test_it_leads_down_to_the_event_and_back(page: "Page") -> None:
+    page.goto("/")
+    page.locator("#by-organization_id").get_by_role("link", name="Acme").click()
+    page.locator("#usage").get_by_role("link", name="Alice").click()
+    page.wait_for_url(re.compile("external_user=alice-id"))
+    page.locator("#usage").get_by_role("link", name="openai/gpt-5-mini").click()
+    page.wait_for_url(re.compile("model=openai"))
+    page.locator("#usage tbody a").last.click()
+    page.locator("#events tbody code", has_text="gen-").first.wait_for()
+    page.go_back()
+    page.locator("#usage tbody a", has_text="2026-11").first.wait_for()
+    page.reload()
+    page.locator("#usage tbody a", has_text="2026-11").first.wait_for()
+    assert "model=openai" in page.url
+
+
+def test_days_are_chosen_and_what_is_shown_is_downloaded(page: "Page") -> None:
+    page.goto("/ui/usage?by=external_user")
+    page.get_by_label("First day").fill("2026-11-20")
+    page.get_by_role("button", name="Show").click()
+    page.wait_for_url(re.compile("start=2026-11-20"))
+    page.locator("#usage caption", has_text="2026-11-20 to").wait_for()
+    shown = page.locator("#total-billed data").get_attribute("value")
+    with page.expect_download() as waiting:
+        page.get_by_role("link", name="Download CSV").click()
+    text = Path(waiting.value.path()).read_text()
+    assert text.startswith("external_user,user_name,events")
+    assert len(text.splitlines()) == 1 + page.locator("#usage tbody tr").count()
+    assert shown
+
+
+def test_the_chart_is_drawn_under_the_strict_policy(page: "Page") -> None:
+    page.goto("/")
+    page.locator(".chart canvas").wait_for()
+    assert page.locator(".chart canvas").bounding_box() is not None
+
+
+def test_nothing_is_wider_than_the_window(page: "Page") -> None:
+    for path in _PAGES:
+        page.goto(path)
+        is_wider = "document.documentElement.scrollWidth > document.documentElement.clientWidth"
+        assert page.evaluate(is_wider) is False, path
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_nobody_is_shut_out(browser: "Browser", desk: SidecarAtHand, scheme: Any) -> None:
+    if not _AXE.exists():
+        missing("axe-core", "run `python -m scheduler.dashboard.vendor`")
+    # A policy as strict as ours keeps axe out too: it is let past in this test alone.
+    context = browser.new_context(base_url=desk.url, color_scheme=scheme, bypass_csp=True)
+    for page in _signed_in(context.new_page()):
+        for path in _PAGES:
+            page.goto(path)
+            page.evaluate(_AXE.read_text())
+            found = page.evaluate("axe.run()")["violations"]
+            serious = [
+                (each["id"], each["nodes"][0]["html"][:200])
+                for each in found
+                if each["impact"] in ("serious", "critical")
+            ]
+            assert serious == [], path
+    context.close()
+
+
+def test_the_keyboard_is_enough(page: "Page") -> None:
+    page.goto("/")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.textContent") == "Skip to content"
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.id") == "content"
+
+
+def test_reading_works_without_scripts(browser: "Browser", desk: SidecarAtHand) -> None:
+    context = browser.new_context(base_url=desk.url, java_script_enabled=False)
+    page = context.new_page()
+    page.goto("/")
+    page.get_by_label("Admin token").fill(TOKEN)
+    page.get_by_role("button", name="Sign in").click()
+    page.locator("summary", has_text="The same as a table").click()
+    page.locator("#days tbody a").first.click()
+    page.locator("#usage").get_by_role("link", name="Acme").click()
+    assert "organization_id=acme" in page.url
+    context.close()
+
+
+def test_a_statement_prints_on_paper(browser: "Browser", desk: SidecarAtHand) -> None:
+    context = browser.new_context(base_url=desk.url)
+    for page in _signed_in(context.new_page()):
+        page.goto("/ui/statement?organization_id=acme&month=2026-11")
+        page.emulate_media(media="print")
+        assert page.locator(".top").is_visible() is False
+        assert page.locator("#to-pay").is_visible()
+        assert page.pdf(format="A4").startswith(b"%PDF")
+    context.close()
+
+
+def test_somebody_is_assigned_and_the_run_ends_in_sight(
+    browser: "Browser", desk: SidecarAtHand
+) -> None:
+    context = browser.new_context(base_url=desk.url)
+    for page in _signed_in(context.new_page()):
+        page.goto("/ui/assignments")
+        page.get_by_role("checkbox", name="Charlie").check()
+        page.get_by_label("Organization").select_option("globex")
+        page.get_by_role("button", name="Assign", exact=True).click()
+        page.get_by_text("1 users will belong to globex").wait_for()
+        page.get_by_role("button", name="Yes, do it").click()
+        page.locator("#assigned").get_by_text("Charlie").wait_for()
+        page.goto("/ui/runs")
+        page.get_by_label("First day").fill("2026-10-01")
+        page.get_by_role("button", name="Run").click()
+        page.locator("#asked td", has_text=re.compile("^done$")).first.wait_for()
+        page.goto("/ui/usage?by=organization_id")
+        assert page.locator("#usage tbody tr", has_text="unassigned").count() == 0
+    context.close()
+
+
+@pytest.mark.skipif("USAGE_TEST_SCREENSHOTS" not in os.environ, reason="`make screenshots` asks")
+def test_screenshots_are_taken(browser: "Browser", desk: SidecarAtHand) -> None:
+    folder = Path(os.environ["USAGE_TEST_SCREENSHOTS"])
+    folder.mkdir(parents=True, exist_ok=True)
+    shots: tuple[tuple[str, Any, Any, str], ...] = (
+        ("overview", _DESKTOP, "light", "/"),
+        ("overview-dark", _DESKTOP, "dark", "/"),
+        ("overview-phone", _PHONE, "light", "/"),
+        ("usage", _DESKTOP, "light", "/ui/usage?by=model"),
+        ("statement", _DESKTOP, "light", "/ui/statement?organization_id=acme&month=2026-11"),
+        ("assignments", _DESKTOP, "light", "/ui/assignments"),
+    )
+    for name, size, scheme, path in shots:
+        context = browser.new_context(viewport=size, base_url=desk.url, color_scheme=scheme)
+        for page in _signed_in(context.new_page()):
+            page.goto(path)
+            page.screenshot(path=folder / f"{name}.png")
+        context.close()
