@@ -8,7 +8,7 @@ READY  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
 .PHONY: help demo demo-openwebui test test-e2e test-faults bench check format bundle lock hosts \
-	services clean
+	services vendor screenshots clean
 
 help: ## List the targets
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} \
@@ -53,6 +53,13 @@ lock: $(READY) ## Renew the pins of requirements.txt and tests/requirements.txt
 		-o requirements.txt
 	$(BIN)/uv pip compile -q -U pyproject.toml --group test --python-version 3.11 --no-header \
 		--no-annotate -c requirements.txt -o tests/requirements.txt
+
+vendor: $(READY) ## Fetch the pages' scripts from npm anew, with licences and checksums
+	$(BIN)/python -m scheduler.dashboard.vendor
+
+screenshots: $(READY) ## Take the pictures of docs/screenshots (Chromium)
+	USAGE_TEST_SCREENSHOTS=$(CURDIR)/docs/screenshots $(BIN)/python -m pytest -q \
+		tests/e2e/test_dashboard_browser.py -k screenshots
 
 ##@ Real hosts and servers for the tests
 hosts: $(HOSTS)/pipelines-current/.ready $(HOSTS)/pipelines-pinned/.ready $(HOSTS)/open-webui/.ready ## Install Pipelines (newest and pinned) and Open WebUI from PyPI
