@@ -6,7 +6,7 @@ from shared.domain.event import UsageEvent
 from shared.domain.identity import store_ns
 
 # Events that could want the same slot are of the same second; sources come in the order of time.
-_REMEMBERED = 200_000
+_REMEMBERED = 50_000
 
 
 class Slots:
