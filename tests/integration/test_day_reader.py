@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from shared.adapters.combined_store import CombinedStore
 from shared.adapters.embedded_store import EmbeddedStore
+from shared.adapters.holdings import Holdings
 from shared.day_reader import MAX_PARTS, DayReader, day_window
 from shared.domain.days import ZoneDay
 from shared.domain.event import UsageEvent
@@ -191,3 +193,45 @@ def test_a_silent_inlet_is_explained_by_its_answer_within_the_hour(
         ZoneDay(inlet.occurred_at.date(), WARSAW), directory(), event_by_event=event_by_event
     )
     assert len(reading.facts.unmetered) == silent
+
+
+def test_halves_of_an_identity_join_an_answer_that_neither_names(store: EmbeddedStore) -> None:
+    at = "2026-11-24 12:00"
+    answer = turn(occurred_at=utc(at), chat_id="chat", message_id="message")
+    halves = [
+        generation(1, at, chat_id="chat", message_id=None),
+        generation(1, at, chat_id=None, message_id="message", source="webhook"),
+    ]
+    store.write(spooled([answer, *halves]))
+    quick, slow = (
+        DayReader(store).read(ZoneDay(DAY, WARSAW), directory(), event_by_event=each)
+        for each in (False, True)
+    )
+    assert quick == slow
+    assert [row.amounts.events for row in quick.facts.rows] == [1]
+
+
+@settings(max_examples=30, deadline=None)
+@given(traffic, st.lists(st.sampled_from([1, 2, 3]), min_size=10, max_size=10))
+def test_both_ways_agree_whichever_stores_hold_the_events(
+    tmp_path_factory: pytest.TempPathFactory, events: list[UsageEvent], where: list[int]
+) -> None:
+    folder = tmp_path_factory.mktemp("stores")
+    first, second = (EmbeddedStore(folder / f"{name}.sqlite3") for name in ("first", "second"))
+    second.name = "other"
+    holdings = Holdings(folder / "first.sqlite3")
+    for store, bit in ((first, 1), (second, 2)):
+        held = [event for event, bits in zip(events, where, strict=False) if bits & bit]
+        # The other store heard of it by a clock of its own.
+        late = timedelta(minutes=20) if bit == 2 else timedelta(0)
+        store.write(
+            spooled(
+                event.model_copy(update={"occurred_at": event.occurred_at + late}) for event in held
+            )
+        )
+    reader = DayReader(CombinedStore([first, second], holdings))
+    for day in DAYS:
+        quick, slow = (reader.read(day, directory(), event_by_event=each) for each in (False, True))
+        assert (quick.facts, quick.events_read) == (slow.facts, slow.events_read)
+    for part in (first, second, holdings):
+        part.close()
