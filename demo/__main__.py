@@ -132,7 +132,11 @@ def _say_where_to_look(stage: Stage, console: Console) -> None:
     )
     if sys.stdin.isatty():
         console.print(
-            f"\nThe Pipelines server listens on {stage.pipelines_url} (key {stage.pipelines_key});"
+            f"\nThe page is open at {stage.page_url} (token {stage.admin_token})",
+            soft_wrap=True,
+        )
+        console.print(
+            f"The Pipelines server listens on {stage.pipelines_url} (key {stage.pipelines_key});"
             " Ctrl-C ends everything."
         )
         with suppress(KeyboardInterrupt):

@@ -30,17 +30,21 @@ class Stage:
         self.store_path = folder / "usage-events.sqlite3"
         self.database_url = f"sqlite:///{folder / 'usage-summaries.sqlite3'}"
         self.pipelines_key = secrets.token_urlsafe(12)
+        self.admin_token = secrets.token_urlsafe(12)
+        page_port = free_port()
         self.environment = {
             "USAGE_SPOOL_DIR": str(self.spool_folder),
             "USAGE_STORE_PATH": str(self.store_path),
             "USAGE_DATABASE_URL": self.database_url,
             "USAGE_REFRESH_SECONDS": "1",
+            "USAGE_PORT": str(page_port),
+            "USAGE_ADMIN_TOKEN": self.admin_token,
         }
         self._pipelines = self._pipelines_server()
         self._sidecar = Server(
             "sidecar",
             [sys.executable, "-m", "scheduler", "run"],
-            port=0,
+            port=page_port,
             folder=folder,
             environment={**self.environment, "PYTHONPATH": str(ROOT)},
         )
@@ -50,6 +54,11 @@ class Stage:
         """Where the Pipelines server listens."""
         return self._pipelines.url
 
+    @property
+    def page_url(self) -> str:
+        """Where the sidecar shows its pages."""
+        return self._sidecar.url
+
     def start(self) -> None:
         """Start both processes, describe the organizations and upload the plugin."""
         self.spool_folder.mkdir(parents=True)
@@ -57,6 +66,7 @@ class Stage:
         self._pipelines.start()
         self._describe_organizations()
         self._sidecar.start()
+        self._sidecar.wait_until_ready("/health")
         self._pipelines.wait_until_ready("/")
         self._upload()
 
