@@ -26,6 +26,8 @@ _CUT_AT_MONTHS = timedelta(days=800)
 _LINES_KEPT = 60_000
 _LINES_OF_ONE = 6_000
 
+_OF_DAYS = ("week", "month")
+
 _Question = tuple[UsageFilter, tuple[Grouping, ...]]
 
 
@@ -56,9 +58,12 @@ class Figures:
     ) -> list[UsageLine]:
         """Add up by groups, in their order; without a grouping there is one line."""
         sums: dict[tuple[str, ...], list[int]] = {} if group_by else {(): [0] * len(AMOUNTS)}
+        # Weeks and months are added up from days: the database would look at every row's date.
+        asked = tuple[Grouping, ...]("day" if name in _OF_DAYS else name for name in group_by)
         for part in self._parts(wanted):
-            for line in self._answer(part, tuple(group_by)):
-                added = sums.setdefault(tuple(line.group.values()), [0] * len(AMOUNTS))
+            for line in self._answer(part, asked):
+                key = tuple(map(_name_of, group_by, line.group.values()))
+                added = sums.setdefault(key, [0] * len(AMOUNTS))
                 for place, name in enumerate(AMOUNTS):
                     added[place] += getattr(line.amounts, name)
         lines = [
@@ -130,6 +135,14 @@ class Figures:
     def _forget(self, question: _Question) -> None:
         old = self._known.pop(question, None)
         self._lines -= len(old.lines) if old else 0
+
+
+def _name_of(grouping: Grouping, value: str) -> str:
+    """Name a week by its Monday and a month by its first day, as the database does."""
+    if grouping == "week":
+        day = date.fromisoformat(value)
+        return str(day - day.weekday() * ONE_DAY)
+    return f"{value[:8]}01" if grouping == "month" else value
 
 
 def _month_end(day: date) -> date:

@@ -92,15 +92,17 @@ def test_every_side_of_the_overview_is_the_apis(
     assert values_in(visitor.page("/"), f"by-{side}") == amounts
 
 
-def test_a_page_equals_its_files(desk: SidecarAtHand, visitor: Visitor) -> None:
+@pytest.mark.parametrize("by", ["external_user", "model", "provider", "day", "week", "month"])
+def test_a_page_equals_its_files(desk: SidecarAtHand, visitor: Visitor, by: str) -> None:
     traffic(desk)
-    shown = {"start": "2026-10-01", "end": "2026-11-24", "by": "model", "sort": "name"}
+    shown = {"start": "2026-10-01", "end": "2026-11-24", "by": by, "sort": "name"}
     page = visitor.page("/ui/usage", **shown)
     lines = list(csv.DictReader(io.StringIO(visitor.page("/ui/download/summaries.csv", **shown))))
     as_json = visitor.client.get("/ui/download/summaries.json", params=shown).json()
     exported = [line[name] for line in lines for name in ("raw_usd", "billed_usd")]
     assert values_in(page, "usage") == exported
-    assert [line["model"] for line in as_json] == [line["model"] for line in lines]
+    assert [line[by] for line in as_json] == [line[by] for line in lines]
+    assert all(line[by] in page for line in lines)
     total = sum(Decimal(line["billed_usd"]) for line in lines)
     assert Decimal(value_at(page, "total-billed")) == total > 0
 
