@@ -9,6 +9,7 @@ from benchmarks.days import time_days
 from benchmarks.drain import time_drain
 from benchmarks.hooks import time_hooks
 from benchmarks.layouts import compare_layouts
+from benchmarks.pages import time_pages
 from benchmarks.report import Table, machine
 from benchmarks.sizes import chosen_sizes
 
@@ -39,6 +40,7 @@ def main() -> None:
     show(*compare_layouts(sizes, ours_p50_ms))
     show(time_drain(sizes))
     show(time_days(sizes))
+    show(time_pages(sizes.summary_rows))
     if out is not None:
         out.write_text("\n\n".join(part.strip() for part in parts) + "\n")
 

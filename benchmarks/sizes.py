@@ -13,6 +13,7 @@ class Sizes:
     original_calls: int
     drained: int
     days: tuple[int, ...]
+    summary_rows: int
 
 
 DEFAULT = Sizes(
@@ -21,6 +22,7 @@ DEFAULT = Sizes(
     original_calls=150,
     drained=100_000,
     days=(10_000, 100_000),
+    summary_rows=100_000,
 )
 FULL = Sizes(
     hook_events=2000,
@@ -28,6 +30,7 @@ FULL = Sizes(
     original_calls=300,
     drained=1_000_000,
     days=(10_000, 100_000, 1_000_000),
+    summary_rows=1_000_000,
 )
 
 
