@@ -20,9 +20,7 @@ def check_deletion(settings: Settings) -> None:
     influx = influx_settings(settings)
     query, statements = InfluxQuery(influx), Statements(influx.measurement)
     try:
-        try:
-            query.delete(statements.source_predicate(_NOBODY))
-        except NotImplementedError:
+        if not query.delete(statements.source_predicate(_NOBODY)):
             query.ask(statements.delete_source(_NOBODY), write=True)
     except Misconfigured as error:
         raise MigrationError(

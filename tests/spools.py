@@ -97,13 +97,13 @@ class MemorySpool:
         return done
 
     def note_open(self, event: UsageEvent) -> None:
-        raise NotImplementedError("delivery notes nothing")
+        raise AssertionError("delivery notes nothing")
 
     def note_seen(self, request_ids: Sequence[str]) -> None:
-        raise NotImplementedError("delivery notes nothing")
+        raise AssertionError("delivery notes nothing")
 
     def status(self) -> SpoolStatus:
-        raise NotImplementedError("delivery asks for no status")
+        raise AssertionError("delivery asks for no status")
 
     def close(self) -> None:
         self.holder = None

@@ -76,10 +76,10 @@ class InfluxQuery:
         if not is_whole:
             raise Unavailable("the answer of InfluxDB ended in the middle")
 
-    def delete(self, predicate: str) -> None:
+    def delete(self, predicate: str) -> bool:
         """Delete points of all times by the 2.x interface; the predicate must name a measurement.
 
-        Raises NotImplementedError when the server has no such interface.
+        False when the server has no such interface, as before 2.x; nothing happened then.
         """
         with _transport_errors_mapped():
             answer = self._client.post(
@@ -94,9 +94,10 @@ class InfluxQuery:
             )
             text = answer.text
         if answer.status_code in (404, 405) and "bucket" not in text:
-            raise NotImplementedError
+            return False
         if answer.status_code != 204:
             _raise_for_status(answer, text)
+        return True
 
     def version(self) -> str:
         """Return what the server says it is."""

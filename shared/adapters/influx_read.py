@@ -150,9 +150,7 @@ class InfluxStore:
 
     def delete_profile(self, user_id: str) -> None:
         """Delete every name of a user. Raises Misconfigured on a server that cannot delete."""
-        try:
-            self._query.delete(self._statements.profile_predicate(user_id))
-        except NotImplementedError:
+        if not self._query.delete(self._statements.profile_predicate(user_id)):
             self._query.ask(self._statements.delete_profile(user_id), write=True)
 
     def health(self) -> StoreHealth:
@@ -203,9 +201,7 @@ class InfluxStore:
 
     def _delete_source(self, source: str) -> None:
         """Delete by the interface of 2.x, or by the statement of 1.x, which takes no parameters."""
-        try:
-            self._query.delete(self._statements.source_predicate(source))
-        except NotImplementedError:
+        if not self._query.delete(self._statements.source_predicate(source)):
             self._query.ask(self._statements.delete_source(source), write=True)
 
 
