@@ -48,6 +48,9 @@ class Process:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "scheduler"], env=environment, stderr=log, cwd=home
             )
+
+    def wait_until_ready(self) -> None:
+        """Wait for the API; its address is in the log."""
         wait_for(lambda: "API on" in self.said())
         [line] = [line for line in self.said().splitlines() if "API on" in line]
         url = line.partition("API on ")[2].partition(",")[0]
@@ -97,15 +100,18 @@ class Fleet:
         self._all: list[Process] = []
 
     def start(self, name: str) -> Process:
-        """Start one more."""
-        self._all.append(Process(self._home, name, self._database_url))
-        return self._all[-1]
+        """Start one more, listed before it is ready: it must end with the test all the same."""
+        started = Process(self._home, name, self._database_url)
+        self._all.append(started)
+        started.wait_until_ready()
+        return started
 
     def end(self) -> None:
         """End those that still run."""
         for each in self._all:
             if each.process.poll() is None:
-                each.end(signal.SIGKILL)
+                each.process.kill()
+                each.process.wait(20)
 
 
 @pytest.fixture
@@ -196,8 +202,9 @@ def test_a_lock_is_given_up_and_taken_again(tmp_path: Path) -> None:
     other.release()
 
 
-def test_a_port_in_use_ends_the_sidecar_with_a_sentence(tmp_path: Path) -> None:
-    first = Process(tmp_path, "first", f"sqlite:///{tmp_path / 'summaries.sqlite3'}")
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_a_port_in_use_ends_the_sidecar_with_a_sentence(fleet: Fleet, tmp_path: Path) -> None:
+    first = fleet.start("first")
     taken = str(first.client.base_url.port)
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "USAGE_PORT": taken}
     ended = subprocess.run(
@@ -208,6 +215,5 @@ def test_a_port_in_use_ends_the_sidecar_with_a_sentence(tmp_path: Path) -> None:
         text=True,
         timeout=60,
     )
-    first.end(signal.SIGTERM)
     assert ended.returncode == 1
     assert ended.stderr.splitlines()[-1].startswith("USAGE_PORT: cannot be listened on")
