@@ -64,12 +64,16 @@ screenshots: $(READY) ## Take the pictures of docs/screenshots (Chromium)
 ##@ Real hosts and servers for the tests
 hosts: $(HOSTS)/pipelines-current/.ready $(HOSTS)/pipelines-pinned/.ready $(HOSTS)/open-webui/.ready ## Install Pipelines (newest and pinned) and Open WebUI from PyPI
 
-services: ## Build InfluxDB 1.8 and 2.9 (Go, Rust), install Chromium, PostgreSQL ... (Debian)
+services: .cache/vendor/axe.min.js ## Build InfluxDB 1.8 and 2.9 (Go, Rust), install Chromium, PostgreSQL ... (Debian)
 	tests/services/install.sh
 	tests/services/build_influx.sh
 
 clean: ## Remove environments, caches and demo data
 	rm -rf $(VENV) .cache var .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+.cache/vendor/axe.min.js: scheduler/dashboard/vendor.py | $(READY)
+	$(BIN)/python -m scheduler.dashboard.vendor
+	@touch $@
 
 $(READY): requirements.txt tests/requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11")'
