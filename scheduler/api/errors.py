@@ -2,6 +2,7 @@
 
 import logging
 import secrets
+from collections.abc import Sequence
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -34,6 +35,7 @@ _STATUS: tuple[tuple[type[UsageError], int, str], ...] = (
     (ProjectionError, 503, "database_unavailable"),
 )
 _RETRY_SECONDS = "30"
+_UNION_WORDS = ("bool", "decimal", "float", "int", "str")
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 
 
@@ -100,11 +102,21 @@ def _usage_error(_request: Request, error: Exception) -> JSONResponse:
 def _invalid_request(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
-    field = ".".join(str(part) for part in first["loc"][1:]) or str(first["loc"][0])
-    # The value that was sent is not repeated: it may be a key.
-    return error_answer(
-        422, Problem(code="invalid_value", message=f"{field}: {first['msg']}", field=field)
-    )
+    field = _field_of(first["loc"])
+    message = f"{field}: {first['msg']}"
+    if isinstance(first.get("input"), int | float):
+        message += f" (got {first['input']})"  # a text is not repeated: it may be a key
+    return error_answer(422, Problem(code="invalid_value", message=message, field=field))
+
+
+def _field_of(place: Sequence[int | str]) -> str:
+    """Name a field without the words that pydantic adds for the members of a union."""
+    names = [
+        str(part)
+        for part in place[1:]
+        if isinstance(part, int) or (part.isidentifier() and part not in _UNION_WORDS)
+    ]
+    return ".".join(names) or str(place[0])
 
 
 def _http_error(request: Request, error: Exception) -> JSONResponse:
