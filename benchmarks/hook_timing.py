@@ -17,7 +17,6 @@ from tests.host.plugin import load_as_function, load_as_pipeline, running
 
 _AT_ONCE = 20
 _BURST_EVERY_SECONDS = 0.05
-_PAUSE_SECONDS = 0.005
 _IDLE_CALLS = 20_000
 _RECORD = openrouter_models()[0]
 Call = Callable[[], Awaitable[object]]
@@ -73,9 +72,7 @@ async def _time_events(make: Callable[[Random], Awaitable[Call]], events: int) -
     await (await make(random))()
     alone = []
     for _ in range(events):
-        call = await make(random)
-        await asyncio.sleep(_PAUSE_SECONDS)
-        alone.append(await _timed(call))
+        alone.append(await _timed(await make(random)))
     stop = asyncio.Event()
     watch = asyncio.create_task(_watch_lag(stop))
     together: list[float] = []
