@@ -28,10 +28,13 @@ _WRITERS_TURN = 7_366_120_401
 def open_engine(database_url: str) -> Engine:
     """Return an engine whose transactions that write come one after the other.
 
-    Raises ConfigError for a URL that is neither SQLite nor PostgreSQL.
+    The folder of a SQLite file is made. Raises ConfigError for a URL that is neither SQLite nor
+    PostgreSQL, and for a folder that cannot be made.
     """
     url = driver_url(database_url)
     driver = url.drivername
+    if driver == "sqlite" and url.database not in (None, "", ":memory:"):
+        _make_folder(Path(str(url.database)).parent)
     try:
         engine = create_engine(url, pool_pre_ping=driver != "sqlite")
     except (ModuleNotFoundError, NoSuchModuleError) as error:
@@ -57,6 +60,13 @@ def driver_url(database_url: str) -> URL:
     if driver is None:
         raise ConfigError(SETTING, url.drivername, "must begin with sqlite:/// or postgresql://")
     return url.set(drivername=driver)
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(SETTING, folder, f"cannot be made: {error.strerror}") from None
 
 
 def for_reading(engine: Engine) -> Engine:
