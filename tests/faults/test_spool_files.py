@@ -19,9 +19,9 @@ Damage = Callable[[Path, Random], None]
 
 
 def _truncate(spool: Path, random: Random) -> None:
-    size = spool.stat().st_size
+    _merge_log(spool)
     with spool.open("r+b") as file:
-        file.truncate(random.randrange(1, size))
+        file.truncate(random.randrange(1, spool.stat().st_size // 2))
 
 
 def _overwrite(spool: Path, random: Random) -> None:
@@ -32,8 +32,15 @@ def _overwrite(spool: Path, random: Random) -> None:
 
 
 def _overwrite_header(spool: Path, random: Random) -> None:
+    _merge_log(spool)
     with spool.open("r+b") as file:
         file.write(random.randbytes(100))
+
+
+def _merge_log(spool: Path) -> None:
+    """Leave nothing in the log that SQLite could heal the file with."""
+    with contextlib.closing(sqlite3.connect(spool)) as db:
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
 def _lose_log(spool: Path, _: Random) -> None:
