@@ -2,20 +2,19 @@
 
 import logging
 from datetime import date
-from pathlib import Path
 from threading import Event, Lock
 from typing import Self
 
 from scheduler.drain import Drain, DrainSettings
 from scheduler.stores import EventStores
 from shared.adapters.clock import SYSTEM_CLOCK
+from shared.adapters.folders import make_folder
 from shared.adapters.spool_process import SpoolSettings
 from shared.adapters.summaries import SqlSummaries, open_summaries
 from shared.delivery import DeliveryPolicy
 from shared.domain.audit import Difference
 from shared.domain.organization import OrganizationDefaults
 from shared.domain.run_report import RunReport
-from shared.errors import ConfigError
 from shared.ports import Clock
 from shared.projection import Projection, ProjectionSettings
 from shared.settings import Settings
@@ -35,8 +34,8 @@ class Sidecar:
     def __init__(self, settings: Settings, clock: Clock = SYSTEM_CLOCK) -> None:
         self.settings = settings
         self.stop = Event()
-        _make_folder("USAGE_SPOOL_DIR", settings.usage_spool_dir)
-        _make_folder("USAGE_STORE_PATH", settings.usage_store_path.parent)
+        make_folder("USAGE_SPOOL_DIR", settings.usage_spool_dir)
+        make_folder("USAGE_STORE_PATH", settings.usage_store_path.parent)
         self.store = EventStores(settings)
         self.summaries = open_database(settings, clock)
         self._drain = Drain(
@@ -104,13 +103,6 @@ class Sidecar:
         self._drain.close()
         self.store.close()
         self.summaries.close()
-
-
-def _make_folder(setting: str, folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(setting, folder, f"cannot be made: {error.strerror}") from None
 
 
 def spool_settings(settings: Settings) -> SpoolSettings:

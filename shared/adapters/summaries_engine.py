@@ -11,6 +11,7 @@ from alembic.util import CommandError
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
 
+from shared.adapters.folders import make_folder
 from shared.errors import ConfigError, ProjectionError
 
 SETTING = "USAGE_DATABASE_URL"
@@ -34,7 +35,7 @@ def open_engine(database_url: str) -> Engine:
     url = driver_url(database_url)
     driver = url.drivername
     if driver == "sqlite" and url.database not in (None, "", ":memory:"):
-        _make_folder(Path(str(url.database)).parent)
+        make_folder(SETTING, Path(str(url.database)).parent)
     try:
         engine = create_engine(url, pool_pre_ping=driver != "sqlite")
     except (ModuleNotFoundError, NoSuchModuleError) as error:
@@ -60,13 +61,6 @@ def driver_url(database_url: str) -> URL:
     if driver is None:
         raise ConfigError(SETTING, url.drivername, "must begin with sqlite:/// or postgresql://")
     return url.set(drivername=driver)
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(SETTING, folder, f"cannot be made: {error.strerror}") from None
 
 
 def for_reading(engine: Engine) -> Engine:
