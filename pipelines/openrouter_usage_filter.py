@@ -793,6 +793,8 @@ class UsageEvent(BaseModel):
     service_tier: OptionalLabel = None
     latency_ms: Annotated[int, Field(ge=0)] | None = None
     usage_extra: Annotated[str, Field(max_length=_USAGE_EXTRA_MAX)] = ""
+    # Tokens and money of a request that another event counts; imports of mere sums have such.
+    part: Literal[1] | None = None
 
     @model_validator(mode="after")
     def _money_is_consistent(self) -> Self:
@@ -805,6 +807,8 @@ class UsageEvent(BaseModel):
             raise ValueError("estimated_cost_usd goes with cost_source estimate, and only with it")
         if self.upstream_cost_usd is not None and not self.is_byok:
             raise ValueError("upstream_cost_usd is money only when is_byok")
+        if self.part and not self.is_settled:
+            raise ValueError("a part of a request needs cost_usd")
         return self
 
     @property
@@ -837,6 +841,11 @@ class UsageEvent(BaseModel):
     def is_settled(self) -> bool:
         """Whether OpenRouter's charge is known."""
         return self.cost_usd is not None
+
+    @property
+    def requests(self) -> int:
+        """How many requests this is: one, or none if it is a part of one."""
+        return 0 if self.part else 1
 
     def to_json(self) -> str:
         """Write the event as one line of JSON; `event_from_json` reads it back, equal."""
@@ -1059,6 +1068,7 @@ INTEGER_FIELDS: Mapping[str, tuple[str, ...]] = {
         "cache_write_tokens",
         "reasoning_tokens",
         "latency_ms",
+        "part",
     ),
     "unmetered": ("schema_version",),
     "host": ("schema_version", "queued", "dead_letters"),
@@ -1480,7 +1490,8 @@ class Spool(Protocol):
 class UsageSums:
     """Sums of one group of usage; token counts and pico-USD.
 
-    `pending` counts the events without `cost_usd`; `estimated` those of them with an estimate.
+    `events` counts requests: an event that is a part of one adds its amounts alone. `pending`
+    counts those without `cost_usd`; `estimated` those of them with an estimate.
     """
 
     events: int = 0
@@ -1499,7 +1510,10 @@ class UsageSums:
 
 @dataclass(frozen=True, kw_only=True)
 class UsageGroup:
-    """The grain at which stores add up: who, which model, which task, seen by what."""
+    """The grain at which stores add up: who, which model, which task, seen by what.
+
+    `parts` counts the events that are parts of a request and so are not among those of the sums.
+    """
 
     client_org_id: str
     external_user: str
@@ -1507,6 +1521,12 @@ class UsageGroup:
     task: str
     source: str
     sums: UsageSums
+    parts: int = 0
+
+    @property
+    def observations(self) -> int:
+        """How many events these are, parts included."""
+        return self.sums.events + self.parts
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,7 @@ class DayBooks:
 
     def add_group(self, group: UsageGroup, at: datetime) -> None:
         """Add a sum of the store; `at` is an instant at which its user was where all of it was."""
-        self._events_read += group.sums.events
+        self._events_read += group.observations
         organization = self._organization(group.external_user, group.client_org_id, at)
         if organization is not None:
             key = self._key(organization, group)

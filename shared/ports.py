@@ -107,7 +107,8 @@ class Spool(Protocol):
 class UsageSums:
     """Sums of one group of usage; token counts and pico-USD.
 
-    `pending` counts the events without `cost_usd`; `estimated` those of them with an estimate.
+    `events` counts requests: an event that is a part of one adds its amounts alone. `pending`
+    counts those without `cost_usd`; `estimated` those of them with an estimate.
     """
 
     events: int = 0
@@ -126,7 +127,10 @@ class UsageSums:
 
 @dataclass(frozen=True, kw_only=True)
 class UsageGroup:
-    """The grain at which stores add up: who, which model, which task, seen by what."""
+    """The grain at which stores add up: who, which model, which task, seen by what.
+
+    `parts` counts the events that are parts of a request and so are not among those of the sums.
+    """
 
     client_org_id: str
     external_user: str
@@ -134,6 +138,12 @@ class UsageGroup:
     task: str
     source: str
     sums: UsageSums
+    parts: int = 0
+
+    @property
+    def observations(self) -> int:
+        """How many events these are, parts included."""
+        return self.sums.events + self.parts
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ SUMMED = (
     "upstream_pico_usd",
     "estimated_pico_usd",
 )
-_INSERT_EVENT = f"INSERT OR IGNORE INTO events VALUES ({','.join('?' * 18)})"  # noqa: S608 no data
+_INSERT_EVENT = f"INSERT OR IGNORE INTO events VALUES ({','.join('?' * 19)})"  # noqa: S608 no data
 _INSERT_UNMETERED = "INSERT OR IGNORE INTO unmetered VALUES (?, ?, ?)"
 # The newest row counts whatever the order of arrival; of two of one instant, the larger text.
 _INSERT_NEWEST = """
@@ -38,7 +38,8 @@ def insert(connection: sqlite3.Connection, row: SpooledRow) -> None:
     content = row_from_json(row.kind, row.json)
     at = milliseconds(content.occurred_at)
     if isinstance(content, UsageEvent):
-        connection.execute(_INSERT_EVENT, (row.event_id, *_columns(content, at), row.json))
+        values = (row.event_id, *_columns(content, at), row.json, content.part)
+        connection.execute(_INSERT_EVENT, values)
     elif isinstance(content, UnmeteredRow):
         connection.execute(_INSERT_UNMETERED, (row.event_id, at, row.json))
     elif isinstance(content, HostRow):

@@ -67,6 +67,10 @@ MIGRATIONS: Sequence[str] = (
     CREATE INDEX bills_by_time ON events (occurred_at_ms, request_id);
     DROP INDEX events_by_time;
     """,
+    # 1 for an event that is a part of a request, which another event counts; else nothing.
+    """
+    ALTER TABLE events ADD COLUMN part INTEGER;
+    """,
 )
 
 

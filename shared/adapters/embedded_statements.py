@@ -18,7 +18,7 @@ def _split_sum(column: str) -> str:
 
 
 SUMS = (
-    "SELECT client_org_id, external_user, model, task, source, count(*),"  # noqa: S608 no data
+    "SELECT client_org_id, external_user, model, task, source, count(*), count(part),"  # noqa: S608 no data
     " sum(cost_pico_usd IS NULL), count(estimated_pico_usd), "
     f"{', '.join(map(_split_sum, SUMMED))} "
     f"FROM events WHERE {_IN_WINDOW} GROUP BY 1, 2, 3, 4, 5"
@@ -61,7 +61,7 @@ def joined(halves: Sequence[int]) -> list[int]:
 
 def group_of(row: tuple[Any, ...]) -> UsageGroup:
     """Return a group of `SUMS`."""
-    organization, user, model, task, source, events, pending, estimated, *halves = row
+    organization, user, model, task, source, events, parts, pending, estimated, *halves = row
     sums = dict(zip(SUMMED, joined(halves), strict=True))
     return UsageGroup(
         client_org_id=organization,
@@ -69,5 +69,6 @@ def group_of(row: tuple[Any, ...]) -> UsageGroup:
         model=model,
         task=task,
         source=source,
-        sums=UsageSums(events=events, pending=pending, estimated=estimated, **sums),
+        sums=UsageSums(events=events - parts, pending=pending, estimated=estimated, **sums),
+        parts=parts,
     )

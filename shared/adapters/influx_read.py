@@ -221,9 +221,10 @@ def _group(tags: Any, sums: dict[str, Any]) -> UsageGroup:
         task=tags["task"],
         source=tags["source"],
         sums=UsageSums(
-            events=sums["events"],
+            events=sums["events"] - sums["parts"],
             pending=sums["events"] - sums["settled"],
             estimated=sums["estimated"],
             **{field: sums[field] for field in SUMMED},
         ),
+        parts=sums["parts"],
     )

@@ -37,7 +37,8 @@ class Statements:
         source = f"FROM {self.usage} WHERE"
         self.sums = (
             'SELECT count("request_id") AS events, count("cost_pico_usd") AS settled, '
-            f'count("estimated_pico_usd") AS estimated, {_sums_and_peaks(SUMMED)} '
+            f'count("estimated_pico_usd") AS estimated, sum("part") AS parts, '
+            f"{_sums_and_peaks(SUMMED)} "
             f"{source} {_IN_WINDOW} GROUP BY {_GRAIN}"
         )
         self.fingerprints = (

@@ -39,6 +39,7 @@ def add_up(events: Iterable[UsageEvent]) -> list[UsageGroup]:
             model=model,
             task=task,
             source=source,
+            parts=sums.pop("parts"),
             sums=UsageSums(**sums),
         )
         for (organization, user, model, task, source), sums in groups.items()
@@ -61,7 +62,8 @@ def _add(sums: dict[str, int], event: UsageEvent) -> None:
     def add(name: str, amount: Any) -> None:
         sums[name] = sums.get(name, 0) + int(amount)
 
-    add("events", 1)
+    add("events", event.requests)
+    add("parts", event.part is not None)
     add("pending", not event.is_settled)
     add("estimated", event.estimated_cost_usd is not None)
     for name in _TOKENS:

@@ -123,6 +123,8 @@ class UsageEvent(BaseModel):
     service_tier: OptionalLabel = None
     latency_ms: Annotated[int, Field(ge=0)] | None = None
     usage_extra: Annotated[str, Field(max_length=_USAGE_EXTRA_MAX)] = ""
+    # Tokens and money of a request that another event counts; imports of mere sums have such.
+    part: Literal[1] | None = None
 
     @model_validator(mode="after")
     def _money_is_consistent(self) -> Self:
@@ -135,6 +137,8 @@ class UsageEvent(BaseModel):
             raise ValueError("estimated_cost_usd goes with cost_source estimate, and only with it")
         if self.upstream_cost_usd is not None and not self.is_byok:
             raise ValueError("upstream_cost_usd is money only when is_byok")
+        if self.part and not self.is_settled:
+            raise ValueError("a part of a request needs cost_usd")
         return self
 
     @property
@@ -167,6 +171,11 @@ class UsageEvent(BaseModel):
     def is_settled(self) -> bool:
         """Whether OpenRouter's charge is known."""
         return self.cost_usd is not None
+
+    @property
+    def requests(self) -> int:
+        """How many requests this is: one, or none if it is a part of one."""
+        return 0 if self.part else 1
 
     def to_json(self) -> str:
         """Write the event as one line of JSON; `event_from_json` reads it back, equal."""

@@ -32,6 +32,7 @@ INTEGER_FIELDS: Mapping[str, tuple[str, ...]] = {
         "cache_write_tokens",
         "reasoning_tokens",
         "latency_ms",
+        "part",
     ),
     "unmetered": ("schema_version",),
     "host": ("schema_version", "queued", "dead_letters"),

@@ -28,7 +28,8 @@ class SummaryKey:
 class Amounts:
     """What is added up: counts of events and tokens, and pico-USD.
 
-    `pending` counts the events whose cost is unknown, `estimated` those of them with an estimate.
+    `events` counts requests: an event that is a part of one adds its amounts alone. `pending`
+    counts those whose cost is unknown, `estimated` those of them with an estimate.
     `raw` is what OpenRouter charged, `upstream` what a provider bills the owner of a BYOK key,
     `billed` what the organization pays: the base times its rate, rounded once per row.
     """
@@ -119,7 +120,7 @@ class Tally:
 def event_amounts(event: UsageEvent) -> tuple[int, ...]:
     """Return what one bill adds to its row, in the order that `Tally.add` takes."""
     return (
-        1,
+        event.requests,
         event.cost_usd is None,
         event.estimated_cost_usd is not None,
         event.input_tokens,

@@ -97,6 +97,7 @@ def events(draw: st.DrawFn) -> UsageEvent:
         is_byok=is_byok,
         upstream_cost_usd=draw(st.none() | AMOUNT) if is_byok else None,
         latency_ms=draw(st.none() | st.integers(0, 2**40)),
+        part=draw(st.sampled_from([None, 1])) if has_cost else None,
         usage_extra=draw(
             st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=9)
         ),
@@ -121,9 +122,14 @@ _hours = count()
 )
 @given(st.lists(events(), max_size=8, unique_by=lambda event: event.event_id))
 def test_every_event_comes_back_equal(store: EventStore, drawn: list[UsageEvent]) -> None:
-    shift = next(_hours) * HOUR
+    hour = next(_hours)
+    shift = hour * HOUR
+    # The hour is a part of each identity: the store still holds what was drawn before.
     shifted = [
-        event.model_copy(update={"occurred_at": event.occurred_at + shift}) for event in drawn
+        event.model_copy(
+            update={"occurred_at": event.occurred_at + shift, "model": f"{event.model}{hour}"}
+        )
+        for event in drawn
     ]
     write(store, *shifted)
     window = Window(NOON + shift, NOON + shift + HOUR)

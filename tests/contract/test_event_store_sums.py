@@ -72,6 +72,20 @@ def test_every_sum_is_exact(store: EventStore) -> None:
     )
 
 
+def test_a_part_of_a_request_adds_its_amounts_and_no_request(store: EventStore) -> None:
+    whole, part = generation(1), generation(2, part=1)
+    write(store, whole, part, generation(3, part=1, external_user=BOB))
+    groups = {group.external_user: group for group in store.usage(AROUND)}
+    assert (groups[ALICE].sums.events, groups[ALICE].parts) == (1, 1)
+    assert groups[ALICE].sums.total_tokens == whole.total_tokens + part.total_tokens
+    assert (groups[ALICE].sums.cost_pico_usd, groups[ALICE].sums.pending) == (40_500_000, 0)
+    assert (groups[BOB].sums.events, groups[BOB].parts) == (0, 1)
+    assert [found.events for found in store.fingerprints(AROUND).values()] == [3]
+    assert {event.request_id: event.requests for event in read(store)} == {
+        generation(number).request_id: count for number, count in ((1, 1), (2, 0), (3, 0))
+    }
+
+
 def test_an_unknown_cost_is_pending_and_never_zero(store: EventStore) -> None:
     estimate = generation(
         3, cost_usd=None, cost_source="estimate", estimated_cost_usd=Decimal("0.5")

@@ -56,6 +56,7 @@ def observation(source: str, number: int, at: str, user: str, known: bool) -> Us
     money = {
         "cost_usd": Decimal(number).scaleb(-6) if known else None,
         "cost_source": "response" if known else "none",
+        "part": 1 if known and number > 6 else None,
     }
     return generation(number, at, source=source, **answer, **money)
 

@@ -98,6 +98,8 @@ def test_a_wrong_field_is_named_with_its_value(field: str, value: Any) -> None:
         {"cost_source": "estimate", "cost_usd": None},
         {"estimated_cost_usd": 1},
         {"upstream_cost_usd": 1},
+        {"part": 1, "cost_source": "none", "cost_usd": None},
+        {"part": 2},
     ],
 )
 def test_money_that_contradicts_itself_is_refused(fields: dict[str, Any]) -> None:
@@ -108,6 +110,12 @@ def test_money_that_contradicts_itself_is_refused(fields: dict[str, Any]) -> Non
 def test_a_cost_of_zero_is_not_pending() -> None:
     assert settled(cost_usd=0).is_settled
     assert not pending().is_settled
+
+
+def test_a_part_of_a_request_is_no_request_and_says_so_only_then() -> None:
+    assert (settled().requests, settled(part=1).requests) == (1, 0)
+    assert "part" not in json.loads(settled().to_json())
+    assert event_from_json(settled(part=1).to_json()).part == 1
 
 
 def test_labels_are_fit_for_every_store() -> None:

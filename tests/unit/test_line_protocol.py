@@ -44,6 +44,11 @@ def test_an_event_is_six_tags_and_fields_of_one_type_each() -> None:
     )
 
 
+def test_only_a_part_of_a_request_has_the_field_that_says_so() -> None:
+    assert ",part=1i," in line(settled(part=1))
+    assert "part=" not in line(settled())
+
+
 def test_a_pending_event_has_no_amount_at_all() -> None:
     assert "pico" not in line(pending())
     assert "cost_usd" not in line(pending())
