@@ -31,7 +31,7 @@ class Figures:
         """Add one event."""
         amounts = (event.cost_usd, event.upstream_cost_usd, event.estimated_cost_usd)
         found = (
-            1,
+            event.requests,
             event.cost_usd is None,
             event.estimated_cost_usd is not None,
             event.input_tokens,

@@ -58,10 +58,10 @@ def roll_back(ledger: Ledger, backups: Backups, backup_id: str) -> Undone:
 
 
 def count_events(store: EventStore, import_id: str) -> int:
-    """Count what of an import stands in a store."""
+    """Count the events of an import that stand in a store, parts of requests included."""
     label = f"import:{import_id}"
     groups = store.usage(_EVER)
-    return sum(group.sums.events for group in groups if group.source == label)
+    return sum(group.observations for group in groups if group.source == label)
 
 
 def _refuse_what_cannot_be_undone(ledger: Ledger, manifest: Manifest, record: ImportRecord) -> None:

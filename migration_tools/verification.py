@@ -93,18 +93,13 @@ def _without_gaps(
     found: dict[str, dict[Place, Figures]], plan: Plan
 ) -> dict[str, dict[Place, Figures]]:
     """Complete each with the days that only another one holds, as far as they agree."""
+    anywhere = {place: figures for held in found.values() for place, figures in held.items()}
     return {
         label: {
-            place: figures.get(place) or _elsewhere(found, place)
-            for place in plan.figures
-            if place in figures or _elsewhere(found, place)["events"]
+            place: held.get(place, anywhere[place]) for place in plan.figures if place in anywhere
         }
-        for label, figures in found.items()
+        for label, held in found.items()
     }
-
-
-def _elsewhere(found: dict[str, dict[Place, Figures]], place: Place) -> Figures:
-    return next((figures[place] for figures in found.values() if place in figures), Figures())
 
 
 def _copied(

@@ -14,7 +14,10 @@ _CELLS_MAX = 2000
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """What one user used of one model on a day; `is_apportioned` tells that nobody recorded it."""
+    """What one user used of one model on a day; `is_apportioned` tells that nobody recorded it.
+
+    One without a request holds amounts of requests that other cells count.
+    """
 
     user: str
     model: str
@@ -26,10 +29,11 @@ class Cell:
 
 
 def split_cells(users: Sequence[Portion], models: Sequence[Portion]) -> list[Cell]:
-    """Put people and models together; of several layouts the first that needs no more requests.
+    """Put people and models together so that both sides come out exactly, requests and amounts.
 
-    Nobody recorded who used which model. A day of real requests has at least one layout that fits;
-    on a day of very many people one is tried.
+    Nobody recorded who used which model. Of several layouts the first is taken in which every
+    amount stands at a request, else the one with the fewest that do not; on a day of very many
+    people one is tried.
     """
     if len(users) * len(models) > _CELLS_MAX:
         # Shuffled by a hash people are a mixture, so that all three amounts meet in the same cells.
@@ -39,15 +43,15 @@ def split_cells(users: Sequence[Portion], models: Sequence[Portion]) -> list[Cel
     for layout in (fill, fill_corner):
         for ordered in _orders(users, models):
             cells = _cells_of(*ordered, layout)
-            if not best or _events(cells) < _events(best):
+            if not best or _parts(cells) < _parts(best):
                 best = cells
-            if _events(best) <= sum(user.requests for user in users):
+            if not _parts(best):
                 return best
     return best
 
 
-def _events(cells: Sequence[Cell]) -> int:
-    return sum(max(1, cell.requests) for cell in cells)
+def _parts(cells: Sequence[Cell]) -> int:
+    return sum(not cell.requests for cell in cells)
 
 
 def _orders(
@@ -73,7 +77,6 @@ def _cells_of(users: Sequence[Portion], models: Sequence[Portion], layout: Layou
         )
         for name in ("tokens", "pico")
     )
-    _lend_requests(requests, tokens, pico)
     return [
         Cell(
             user=user.name,
@@ -95,33 +98,3 @@ def _fitting(rows: Sequence[int], columns: Sequence[int], requests: Matrix) -> M
     if len(rows) * len(columns) > _CELLS_MAX:
         return fill_corner(rows, columns)
     return fill_within(rows, columns, requests)
-
-
-def _lend_requests(requests: Matrix, *amounts: Matrix) -> None:
-    """Give every cell that holds an amount a request, so that the day's count stays.
-
-    It is taken where there are some to spare, of the same user first. With none to spare, the cell
-    stays without.
-    """
-    lenders = sorted(
-        (
-            (at, to)
-            for at, line in enumerate(requests)
-            for to, count in enumerate(line)
-            if count > 1
-        ),
-        key=lambda cell: requests[cell[0]][cell[1]],
-    )
-    for at, line in enumerate(requests):
-        for to, count in enumerate(line):
-            if count or not any(amount[at][to] for amount in amounts):
-                continue
-            while lenders and requests[lenders[-1][0]][lenders[-1][1]] < 2:
-                lenders.pop()
-            if max(line) > 1:
-                line[line.index(max(line))] -= 1
-            elif lenders:
-                requests[lenders[-1][0]][lenders[-1][1]] -= 1
-            else:
-                continue
-            line[to] = 1

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from migration_tools.apportion import spread
 from migration_tools.sources.legacy_cells import Cell, split_cells
-from migration_tools.sources.legacy_rows import LegacyDay, Portion
+from migration_tools.sources.legacy_rows import REQUESTS_MAX, LegacyDay, Portion
 from shared.domain.money import PPM, format_usd, from_pico
 
 _UNKNOWN = "unknown"
@@ -47,6 +47,8 @@ def split_day(day: LegacyDay, rules: Rules) -> Split:
     if complaint:
         return Split(refused=complaint)
     authority = _authority(sides)
+    if authority.requests > REQUESTS_MAX:
+        return Split(refused=f"{authority.requests} requests on one day are no count")
     users, models = (
         _settled(sides[kind], authority) if _agrees(sides[kind], authority) else []
         for kind in ("users", "models")
@@ -54,7 +56,7 @@ def split_day(day: LegacyDay, rules: Rules) -> Split:
     if rules.raw_includes_markup:
         authority, users, models = _without_markup(authority, users, models, rules.rate_ppm)
     cells = split_cells(users or [authority], models or [authority])
-    return Split(cells, notes=[*trouble, *notes, *_missing_requests(authority, cells)])
+    return Split(cells, notes=[*trouble, *notes])
 
 
 def _of_generations(day: LegacyDay, rules: Rules) -> Split:
@@ -170,10 +172,3 @@ def _without_markup(
         return [replace(row, pico=part) for row, part in zip(side, parts, strict=True)]
 
     return replace(authority, pico=raw), scaled(users), scaled(models)
-
-
-def _missing_requests(authority: Portion, cells: Sequence[Cell]) -> list[str]:
-    events = sum(max(1, cell.requests) for cell in cells)
-    if events == authority.requests:
-        return []
-    return [f"{authority.requests} requests become {events} events: the amounts need as many"]

@@ -134,7 +134,10 @@ class LegacySqlite:
             yield new_event(occurred_at=noon + timedelta(milliseconds=number), **common, **fields)
 
     def _requests_of(self, day: LegacyDay, split: Split) -> Iterator[dict[str, Any]]:
-        """Split cells into their requests, each named by day, user and model, and its number."""
+        """Split cells into their requests, each named by day, user and model, and its number.
+
+        A cell without a request is one event, a part of requests that other cells count.
+        """
         for cell in split.cells:
             key = digest([day.organization_id, cell.user, cell.model], size=8)
             prefix = f"legacy:{self.identity}:client_daily_usage:{day.day}:{key}"
@@ -143,7 +146,8 @@ class LegacySqlite:
             pico, more_pico = divmod(cell.pico, count)
             for number in range(count):
                 yield {
-                    "request_id": f"{prefix}:{number}",
+                    "request_id": f"{prefix}:{number if cell.requests else 'part'}",
+                    "part": None if cell.requests else 1,
                     "external_user": clean_label(cell.user, "unknown"),
                     "requested_model": cell.model,
                     "model": cell.model,

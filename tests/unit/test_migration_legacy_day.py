@@ -2,12 +2,13 @@
 
 from dataclasses import replace
 from datetime import date
+from itertools import pairwise
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from migration_tools.sources.legacy_day import Rules, Split, split_day
-from migration_tools.sources.legacy_rows import LegacyDay, Portion
+from migration_tools.sources.legacy_rows import REQUESTS_MAX, LegacyDay, Portion
 
 USD = 10**12
 
@@ -135,10 +136,57 @@ def test_any_day_of_requests_keeps_people_models_and_money(
         ]
 
     found = day(total=side(None), users=side(0), models=side(1))
+    assert_exact(split_day(found, Rules()), found)
+
+
+def assert_exact(split: Split, found: LegacyDay) -> None:
+    assert not split.refused and not split.notes
+    for name, side in (("user", found.users), ("model", found.models)):
+        said = {each.name: (each.requests, each.tokens, each.pico) for each in side}
+        assert by(split, name) == {name: sums for name, sums in said.items() if any(sums)}
+
+
+@st.composite
+def margins(draw: st.DrawFn) -> LegacyDay:
+    """Draw a thin day whose sides agree in their sums and in nothing else."""
+    people, models = draw(st.integers(1, 5)), draw(st.integers(1, 5))
+    totals = [draw(st.integers(0, most)) for most in (6, 99, 10**13)]
+
+    def side(width: int) -> list[Portion]:
+        columns = [draw(shares(total, width)) for total in totals]
+        return [
+            portion(f"name-{at}", *amounts) for at, amounts in enumerate(zip(*columns, strict=True))
+        ]
+
+    return day(total=[portion("", *totals)], users=side(people), models=side(models))
+
+
+def shares(total: int, width: int) -> st.SearchStrategy[list[int]]:
+    """Cut a total into that many parts, some of them nothing."""
+    cuts = st.lists(st.integers(0, total), min_size=width - 1, max_size=width - 1).map(sorted)
+    return cuts.map(lambda at: [end - start for start, end in pairwise([0, *at, total])])
+
+
+@settings(max_examples=200)
+@given(margins())
+def test_any_two_sides_of_a_day_come_out_exact_in_requests_tokens_and_money(
+    found: LegacyDay,
+) -> None:
+    assert_exact(split_day(found, Rules()), found)
+
+
+def test_amounts_that_fit_no_request_are_parts_of_one_and_the_count_stays() -> None:
+    found = day(
+        total=[portion("", 2, 20, 10)],
+        users=[portion("alice", 1, 10, 5), portion("bob", 1, 10, 5)],
+        models=[portion("gpt", 1, 3, 9), portion("claude", 1, 17, 1)],
+    )
     split = split_day(found, Rules())
-    assert not split.refused
-    for name, column in (("user", 0), ("model", 1)):
-        truth = {each.name: (each.tokens, each.pico) for each in side(column)}
-        assert {key: sums[1:] for key, sums in by(split, name).items()} == truth
-    events = sum(max(1, cell.requests) for cell in split.cells)
-    assert events == len(requests) or split.notes
+    assert_exact(split, found)
+    assert [cell.requests for cell in split.cells if cell.requests] == [1, 1]
+    assert any(not cell.requests for cell in split.cells)
+
+
+def test_more_requests_than_any_day_has_are_refused() -> None:
+    users = [portion("alice", REQUESTS_MAX), portion("bob")]
+    assert "no count" in str(split_day(day(users=users), Rules(accept_differences=True)).refused)
