@@ -104,12 +104,6 @@ def change(
     wanted = replace(known, **body.model_dump(exclude_none=True))
     is_harmless = (wanted.time_zone, wanted.fee_only) == (known.time_zone, known.fee_only)
     if not (confirmed or is_harmless):
-        total = _total(request, organization_id, ALWAYS, today_of(sidecar))
-        sentences = [
-            "All days of this organization will be projected again: "
-            f"{total.events:,} events, billed now at {_usd(total.billed_pico_usd)} USD.",
-            "Days that were final and change are written into the corrections.",
-        ]
         fields = {
             "organization_id": organization_id,
             "name": name,
@@ -118,6 +112,7 @@ def change(
             "fee_only": fee_only,
             "is_active": is_active,
         }
+        sentences = _what_all_days_hold(_total(request, organization_id, ALWAYS, today_of(sidecar)))
         return ask_first(
             request, f"Change {known.name}", sentences, fields, _address(organization_id)
         )
@@ -173,6 +168,14 @@ def _change_of_rate(
         f"It holds {since}{until}.",
         f"{total.events:,} events up to {end} are billed now at {_usd(total.billed_pico_usd)} USD; "
         f"then at about {_usd(then)} USD.",
+        "Days that were final and change are written into the corrections.",
+    ]
+
+
+def _what_all_days_hold(total: Amounts) -> list[str]:
+    return [
+        "All days of this organization will be projected again: "
+        f"{total.events:,} events, billed now at {_usd(total.billed_pico_usd)} USD.",
         "Days that were final and change are written into the corrections.",
     ]
 
