@@ -7,7 +7,7 @@ from datetime import date
 from enum import StrEnum
 from pathlib import Path
 
-from migration_tools.ledger import influx_settings
+from migration_tools.ledger import IMPORT_PATIENCE_MS
 from migration_tools.source import ENDLESS, EVER, DaySpan, Source
 from migration_tools.sources.activity_csv import ActivityCsv
 from migration_tools.sources.embedded import EmbeddedEvents
@@ -16,6 +16,7 @@ from migration_tools.sources.open_webui import OpenWebui
 from migration_tools.sources.original_influx import MEASUREMENT, OriginalInflux
 from shared.domain.money import rate_ppm
 from shared.errors import ConfigError, MigrationError, UnusableCost
+from shared.event_stores import influx_needed
 from shared.settings import Settings
 
 
@@ -78,7 +79,7 @@ def _embedded(choices: Choices, settings: Settings) -> Source:
 
 def _original_influx(choices: Choices, settings: Settings) -> Source:
     """Open `bucket:measurement`, either left out, on the server of the settings."""
-    influx = influx_settings(settings)
+    influx = influx_needed(settings, IMPORT_PATIENCE_MS)
     bucket, _, measurement = choices.location.rpartition(":")
     rate = settings.usage_markup_multiplier
     if choices.markup:

@@ -1,9 +1,10 @@
 """Deletion: whether a store can take an import out again, asked before the import begins."""
 
-from migration_tools.ledger import influx_settings
+from migration_tools.ledger import IMPORT_PATIENCE_MS
 from shared.adapters.influx_query import InfluxQuery
 from shared.adapters.influx_statements import Statements
 from shared.errors import MigrationError, Misconfigured
+from shared.event_stores import influx_needed
 from shared.settings import Settings
 
 # No import is called this: deleting it changes nothing on a server that can delete.
@@ -17,7 +18,7 @@ def check_deletion(settings: Settings) -> None:
     """
     if not settings.influxdb_first_enabled:
         return
-    influx = influx_settings(settings)
+    influx = influx_needed(settings, IMPORT_PATIENCE_MS)
     query, statements = InfluxQuery(influx), Statements(influx.measurement)
     try:
         if not query.delete(statements.source_predicate(_NOBODY)):

@@ -1,9 +1,9 @@
-"""Draining: every spool of the shared directory into the event store, one delivery each."""
+"""Draining: every spool of the shared directory into its event store, one delivery each."""
 
 import logging
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from threading import Event
@@ -19,11 +19,15 @@ log = logging.getLogger("owui_usage")
 
 @dataclass(frozen=True)
 class DrainSettings:
-    """Where the spools are, how they are opened, and when an open generation counts as stopped."""
+    """Where the spools are, how they are opened, when an open generation counts as stopped.
+
+    Rows of the spools named in `sinks` go there, those of all others to one sink.
+    """
 
     folder: Path
     spool: SpoolSettings
     quiet_seconds: float
+    sinks: Mapping[str, EventSink] = field(default_factory=dict)
 
 
 class Drain:
@@ -88,9 +92,8 @@ class Drain:
     def _opened(self, path: Path) -> tuple[SqliteSpool, Delivery]:
         if path not in self._spools:
             spool = SqliteSpool(path, settings=self._settings.spool, clock=self._clock)
-            delivery = Delivery(
-                spool, self._sink, self._owner, self._clock, self._policy, self._stop
-            )
+            sink = self._settings.sinks.get(path.name, self._sink)
+            delivery = Delivery(spool, sink, self._owner, self._clock, self._policy, self._stop)
             self._spools[path] = spool, delivery
         return self._spools[path]
 

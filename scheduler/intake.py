@@ -11,6 +11,7 @@ from secrets import token_hex
 from threading import Lock
 from typing import Any
 
+from scheduler.own_spools import OwnSpools
 from shared.adapters.spool import SqliteSpool
 from shared.domain.broadcast import broadcast_events, is_broadcast
 from shared.domain.event import UsageEvent, event_from_json, new_event
@@ -63,14 +64,14 @@ class Delivered:
 class Intake:
     """Takes webhook deliveries and manual records; any thread may call it.
 
-    Everything goes through the sidecar's spool, on the way that every other event goes. Raises
+    Everything goes through the sidecar's spools, on the way that every other event goes. Raises
     InvalidEvent for what cannot become an event, SpoolError when it could not be made durable.
     """
 
     def __init__(
-        self, spool: SqliteSpool, books: AdminBooks, default_organization: str, clock: Clock
+        self, spools: OwnSpools, books: AdminBooks, default_organization: str, clock: Clock
     ) -> None:
-        self._spool = spool
+        self._spools = spools
         self._books = books
         self._default = default_organization
         self._clock = clock
@@ -91,7 +92,7 @@ class Intake:
             self._count([error])
             raise
         self._count(refused)
-        return Delivered(self._put(events), refused)
+        return Delivered(_put(self._spools.webhook, events), refused)
 
     def manual(self, record: ManualRecord) -> Booked:
         """Book a manual record. Raises ConfigError when its key was used for something else."""
@@ -101,7 +102,7 @@ class Intake:
             # The first record fixes the time: sent again next month, it is still the same event.
             kept = self._books.keep_manual_record(key, _content(record), event.to_json())
             event = event_from_json(kept)
-        [booked] = self._put([event])
+        [booked] = _put(self._spools.manual, [event])
         return booked
 
     def refused(self) -> dict[str, int]:
@@ -109,20 +110,21 @@ class Intake:
         with self._lock:
             return dict(self._refused)
 
-    def _put(self, events: Sequence[UsageEvent]) -> list[Booked]:
-        if not events:
-            return []
-        try:
-            outcomes = self._spool.put(events).result(_DISK_SECONDS)
-        except DiskTimeout:
-            raise SpoolError(f"the disk did not answer within {_DISK_SECONDS:.0f} s") from None
-        return [Booked(*pair) for pair in zip(events, outcomes, strict=True)]
-
     def _count(self, refused: Sequence[InvalidEvent]) -> None:
         with self._lock:
             self._refused.update(f"{error.field}_{error.reason}"[:80] for error in refused)
         for error in refused:
             log.warning("webhook: refused, %s: %s", error.field, error.reason)
+
+
+def _put(spool: SqliteSpool, events: Sequence[UsageEvent]) -> list[Booked]:
+    if not events:
+        return []
+    try:
+        outcomes = spool.put(events).result(_DISK_SECONDS)
+    except DiskTimeout:
+        raise SpoolError(f"the disk did not answer within {_DISK_SECONDS:.0f} s") from None
+    return [Booked(*pair) for pair in zip(events, outcomes, strict=True)]
 
 
 def _manual_event(record: ManualRecord, request_id: str, now: datetime) -> UsageEvent:

@@ -14,13 +14,13 @@ from scheduler.batches import Batches
 from scheduler.intake import Intake
 from scheduler.job_log import JobLog, JobState, sentence_of, trouble_of
 from scheduler.jobs import JOBS, Job, guarded, scheduled
-from scheduler.sidecar import Sidecar, spool_settings
+from scheduler.own_spools import OwnSpools
+from scheduler.sidecar import Sidecar
 from scheduler.states import Identity, ScheduleLine, SpoolState, host_statement
 from scheduler.version import read_version
 from shared.adapters.active_lock import active_lock
 from shared.adapters.admin_books import SqlAdminBooks
 from shared.adapters.clock import SYSTEM_CLOCK
-from shared.adapters.spool import SqliteSpool
 from shared.domain.days import ONE_DAY
 from shared.domain.rows import HostRow
 from shared.errors import ProjectionError
@@ -47,12 +47,8 @@ class RunningSidecar(Sidecar):
         self.clock = clock
         self.version = read_version()
         self.books = SqlAdminBooks.open(database_url, clock)
-        self.spool = SqliteSpool(
-            settings.usage_spool_dir / "sidecar.sqlite3",
-            settings=spool_settings(settings),
-            clock=clock,
-        )
-        self.intake = Intake(self.spool, self.books, settings.usage_client_org, clock)
+        self.spools = OwnSpools.open(settings, clock)
+        self.intake = Intake(self.spools, self.books, settings.usage_client_org, clock)
         self.batches = Batches(self.books, self.project, self.stop)
         self.job_log = JobLog(clock)
         self.started_at = clock.now()
@@ -94,15 +90,15 @@ class RunningSidecar(Sidecar):
 
     def put_statement(self) -> None:
         """Say how this sidecar does, as every host does once a minute."""
-        self.spool.put_host(self.statement())
+        self.spools.manual.put_host(self.statement())
 
     def statement(self) -> HostRow:
         """Return how this sidecar does."""
         return host_statement(
             self._identity,
-            self.spool.status(),
+            self.spools.status(),
             [delivery.status() for _, delivery in self._drain.spools().values()],
-            {**self.spool.counters(), **_prefixed("webhook_", self.intake.refused())},
+            {**self.spools.counters(), **_prefixed("webhook_", self.intake.refused())},
             is_active=self._is_active,
             now=self.clock.now(),
         )
@@ -137,7 +133,7 @@ class RunningSidecar(Sidecar):
         self._lock.release()
         self._is_active = False
         super().close()
-        self.spool.close()
+        self.spools.close()
         self.books.close()
 
     def _runs_always(self, job: Job) -> bool:
@@ -146,7 +142,7 @@ class RunningSidecar(Sidecar):
         It delivers what was posted to it while it was active; only into the embedded store it must
         not: that file is the active one's.
         """
-        delivers = job.name == "drain" and self.settings.influxdb_first_enabled
+        delivers = job.name == "drain" and not self.store.is_embedded_written_to
         return job.name in _ALWAYS or delivers
 
     def _make_up_for(self, name: str) -> None:

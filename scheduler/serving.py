@@ -32,21 +32,19 @@ def serve(settings: Settings) -> None:
                 server.port,
                 settings.usage_spool_dir.resolve(),
             )
-            _warn(settings)
+            _say_what_is_unusual(settings)
             sidecar.stop.wait()
             log.info("sidecar stops")
         finally:
             server.stop()
 
 
-def _warn(settings: Settings) -> None:
+def _say_what_is_unusual(settings: Settings) -> None:
     if settings.usage_admin_token is None:
         log.warning("the admin API is closed until USAGE_ADMIN_TOKEN is set")
-    if settings.influxdb_first_mode not in (None, settings.influxdb_first_enabled):
-        log.warning(
-            "INFLUXDB_FIRST_MODE differs from INFLUXDB_FIRST_ENABLED and is not followed: the "
-            "webhook takes the way of everything else"
-        )
+    if settings.webhook_to_influx != settings.influxdb_first_enabled:
+        store = "InfluxDB" if settings.webhook_to_influx else "the embedded store"
+        log.info("what the webhook books goes to %s, as INFLUXDB_FIRST_MODE says", store)
 
 
 def _begin_logging() -> None:

@@ -6,7 +6,6 @@ from threading import Event, Lock
 from typing import Self
 
 from scheduler.drain import Drain, DrainSettings
-from scheduler.stores import EventStores
 from shared.adapters.clock import SYSTEM_CLOCK
 from shared.adapters.folders import make_folder
 from shared.adapters.spool_process import SpoolSettings
@@ -15,12 +14,15 @@ from shared.delivery import DeliveryPolicy
 from shared.domain.audit import Difference
 from shared.domain.organization import OrganizationDefaults
 from shared.domain.run_report import RunReport
+from shared.event_stores import EventStores
 from shared.ports import Clock
 from shared.projection import Projection, ProjectionSettings
 from shared.settings import Settings
 
 log = logging.getLogger("owui_usage")
 
+# What the webhook takes waits in a spool of its own: a setting may send it to another store.
+WEBHOOK_SPOOL = "webhook.sqlite3"
 # A sidecar that is killed must not keep the next one from its spools for a minute.
 _LEASE_SECONDS = 20.0
 
@@ -43,6 +45,7 @@ class Sidecar:
                 folder=settings.usage_spool_dir,
                 spool=spool_settings(settings),
                 quiet_seconds=settings.usage_quiet_seconds,
+                sinks={WEBHOOK_SPOOL: self.store.webhook_sink},
             ),
             self.store,
             clock,

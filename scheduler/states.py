@@ -42,16 +42,16 @@ class Identity:
 
 def host_statement(
     identity: Identity,
-    status: SpoolStatus,
+    spools: Sequence[SpoolStatus],
     deliveries: Sequence[DeliveryStatus],
     counters: dict[str, int],
     *,
     is_active: bool,
     now: datetime,
 ) -> HostRow:
-    """Return what a sidecar says of itself: the worst of its deliveries, and its own spool."""
+    """Return what a sidecar says of itself: the worst of its deliveries, and its own spools."""
     worst = next((each for each in deliveries if each.state not in ("idle", "standby")), None)
-    oldest = status.oldest_queued_at
+    waiting = [spool.oldest_queued_at for spool in spools if spool.oldest_queued_at is not None]
     return HostRow(
         host_id=identity.host_id,
         occurred_at=now,
@@ -61,9 +61,9 @@ def host_statement(
         delivery_state=worst.state if worst else "idle",
         breaker=worst.breaker if worst else "closed",
         message=(worst.message if worst else "ok") if is_active else "passive",
-        queued=status.queued,
-        dead_letters=status.dead_letters,
-        oldest_age_seconds=max(0.0, (now - oldest).total_seconds()) if oldest else 0.0,
+        queued=sum(spool.queued for spool in spools),
+        dead_letters=sum(spool.dead_letters for spool in spools),
+        oldest_age_seconds=max([0.0, *((now - oldest).total_seconds() for oldest in waiting)]),
         write_p50_ms=_largest([each.write_p50_ms for each in deliveries]),
         write_p99_ms=_largest([each.write_p99_ms for each in deliveries]),
         counters=counters,

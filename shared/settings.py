@@ -21,6 +21,7 @@ SECRETS = (
     "USAGE_DATABASE_URL",
     "USAGE_ADMIN_TOKEN",
     "USAGE_WEBHOOK_TOKEN",
+    "USAGE_USER_TOKEN",
 )
 # How many hosts of a kind must be heard of: `any`, `none`, or such as `pipeline,function:2`.
 _EXPECTED_HOSTS = (
@@ -59,6 +60,7 @@ RatePpm = Annotated[int, BeforeValidator(_ppm)]
 UsdLimit = Annotated[Decimal, BeforeValidator(_usd)]
 Secret = Annotated[SecretStr | None, BeforeValidator(_empty_is_unset)]
 Milliseconds = Annotated[int, Field(gt=0, le=600_000)]
+UserCost = Literal["raw", "billed"]
 
 
 class Settings(BaseSettings):
@@ -106,12 +108,20 @@ class Settings(BaseSettings):
     usage_port: Annotated[int, Field(ge=0, le=65_535)] = 8080
     usage_admin_token: Secret = None
     usage_webhook_token: Secret = None
+    usage_user_token: Secret = None
+    usage_user_cost: UserCost = "raw"
     usage_standby_seconds: Annotated[int, Field(ge=1, le=60)] = 10
     usage_expect_hosts: Annotated[str, Field(pattern=_EXPECTED_HOSTS)] = "any"
     usage_host_silent_seconds: Annotated[int, Field(ge=1, le=86_400)] = 300
     usage_backlog_seconds: Annotated[int, Field(ge=1, le=604_800)] = 300
     usage_open_webui_url: Annotated[str, Field(pattern=r"^(https?://\S+)?$")] = ""
     usage_audit_days: Annotated[int, Field(ge=1, le=36_500)] = 400
+
+    @property
+    def webhook_to_influx(self) -> bool:
+        """Whether InfluxDB takes what the webhook books: its own flag, else that of all events."""
+        mode = self.influxdb_first_mode
+        return self.influxdb_first_enabled if mode is None else mode
 
     @classmethod
     def settings_customise_sources(

@@ -39,6 +39,7 @@ class ServiceStatus(BaseModel):
     version: str
     role: Literal["active", "passive"]
     event_store: str
+    webhook_store: str
     summary_database: str
     breaker: str
     write_p50_ms: float | None
@@ -64,11 +65,12 @@ def service_status(sidecar: Here) -> ServiceStatus:
     is_first = settings.influxdb_first_enabled
     return ServiceStatus(
         influxdb_first_enabled=is_first,
-        influxdb_first_mode=is_first,  # the webhook takes the way of everything else
+        influxdb_first_mode=settings.webhook_to_influx,
         note="InfluxDB first" if is_first else "Legacy mode: events live in the embedded store",
         version=sidecar.version,
         role="active" if sidecar.is_active else "passive",
         event_store=sidecar.store.name,
+        webhook_store=sidecar.store.webhook_sink.name,
         summary_database=sidecar.books.database,
         breaker=_worst([spool.breaker for spool in spools]),
         write_p50_ms=slowest.write_p50_ms if slowest else None,

@@ -31,19 +31,26 @@ _SideRow = TypeVar("_SideRow", HostRow, UserRow)
 
 
 class CombinedStore:
-    """An EventStore over several: the first is written to, the others held the events before.
+    """An EventStore over several: the first takes what is written here.
+
+    The others held the events before, or take other rows: `written_to` names all that take any.
 
     So a switch of the setting, back and forth, loses and doubles nothing: an event that two stores
     hold is one event, and a bill observed in two of them is not unique. A store that is away fails
-    what it is known to hold, and the first also everything newer than that; no other reading. Their
-    names tell them apart, also after a restart.
+    what it is known to hold, and one that is written to also everything newer than that; no other
+    reading. Their names tell them apart, also after a restart.
     """
 
     def __init__(
-        self, stores: Sequence[EventStore], holdings: Holdings, clock: Clock = SYSTEM_CLOCK
+        self,
+        stores: Sequence[EventStore],
+        holdings: Holdings,
+        clock: Clock = SYSTEM_CLOCK,
+        written_to: Collection[str] = (),
     ) -> None:
         self._first = stores[0]
         self._stores = stores
+        self._written_to = {stores[0].name, *written_to}
         self._holdings = holdings
         self._breakers = StoreBreakers(clock)
         self.name = self._first.name
@@ -189,9 +196,9 @@ class CombinedStore:
         return answers
 
     def _may_be_new_to(self, store: EventStore, window: Window) -> bool:
-        """Tell whether the store that is written to may hold what was not looked at yet."""
+        """Tell whether a store that is written to may hold what was not looked at yet."""
         newest = self._holdings.newest(store.name)
-        return store is self._first and (newest is None or window.end > newest)
+        return store.name in self._written_to and (newest is None or window.end > newest)
 
     def _reachable(self, read: Callable[[EventStore], list[_SideRow]]) -> list[_SideRow]:
         rows: list[_SideRow] = []

@@ -124,7 +124,7 @@ def hook(desk: SidecarAtHand, body: Any) -> Any:
 
 def test_a_webhook_body_is_durable_before_the_answer(desk: SidecarAtHand, tmp_path: Path) -> None:
     assert hook(desk, original()).status_code == 200
-    spool = SqliteSpool(tmp_path / "spool" / "sidecar.sqlite3")
+    spool = SqliteSpool(tmp_path / "spool" / "webhook.sqlite3")
     assert spool.status().queued == 1
     spool.close()
 
@@ -206,7 +206,7 @@ def test_a_body_without_what_is_needed_is_refused_with_the_field(desk: SidecarAt
 
 def test_a_full_spool_is_said_and_nothing_is_answered_as_booked(tmp_path: Path) -> None:
     desk = SidecarAtHand(tmp_path, usage_spool_max_mb=1)
-    filler = SqliteSpool(tmp_path / "spool" / "sidecar.sqlite3", clock=desk.clock)
+    filler = SqliteSpool(tmp_path / "spool" / "webhook.sqlite3", clock=desk.clock)
     filler.put([settled(request_id=generation_id(n)) for n in range(1500)]).result(20)
     filler.close()
     answer = hook(desk, original())

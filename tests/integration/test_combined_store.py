@@ -263,3 +263,12 @@ def test_a_store_that_keeps_failing_is_left_alone_for_a_moment(both: Both) -> No
     write(both.on, generation(2))
     assert len(list(store.events(day(0)))) == 2
     assert not store.is_unique(day(0))
+
+
+def test_a_second_store_that_is_written_to_may_hold_what_was_not_looked_at(both: Both) -> None:
+    names = {"embedded", "influxdb"}
+    store = CombinedStore([both.embedded, both.influx], both.holdings, written_to=names)
+    both.influx.is_away = True
+    with pytest.raises(Unavailable):
+        store.fingerprints(day(0))
+    assert both.off.fingerprints(day(0)) == {}

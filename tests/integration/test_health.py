@@ -147,7 +147,7 @@ def test_a_full_spool_is_named(ward: Ward, monkeypatch: pytest.MonkeyPatch) -> N
     break_store(ward, monkeypatch, Unavailable("down"))
     folder = ward.sidecar.settings.usage_spool_dir
     spool = SqliteSpool(
-        folder / "pipeline.sqlite3", settings=ward.sidecar.spool.settings, clock=ward.clock
+        folder / "pipeline.sqlite3", settings=ward.sidecar.spools.manual.settings, clock=ward.clock
     )
     outcomes = []
     for start in range(0, 3000, 20):

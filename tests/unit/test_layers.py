@@ -34,6 +34,8 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         "shared.delivery",
         "shared.sending",
     ),
+    # What the entry points share: settings made into stores.
+    "shared.event_stores": ("shared",),
     **{entry: ("shared", entry) for entry in ENTRY_POINTS},
 }
 DOMAIN_MAY_NOT = {"sqlite3", "httpx", "sqlalchemy", "influxdb_client", "os", "pathlib", "socket",

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from scheduler.stores import EventStores, influx_of
 from shared.errors import ConfigError
+from shared.event_stores import EventStores, influx_of
 from shared.settings import Settings
 
 Load = Callable[..., Settings]
@@ -51,3 +51,28 @@ def test_the_cloud_has_settings_of_its_own(load: Load) -> None:
     found = influx_of(load(INFLUXDB_USE_CLOUD="true", **INFLUX, **cloud))
     assert found is not None
     assert (found.url, found.bucket) == ("INFLUXDB_URL", "INFLUXDB_BUCKET")
+
+
+@pytest.mark.parametrize(
+    ("flag", "mode", "sink", "embedded"),
+    [
+        ("true", "", "influxdb", False),
+        ("false", "", "embedded", True),
+        ("true", "false", "embedded", True),
+        ("false", "true", "influxdb", True),
+        ("true", "true", "influxdb", False),
+    ],
+)
+def test_the_webhook_has_a_flag_of_its_own_that_follows_the_other_when_unset(
+    load: Load, flag: str, mode: str, sink: str, embedded: bool
+) -> None:
+    stores = EventStores(load(INFLUXDB_FIRST_ENABLED=flag, INFLUXDB_FIRST_MODE=mode, **INFLUX))
+    assert stores.name == ("influxdb" if flag == "true" else "embedded")
+    assert stores.webhook_sink.name == sink
+    assert stores.is_embedded_written_to == embedded
+    stores.close()
+
+
+def test_the_flag_of_the_webhook_needs_influxdb_too(load: Load) -> None:
+    with pytest.raises(ConfigError, match="INFLUXDB_URL"):
+        EventStores(load(INFLUXDB_FIRST_MODE="true"))
