@@ -2,17 +2,19 @@
 
 import re
 from collections.abc import Iterator
+from decimal import Decimal
 from typing import TYPE_CHECKING
 
 import pytest
 
+from shared.domain.money import format_usd
 from tests.conftest import missing, needs_program
 from tests.e2e.coverage import Line
-from tests.e2e.fates import Fate
-from tests.e2e.stage import Play, Stage
+from tests.e2e.fates import Fate, is_chat
+from tests.e2e.stage import FUNCTION_ID, Play, Stage
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page
+    from playwright.sync_api import Browser, Page
 
 pytestmark = pytest.mark.e2e
 
@@ -30,8 +32,8 @@ _WITHIN_MILLISECONDS = 30_000
 
 
 @pytest.fixture
-def page() -> Iterator["Page"]:
-    """Open an empty page in Debian's Chromium."""
+def browser() -> Iterator["Browser"]:
+    """Start Debian's Chromium."""
     chromium = needs_program("chromium", "apt-get install --no-install-recommends chromium")
     try:
         from playwright.sync_api import sync_playwright
@@ -39,18 +41,16 @@ def page() -> Iterator["Page"]:
         missing("playwright", "make .venv anew: it stands in tests/requirements.txt")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=str(chromium), args=_CHROMIUM_SWITCHES)
-        page = browser.new_page()
-        page.set_default_timeout(_WITHIN_MILLISECONDS)
-        yield page
+        yield browser
         browser.close()
 
 
 def test_it_books_what_a_person_asks_on_the_page(
-    stage: Stage, page: "Page", lines: list[Line]
+    stage: Stage, browser: "Browser", lines: list[Line]
 ) -> None:
     stage.install(function=True, pipeline=True)
     play = Play(stage, stage.visitor())
-    _sign_in(play, page)
+    page = _sign_in(play, browser)
     _send(page, "hello from the page")
     play.wait(4)  # the answer, its title, follow-ups and tags
     _send(page, "and once more")
@@ -63,12 +63,49 @@ def test_it_books_what_a_person_asks_on_the_page(
     assert account.difference_usd == 0
 
 
-def _sign_in(play: Play, page: "Page") -> None:
+def test_it_shows_what_an_answer_cost_to_whoever_asks_for_it_and_to_nobody_else(
+    stage: Stage, browser: "Browser"
+) -> None:
+    stage.install(function=True, pipeline=True)
+    curious, other = Play(stage, stage.visitor()), Play(stage, stage.visitor())
+    pages = [_sign_in(play, browser) for play in (curious, other)]
+
+    for play, page in zip((curious, other), pages, strict=True):
+        _send(page, "hello")
+        play.wait(4)
+        assert _amounts_on(page) == []  # off for everybody until they say otherwise
+
+    curious.visitor.set_own_valves(FUNCTION_ID, {"show_cost": True})
+    for play, page in zip((curious, other), pages, strict=True):
+        _send(page, "and more")
+        play.wait(6)
+    rows = stage.rows_of(curious.user_id)
+    answer = [row for row in rows if is_chat(row)][-1]
+    tokens = answer["prompt_tokens"] + answer["completion_tokens"]
+    line = f"{format_usd(Decimal(answer['cost']))} USD, {tokens} tokens"
+    pages[0].get_by_text(line).wait_for()
+    for page in pages:
+        page.reload()
+        page.get_by_text("word5").last.wait_for()
+    pages[0].get_by_text(line).wait_for()  # it is kept with the answer
+    assert _amounts_on(pages[0]) == [line]
+    assert _amounts_on(pages[1]) == []
+
+
+def _amounts_on(page: "Page") -> list[str]:
+    return page.get_by_text(re.compile(r"\d USD|cost not known")).all_inner_texts()
+
+
+def _sign_in(play: Play, browser: "Browser") -> "Page":
+    """Open a page of this person's own, as in a browser of their own."""
+    page = browser.new_page()
+    page.set_default_timeout(_WITHIN_MILLISECONDS)
     page.goto(play.stage.installation.open_webui.url + "/auth")
     page.locator("input[type=email]").fill(play.visitor.person.email)
     page.locator("input[type=password]").first.fill(play.visitor.person.password)
     page.locator("button[type=submit]").click()
     page.wait_for_url(re.compile(r"/$"))
+    return page
 
 
 def _send(page: "Page", prompt: str) -> None:

@@ -188,6 +188,10 @@ class Visitor:
         automation_id = _ok(created).json()["id"]
         _ok(self.post(f"/api/v1/automations/{automation_id}/run", {}))
 
+    def set_own_valves(self, function_id: str, valves: dict[str, Any]) -> None:
+        """Set what a Function lets every user choose for themselves."""
+        _ok(self.post(f"/api/v1/functions/id/{function_id}/valves/user/update", valves))
+
     def post(self, path: str, body: dict[str, Any]) -> httpx.Response:
         """Post anything anywhere; the answer may be an error."""
         return self._client.post(path, json=body)
