@@ -7,8 +7,8 @@ HOSTS  := .cache/hosts
 READY  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-openwebui test test-e2e test-faults bench check format bundle lock hosts \
-	services vendor screenshots clean
+.PHONY: help demo demo-year demo-openwebui test test-e2e test-faults bench check format bundle \
+	lock hosts services vendor screenshots clean
 
 help: ## List the targets
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} \
@@ -17,6 +17,9 @@ help: ## List the targets
 ##@ See it work
 demo: $(READY) ## A day of traffic through the real Pipelines server, booked and compared with its bill
 	@$(BIN)/python -m demo
+
+demo-year: $(READY) ## A year of four organizations, booked, projected and compared, with its pages open
+	@$(BIN)/python -m demo.year
 
 demo-openwebui: $(READY) $(HOSTS)/open-webui/.ready $(HOSTS)/pipelines-current/.ready ## The real Open WebUI with the plugin and a mock OpenRouter, to click through
 	@$(BIN)/python -m demo.open_webui

@@ -4,14 +4,13 @@ import shutil
 import signal
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from random import Random
 
 from rich.console import Console
 
 from demo.compare import PathLine, compare
+from demo.page import leave_open
 from demo.play import play
 from demo.processes import wait_for
 from demo.stage import PLUGIN_ID, ROOT, Stage
@@ -50,6 +49,7 @@ def main() -> int:
 
 def _perform(stage: Stage, console: Console) -> int:
     console.print("Starting the real Pipelines server and the sidecar, uploading the plugin ...")
+    stage.prepare()
     stage.start()
     opening = _yesterday_morning()
     answers = list(a_day(Random(SEED), opening, ANSWERS))
@@ -79,7 +79,7 @@ def _conclude(stage: Stage, console: Console, answers: Sequence[Answer], window:
         console.print("[bold red]bill and books differ[/]")
         return 1
     console.print("[bold green]Every dollar that a hook could see is booked, to the last digit.[/]")
-    _say_where_to_look(stage, console)
+    leave_open(stage, console)
     return 0
 
 
@@ -118,29 +118,6 @@ def _charges(answers: Sequence[Answer]) -> list[Charge]:
 def _yesterday_morning() -> datetime:
     today = datetime.now(UTC).replace(hour=8, minute=0, second=0, microsecond=0)
     return today - timedelta(days=1)
-
-
-def _say_where_to_look(stage: Stage, console: Console) -> None:
-    here = Path.cwd()
-    folder = stage.folder.relative_to(here) if stage.folder.is_relative_to(here) else stage.folder
-    console.print(
-        f"\nWhere to look next:\n"
-        f"  USAGE_SPOOL_DIR={folder}/spool .venv/bin/python -m scheduler spool status\n"
-        f"  {folder}: the spool, the events and the summaries, all of them SQLite files\n"
-        f"  README.md: install the plugin in your own Open WebUI",
-        soft_wrap=True,
-    )
-    if sys.stdin.isatty():
-        console.print(
-            f"\nThe page is open at {stage.page_url} (token {stage.admin_token})",
-            soft_wrap=True,
-        )
-        console.print(
-            f"The Pipelines server listens on {stage.pipelines_url} (key {stage.pipelines_key});"
-            " Ctrl-C ends everything."
-        )
-        with suppress(KeyboardInterrupt):
-            signal.pause()
 
 
 sys.exit(main())

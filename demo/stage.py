@@ -1,9 +1,10 @@
-"""The stage of the demo: the real Pipelines server and the sidecar, in a folder of their own."""
+"""The stage of a demo: the real Pipelines server and the sidecar, in a folder of their own."""
 
 import importlib.util
 import os
 import secrets
 import sys
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from subprocess import run
@@ -11,7 +12,7 @@ from subprocess import run
 import httpx
 
 from demo.processes import Server, free_port
-from demo.world import CLIENTS
+from demo.world import CLIENTS, Client
 from shared.adapters.summaries import open_summaries
 from shared.domain.money import rate_ppm
 from shared.domain.organization import Organization, OrganizationDefaults
@@ -24,8 +25,9 @@ PLUGIN_ID = PLUGIN.stem
 class Stage:
     """Two processes and a folder; `start` installs the plugin as the admin page would."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, clients: Sequence[Client] = CLIENTS) -> None:
         self.folder = folder
+        self._clients = clients
         self.spool_folder = folder / "spool"
         self.store_path = folder / "usage-events.sqlite3"
         self.database_url = f"sqlite:///{folder / 'usage-summaries.sqlite3'}"
@@ -59,12 +61,15 @@ class Stage:
         """Where the sidecar shows its pages."""
         return self._sidecar.url
 
-    def start(self) -> None:
-        """Start both processes, describe the organizations and upload the plugin."""
+    def prepare(self) -> None:
+        """Make the folders and describe the organizations; nothing runs yet."""
         self.spool_folder.mkdir(parents=True)
         (self.folder / "pipelines").mkdir()
-        self._pipelines.start()
         self._describe_organizations()
+
+    def start(self) -> None:
+        """Start both processes and upload the plugin."""
+        self._pipelines.start()
         self._sidecar.start()
         self._sidecar.wait_until_ready("/health")
         self._pipelines.wait_until_ready("/")
@@ -109,11 +114,12 @@ class Stage:
 
     def _describe_organizations(self) -> None:
         summaries = open_summaries(self.database_url, OrganizationDefaults())
-        for client in CLIENTS:
+        for client in self._clients:
             organization = Organization(
                 organization_id=client.organization_id,
                 name=client.name,
                 time_zone=client.time_zone,
+                currency=client.currency,
             )
             summaries.add_organization(organization, rate_ppm(client.multiplier))
             for user in client.people:

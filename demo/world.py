@@ -13,6 +13,7 @@ class Client:
     time_zone: str
     multiplier: str
     people: Mapping[str, str]
+    currency: str = "USD"
 
 
 CLIENTS = (

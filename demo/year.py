@@ -1,0 +1,153 @@
+"""`make demo-year`: a year of four organizations, booked and projected, with its pages open."""
+
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+from pathlib import Path
+from random import Random
+
+from rich.console import Console
+
+from demo.page import leave_open
+from demo.play import play
+from demo.stage import PLUGIN_ID, ROOT, Stage
+from demo.traffic import a_day
+from demo.year_traffic import YearAuthor, YearBill
+from demo.year_world import (
+    DAYS,
+    EARLIER_MARKUPS,
+    MOVED,
+    year_clients,
+    year_exchange_rates,
+    year_people,
+)
+from shared.adapters.admin_books import SqlAdminBooks
+from shared.adapters.embedded_store import EmbeddedStore
+from shared.adapters.summaries import open_summaries
+from shared.domain.money import format_usd, from_pico, rate_ppm
+from shared.domain.organization import ALWAYS, OrganizationDefaults
+from shared.domain.rows import Row
+from shared.ports import SpooledRow
+
+FOLDER = ROOT / "var" / "demo-year"
+SEED = 20261124
+ANSWERS = 195_000
+_ANSWERS_OF_TODAY = 60
+_BATCH_ROWS = 5000
+
+
+class Year:
+    """A stage with a year behind it; `bill` is what the year was charged."""
+
+    def __init__(self, folder: Path, console: Console) -> None:
+        self._console = console
+        self._random = Random(SEED)
+        self._now = datetime.now(UTC)
+        self._clients = year_clients(self._random)
+        self.stage = Stage(folder, self._clients)
+        self.bill = YearBill()
+
+    def open(self) -> bool:
+        """Book and project the year, start everything; False when bill and books differ."""
+        self.stage.prepare()
+        self._describe()
+        began = time.monotonic()
+        self._book()
+        self._say(f"Booked {self.bill.rows:,} rows of a year", began)
+        began = time.monotonic()
+        if not self._project():
+            return False
+        self._say(f"Projected {DAYS} days in every zone", began)
+        self.stage.start()
+        opening = self._now - timedelta(hours=10)
+        answers = list(a_day(self._random, opening, _ANSWERS_OF_TODAY))
+        play(answers, self.stage.pipelines_url, PLUGIN_ID)
+        return True
+
+    def _describe(self) -> None:
+        """Add what dated rates, exchange rates and moves there were."""
+        today = self._now.date()
+        summaries = open_summaries(self.stage.database_url, OrganizationDefaults())
+        for client in self._clients:
+            back, before = EARLIER_MARKUPS.get(client.organization_id, (0, ""))
+            if before:
+                since = today - timedelta(days=back)
+                organization_id = client.organization_id
+                summaries.set_rate(organization_id, ALWAYS, rate_ppm(before))
+                summaries.set_rate(organization_id, since, rate_ppm(client.multiplier))
+        for source, target, back in MOVED:
+            mover = list(next(c for c in self._clients if c.organization_id == source).people)[-1]
+            summaries.assign_user(mover, target, self._now - timedelta(days=back))
+        summaries.close()
+        books = SqlAdminBooks.open(self.stage.database_url)
+        books.enter_rates(list(year_exchange_rates(self._random, today)))
+        books.close()
+
+    def _book(self) -> None:
+        people = year_people(self._random, self._clients)
+        author = YearAuthor(self._random, people, self._now)
+        store = EmbeddedStore(self.stage.store_path)
+        store.write(_spooled(author.names()))
+        for batch in _batches(author.rows(ANSWERS)):
+            store.write(_spooled(batch))
+        store.close()
+        self.bill = author.bill
+
+    def _project(self) -> bool:
+        first = self._now.date() - timedelta(days=DAYS)
+        last = self._now.date() + timedelta(days=1)
+        code, output = self.stage.scheduler("project", "--from", str(first), "--to", str(last))
+        self._console.print(f"scheduler project: {output}", soft_wrap=True)
+        summaries = open_summaries(self.stage.database_url, OrganizationDefaults())
+        booked = summaries.totals(first, last)
+        summaries.close()
+        total = from_pico(booked.raw_pico_usd + booked.upstream_pico_usd)
+        charged = f"{format_usd(self.bill.charged)} USD in {self.bill.bills:,} bills"
+        self._console.print(f"charged: {charged}")
+        self._console.print(f"booked:  {format_usd(total)} USD in {booked.events:,} bills")
+        return code == 0 and (total, booked.events) == (self.bill.charged, self.bill.bills)
+
+    def _say(self, what: str, began: float) -> None:
+        self._console.print(f"{what} in {time.monotonic() - began:.0f} s.")
+
+
+def main() -> int:
+    """Open a year; 0 when the books hold its bill to the last digit."""
+    console = Console(highlight=False)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    shutil.rmtree(FOLDER, ignore_errors=True)
+    FOLDER.mkdir(parents=True)
+    year = Year(FOLDER, console)
+    try:
+        if not year.open():
+            console.print("[bold red]bill and books differ[/]")
+            return 1
+        console.print("[bold green]The books hold the bill of the year, to the last digit.[/]")
+        leave_open(year.stage, console)
+        return 0
+    except KeyboardInterrupt:
+        console.print("stopped")
+        return 130
+    finally:
+        year.stage.stop()
+
+
+def _batches(rows: Iterator[Row]) -> Iterator[list[Row]]:
+    while batch := list(islice(rows, _BATCH_ROWS)):
+        yield batch
+
+
+def _spooled(rows: Iterable[Row]) -> Sequence[SpooledRow]:
+    """Return rows as a spool hands them out; the embedded store looks at no place in InfluxDB."""
+    return [
+        SpooledRow(number, row.kind, row.event_id, row.to_json(), store_ns=0, attempts=0)
+        for number, row in enumerate(rows)
+    ]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
