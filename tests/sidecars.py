@@ -17,13 +17,15 @@ from tests.spools import SetClock
 
 ADMIN = "/api/v1/admin/usage"
 TOKEN, WEBHOOK_TOKEN = "admin-token-0123456789", "webhook-token-0123456789"
+USER_TOKEN = "user-token-0123456789"
 
 
 def sidecar_settings(folder: Path, **changed: Any) -> Settings:
-    """Return settings with both tokens and everything below a folder."""
+    """Return settings with all tokens and everything below a folder."""
     defaults: dict[str, Any] = {
         "usage_admin_token": TOKEN,
         "usage_webhook_token": WEBHOOK_TOKEN,
+        "usage_user_token": USER_TOKEN,
         "usage_spool_dir": folder / "spool",
         "usage_store_path": folder / "events.sqlite3",
         "usage_database_url": f"sqlite:///{folder / 'summaries.sqlite3'}",

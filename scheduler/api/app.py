@@ -21,10 +21,11 @@ from scheduler.api import (
     statements,
     status,
     summaries,
+    user_months,
     users,
     webhook,
 )
-from scheduler.api.auth import Addresses, Door, Keys
+from scheduler.api.auth import USER_PREFIX, Addresses, Door, Keys
 from scheduler.api.errors import ErrorBody, install_error_answers
 from scheduler.api.metrics import LedgerCollector
 from scheduler.clock_watch import seconds_since_boot
@@ -65,6 +66,9 @@ _BEARER = Depends(HTTPBearer(auto_error=False, description="USAGE_ADMIN_TOKEN"))
 _WEBHOOK_BEARER = Depends(
     HTTPBearer(auto_error=False, scheme_name="webhook", description="USAGE_WEBHOOK_TOKEN")
 )
+_USER_BEARER = Depends(
+    HTTPBearer(auto_error=False, scheme_name="user", description="USAGE_USER_TOKEN")
+)
 
 
 def create_app(
@@ -84,7 +88,11 @@ def create_app(
     app.state.metrics.register(LedgerCollector(sidecar, app.state.health))
     install_error_answers(app)
     settings = sidecar.settings
-    keys = Keys(admin=settings.usage_admin_token, webhook=settings.usage_webhook_token)
+    keys = Keys(
+        admin=settings.usage_admin_token,
+        webhook=settings.usage_webhook_token,
+        user=settings.usage_user_token,
+    )
     addresses = Addresses(sidecar.clock)
     app.add_middleware(Door, keys=keys, addresses=addresses, is_active=lambda: sidecar.is_active)
     for module in _ADMIN_ROUTES:
@@ -93,5 +101,8 @@ def create_app(
     app.include_router(health.router)
     app.include_router(metrics.router)
     app.include_router(webhook.router, dependencies=[_WEBHOOK_BEARER])
+    app.include_router(
+        user_months.router, prefix=USER_PREFIX.rstrip("/"), dependencies=[_USER_BEARER]
+    )
     mount_dashboard(app, sidecar, keys, addresses)
     return app

@@ -22,13 +22,18 @@ _ADDRESSES_MAX = 10_000
 _BODY_MAX = 8 * 1024**2
 _READING = ("GET", "HEAD", "OPTIONS")
 
-Room = Literal["open", "admin", "webhook"]
+Room = Literal["open", "admin", "webhook", "user"]
 # Whatever is not named here needs the admin's token: a new page cannot be open by mistake.
 OPEN_PATHS = ("/health", "/ready", "/metrics", "/docs", "/openapi.json")
 # The pages have a door of their own: a session instead of a header, begun with the same token.
 PAGES, PAGES_PREFIX = "/", "/ui/"
 WEBHOOK_PREFIX = "/webhook/"
-_TOKEN_SETTINGS = {"admin": "USAGE_ADMIN_TOKEN", "webhook": "USAGE_WEBHOOK_TOKEN"}
+USER_PREFIX = "/api/v1/user/"
+_TOKEN_SETTINGS = {
+    "admin": "USAGE_ADMIN_TOKEN",
+    "webhook": "USAGE_WEBHOOK_TOKEN",
+    "user": "USAGE_USER_TOKEN",
+}
 
 
 class Addresses:
@@ -83,10 +88,11 @@ class Keys:
 
     admin: SecretStr | None
     webhook: SecretStr | None
+    user: SecretStr | None
 
     def opens(self, room: Room, given: str) -> bool:
         """Compare in constant time, whatever the lengths."""
-        token = self.admin if room == "admin" else self.webhook
+        token = self._token(room)
         if token is None:
             return False
         wanted = sha256(token.get_secret_value().encode()).digest()
@@ -94,7 +100,10 @@ class Keys:
 
     def has(self, room: Room) -> bool:
         """Tell whether a room has a token at all."""
-        return (self.admin if room == "admin" else self.webhook) is not None
+        return self._token(room) is not None
+
+    def _token(self, room: Room) -> SecretStr | None:
+        return {"admin": self.admin, "webhook": self.webhook, "user": self.user}.get(room)
 
 
 class Door:
@@ -151,6 +160,8 @@ def room_of(path: str) -> Room:
     """Return which token a path needs."""
     if path.startswith(WEBHOOK_PREFIX):
         return "webhook"
+    if path.startswith(USER_PREFIX):
+        return "user"
     is_page = path == PAGES or path.startswith(PAGES_PREFIX)
     is_open = is_page or path in OPEN_PATHS or path.startswith("/docs/")
     return "open" if is_open else "admin"

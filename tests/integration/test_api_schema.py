@@ -12,7 +12,9 @@ from shared.adapters.spool import SqliteSpool
 from shared.domain.rows import HostRow
 from shared.domain.run_report import RunReport
 from tests.builders import BOB, generation_id, settled, unmetered
-from tests.sidecars import TOKEN, WEBHOOK_TOKEN, SidecarAtHand
+from tests.sidecars import TOKEN, USER_TOKEN, WEBHOOK_TOKEN, SidecarAtHand
+
+HOOK, MONTHS = "/webhook/openrouter-usage", "/api/v1/user/months"
 
 
 @pytest.fixture(scope="module")
@@ -44,20 +46,21 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SidecarAtHand]:
 @pytest.mark.parametrize(
     ("token", "which"),
     [
-        (TOKEN, "--exclude-path=/webhook/openrouter-usage"),
-        (WEBHOOK_TOKEN, "--include-path=/webhook/openrouter-usage"),
+        (TOKEN, [f"--exclude-path={HOOK}", f"--exclude-path={MONTHS}"]),
+        (WEBHOOK_TOKEN, [f"--include-path={HOOK}"]),
+        (USER_TOKEN, [f"--include-path={MONTHS}"]),
     ],
-    ids=["admin", "webhook"],
+    ids=["admin", "webhook", "user"],
 )
 def test_no_request_makes_the_api_break_its_word(
-    desk: SidecarAtHand, tmp_path: Path, token: str, which: str
+    desk: SidecarAtHand, tmp_path: Path, token: str, which: list[str]
 ) -> None:
     # Wrong tokens are another test's: six of them in a minute are answered 429.
     options = ["--exclude-checks=ignored_auth", "--max-examples=3", "--seed=1", "--no-color"]
     header = ["-H", f"Authorization: Bearer {token}"]
     program = Path(sys.executable).with_name("schemathesis")
     ran = subprocess.run(
-        [program, "run", f"{desk.url}/openapi.json", which, *options, *header],
+        [program, "run", f"{desk.url}/openapi.json", *which, *options, *header],
         cwd=tmp_path,
         capture_output=True,
         text=True,
