@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Literal
 
+from shared.batches import Batches, BatchSize, first_batch
 from shared.domain.breaker import Breaker, BreakerState
 from shared.domain.retry import RetrySchedule
 from shared.errors import Misconfigured, StoreFault, Unavailable
 from shared.ports import Clock, EventSink, Spool, SpooledRow
-from shared.sending import BatchSize, Sender, Tally, batches_of
+from shared.sending import Sender, Tally
 
 logger = logging.getLogger("owui_usage")
 
@@ -80,6 +81,7 @@ class Delivery:
         self._sender = Sender(sink, self._policy.schedule, self._may_send, self._stop)
         self._breaker = self._policy.breaker
         self._size = BatchSize(self._policy.batch_rows)
+        self._batches = Batches(spool, sink, self._size, self._policy.batch_bytes)
         self._state: DeliveryState = "idle"
         self._message = "ok"
         self._pause: tuple[datetime, datetime] | None = None
@@ -125,13 +127,15 @@ class Delivery:
         return not is_paused and self._breaker.allows(now)
 
     def _drain(self) -> None:
-        while rows := self._spool.take(self._size.rows):
-            for batch in batches_of(rows, self._policy.batch_bytes):
-                tally = self._deliver(batch)
+        try:
+            while batch := self._batches.next():
+                with self._batches.ahead_of(batch):
+                    tally = self._deliver(batch)
                 if tally.waiting(batch) or self._stop.is_set():
                     return
-                if tally.was_halved:
-                    break  # what follows may have been delivered as a witness: look again
+        finally:
+            self._batches.forget()
+            self._batches.mark()
         if self._state != "misconfigured":
             self._become("idle", "ok")
 
@@ -150,7 +154,7 @@ class Delivery:
                 f"the package {error.name} is missing here: pip install influxdb-client tenacity"
             )
         finally:
-            self._settle(tally, kept=[row.row_id for row in tally.waiting(batch)])
+            self._end(tally, kept=[row.row_id for row in tally.waiting(batch)])
         return tally
 
     def _send_or_isolate(self, batch: Sequence[SpooledRow], tally: Tally) -> None:
@@ -165,18 +169,20 @@ class Delivery:
 
     def _row_that_passes(self, after: int) -> list[SpooledRow]:
         """Deliver the next batch, in one attempt, and return a row of it that was accepted."""
+        self._batches.forget()
         following = self._spool.take(self._policy.batch_rows, after_row_id=after)
-        batch = next(batches_of(following, self._policy.batch_bytes), [])
+        batch = first_batch(following, self._policy.batch_bytes)
         tally = Tally()
         if batch:
             tally.add(batch, self._sender.attempt(batch))
-            self._settle(tally, kept=())
+            self._end(tally, kept=())
         return [row for row in batch if row.row_id in tally.accepted[:1]]
 
-    def _settle(self, tally: Tally, kept: Sequence[int]) -> None:
-        self._spool.settle(
-            accepted=tally.accepted, rejected=list(tally.rejected.items()), kept=kept
-        )
+    def _end(self, tally: Tally, kept: Sequence[int]) -> None:
+        """Settle rows; those that the store took are marked beside the next batch."""
+        self._batches.passed(tally.accepted)
+        if tally.rejected or kept:
+            self._spool.settle(rejected=list(tally.rejected.items()), kept=kept)
         self._counts.update(
             accepted=len(tally.accepted), rejected=len(tally.rejected), kept=len(kept)
         )

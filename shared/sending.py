@@ -1,7 +1,7 @@
 """Sending: one batch to one sink, tried again while that may help, halved while that may."""
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from random import random
 from time import perf_counter
@@ -29,6 +29,8 @@ class Tally:
 
     def waiting(self, rows: Sequence[SpooledRow]) -> list[SpooledRow]:
         """Return those of the rows that have not ended."""
+        if len(self.accepted) == len(rows):
+            return []
         ended = {*self.accepted, *self.rejected}
         return [row for row in rows if row.row_id not in ended]
 
@@ -130,36 +132,3 @@ class Sender:
     def _sleep(self, seconds: float) -> None:
         if self._stop.wait(seconds):
             raise Unavailable("delivery was stopped")
-
-
-class BatchSize:
-    """How many rows a batch holds: fewer after a failure, until deliveries pass again.
-
-    A store so slow that it never takes a full batch within the timeout takes a small one.
-    """
-
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self.rows = most
-
-    def shrink(self) -> None:
-        """Make the next batch a quarter of this one, but no smaller than a hundred rows."""
-        self.rows = max(self.rows // 4, min(self._most, 100))
-
-    def grow(self) -> None:
-        """Make the next batch twice as large, up to the usual size."""
-        self.rows = min(self.rows * 2, self._most)
-
-
-def batches_of(rows: Sequence[SpooledRow], batch_bytes: int) -> Iterator[list[SpooledRow]]:
-    """Cut rows where their JSON would grow beyond so many bytes; a larger row travels alone."""
-    batch: list[SpooledRow] = []
-    size = 0
-    for row in rows:
-        if batch and size + len(row.json) > batch_bytes:
-            yield batch
-            batch, size = [], 0
-        batch.append(row)
-        size += len(row.json)
-    if batch:
-        yield batch

@@ -24,6 +24,9 @@ class ScriptedSink:
         self.stored: dict[str, int] = {}
         self.sizes: list[int] = []
 
+    def prepare(self, rows: Sequence[SpooledRow]) -> Sequence[SpooledRow]:
+        return rows
+
     def write(self, rows: Sequence[SpooledRow]) -> WriteResult:
         self.sizes.append(len(rows))
         if error := self.script(rows):

@@ -63,6 +63,10 @@ class EmbeddedStore:
         with disk_errors_mapped(path):
             self._writer = open_store(path)
 
+    def prepare(self, rows: Sequence[SpooledRow]) -> Sequence[SpooledRow]:
+        """Return the rows as they are: rows are stored as they were spooled."""
+        return rows
+
     def write(self, rows: Sequence[SpooledRow]) -> WriteResult:
         """Write rows in one transaction; rows that are stored already stay as they are."""
         result = WriteResult()

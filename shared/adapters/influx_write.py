@@ -1,7 +1,7 @@
 """Writing to InfluxDB: rows as line protocol, through influxdb-client, one request at a time."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -37,6 +37,15 @@ class InfluxSettings:
     read_token: str = field(default="", repr=False)
 
 
+class RowsInLines(list[SpooledRow]):
+    """Rows and the request that writes them; `result` is how they end if it is taken."""
+
+    def __init__(self, rows: Iterable[SpooledRow], body: bytes, result: WriteResult) -> None:
+        super().__init__(rows)
+        self.body = body
+        self.result = result
+
+
 class InfluxSink:
     """An EventSink in InfluxDB 1.8, 2.x, Cloud or 3.
 
@@ -52,13 +61,32 @@ class InfluxSink:
         self._pid = 0
         self._is_ours = False
 
+    def prepare(self, rows: Sequence[SpooledRow]) -> Sequence[SpooledRow]:
+        """Write rows of any kind down as the lines of one request."""
+        return self._in_lines(rows)
+
     def write(self, rows: Sequence[SpooledRow]) -> WriteResult:
         """Write rows of any kind in one request.
 
         Raises DeliveryError when the answer is no plain acceptance; Misconfigured also for the
         measurement of the original system, where our points would mix with its series.
         """
-        result = WriteResult()
+        request = self._in_lines(rows)
+        if request.body:
+            self._post(request.body)
+        return request.result
+
+    def close(self) -> None:
+        """Close the connection; the next write opens another."""
+        client, self._client = self._client, None
+        if client is not None:
+            client.close()
+
+    def _in_lines(self, rows: Sequence[SpooledRow]) -> RowsInLines:
+        if isinstance(rows, RowsInLines):
+            return rows
+        accepted: list[int] = []
+        rejected: list[tuple[int, str]] = []
         lines: list[str] = []
         for position, row in enumerate(rows):
             try:
@@ -66,18 +94,10 @@ class InfluxSink:
                     render_line(row.kind, row.json, row.store_ns, self._settings.measurement)
                 )
             except InvalidEvent as error:
-                result.rejected.append((position, str(error)))
+                rejected.append((position, str(error)))
             else:
-                result.accepted.append(position)
-        if lines:
-            self._post("\n".join(lines).encode())
-        return result
-
-    def close(self) -> None:
-        """Close the connection; the next write opens another."""
-        client, self._client = self._client, None
-        if client is not None:
-            client.close()
+                accepted.append(position)
+        return RowsInLines(rows, "\n".join(lines).encode(), WriteResult(accepted, rejected))
 
     def _post(self, body: bytes) -> None:
         client = self._connected()

@@ -27,6 +27,9 @@ class SignallingSink:
         self.asked = threading.Event()
         self.threads: set[str] = set()
 
+    def prepare(self, rows: Sequence[SpooledRow]) -> Sequence[SpooledRow]:
+        return rows
+
     def write(self, rows: Sequence[SpooledRow]) -> WriteResult:
         self.threads.add(threading.current_thread().name)
         self.asked.set()

@@ -1,0 +1,143 @@
+"""The batches of a spool: cut, read and marked beside the sending of the one before."""
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager
+from functools import partial
+
+from shared.ports import EventSink, Spool, SpooledRow
+
+
+class BatchSize:
+    """How many rows a batch holds: fewer after a failure, until deliveries pass again.
+
+    A store so slow that it never takes a full batch within the timeout takes a small one.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self.rows = most
+
+    @property
+    def is_usual(self) -> bool:
+        """Tell whether nothing has failed of late."""
+        return self.rows == self._most
+
+    def shrink(self) -> None:
+        """Make the next batch a quarter of this one, but no smaller than a hundred rows."""
+        self.rows = max(self.rows // 4, min(self._most, 100))
+
+    def grow(self) -> None:
+        """Make the next batch twice as large, up to the usual size."""
+        self.rows = min(self.rows * 2, self._most)
+
+
+class Batches:
+    """The queue of one spool in batches, the oldest rows first, for one thread that sends them.
+
+    While a batch is sent, one thread beside marks the rows of the batch before it and makes the
+    batch after it ready. Marks that wait are made before rows are read anew, and by `mark`; one
+    that is lost in a crash has its row sent again, which stores take as the same.
+    """
+
+    def __init__(self, spool: Spool, sink: EventSink, size: BatchSize, batch_bytes: int) -> None:
+        self._spool = spool
+        self._sink = sink
+        self._size = size
+        self._batch_bytes = batch_bytes
+        self._passed: list[int] = []
+        self._ready: Sequence[SpooledRow] = ()
+        self._is_stale = False
+        self._rest: Sequence[SpooledRow] = ()
+        self._may_be_more = False
+
+    def next(self) -> Sequence[SpooledRow]:
+        """Return the batch that was made ready, else read the oldest; empty when none is queued."""
+        ready, is_stale = self._ready, self._is_stale
+        self._ready, self._is_stale = (), False
+        if ready and not is_stale:
+            return ready
+        self.mark()
+        self._rest = ()
+        return self._read(0)
+
+    @contextmanager
+    def ahead_of(self, batch: Sequence[SpooledRow]) -> Iterator[None]:
+        """Mark what passed and make ready what follows this batch, beside the block.
+
+        Raises SpoolError at the end of the block when that failed.
+        """
+        if not self._size.is_usual or not (self._rest or self._may_be_more):
+            yield
+            return
+        marking = tuple(self._passed)
+        beside = _begin_beside(partial(self._mark_and_read, marking, batch[-1].row_id))
+        try:
+            yield
+        finally:
+            self._ready = beside.result()
+            del self._passed[: len(marking)]
+
+    def passed(self, row_ids: Sequence[int]) -> None:
+        """Note rows that the store took; they are marked beside what comes next."""
+        self._passed += row_ids
+
+    def forget(self) -> None:
+        """Read anew before the next batch: rows may have ended out of their turn."""
+        self._is_stale = True
+
+    def mark(self) -> None:
+        """Mark the rows that passed, now."""
+        if self._passed:
+            self._spool.settle(accepted=self._passed)
+            self._passed = []
+
+    def _mark_and_read(self, row_ids: Sequence[int], after_row_id: int) -> Sequence[SpooledRow]:
+        if row_ids:
+            self._spool.settle(accepted=row_ids)
+        return self._read(after_row_id)
+
+    def _read(self, after_row_id: int) -> Sequence[SpooledRow]:
+        rows = self._rest
+        if not rows:
+            most = self._size.rows
+            rows = self._spool.take(most, after_row_id)
+            self._may_be_more = len(rows) >= most
+        batch = first_batch(rows, self._batch_bytes)
+        self._rest = rows[len(batch) :]
+        return self._sink.prepare(batch)
+
+
+def first_batch(rows: Sequence[SpooledRow], batch_bytes: int) -> list[SpooledRow]:
+    """Return rows up to where their JSON grows beyond so many bytes; a larger row is alone."""
+    size = 0
+    for place, row in enumerate(rows):
+        size += len(row.json)
+        if place and size > batch_bytes:
+            return list(rows[:place])
+    return list(rows)
+
+
+def _begin_beside(
+    read: Callable[[], Sequence[SpooledRow]],
+) -> Future[Sequence[SpooledRow]]:
+    """Begin reading in a thread of its own; here and now where no thread can be had."""
+    future: Future[Sequence[SpooledRow]] = Future()
+    thread = threading.Thread(
+        target=_read_into, args=(future, read), name="usage-delivery-ahead", daemon=True
+    )
+    try:
+        thread.start()
+    except RuntimeError:
+        _read_into(future, read)
+    return future
+
+
+def _read_into(
+    future: Future[Sequence[SpooledRow]], read: Callable[[], Sequence[SpooledRow]]
+) -> None:
+    try:
+        future.set_result(read())
+    except Exception as error:  # noqa: BLE001 - it is raised where the result is asked for
+        future.set_exception(error)
