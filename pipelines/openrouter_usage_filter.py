@@ -33,7 +33,8 @@ from email.utils import parsedate_to_datetime
 from functools import lru_cache, partial
 from hashlib import blake2b, sha256
 from itertools import count, product
-from json import dumps, loads
+from json import JSONEncoder, dumps, loads
+from math import inf
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from random import random
@@ -589,14 +590,18 @@ LABEL_MAX_BYTES = 128
 _GENERATION_ID = re.compile(r"gen-[A-Za-z0-9_-]{1,156}")
 _GENERATION_SECONDS = re.compile(r"gen-(\d{10})-")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
 # The last whole second that 64 bits of nanoseconds hold: 2262-04-11.
 _LAST_STORE_SECOND = 2**63 // 10**9 - 1
+_CANONICAL_JSON = JSONEncoder(
+    ensure_ascii=True, separators=(",", ":"), sort_keys=True, allow_nan=False
+)
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
 
 
 def canonical_json(value: object) -> str:
     """Write JSON that is the same text for the same value, everywhere and always."""
-    return dumps(value, ensure_ascii=True, separators=(",", ":"), sort_keys=True, allow_nan=False)
+    return _CANONICAL_JSON.encode(value)
 
 
 def digest(value: object, size: int = 16) -> str:
@@ -611,18 +616,18 @@ def is_generation_id(value: object) -> bool:
 
 def generation_time(request_id: str) -> datetime | None:
     """Return the second that OpenRouter wrote into a generation id; old ids have none."""
-    match = _GENERATION_SECONDS.match(request_id)
-    return datetime.fromtimestamp(int(match[1]), UTC) if match else None
+    seconds = _generation_seconds(request_id)
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
 
 
 def utc_milliseconds(instant: datetime) -> int:
     """Return the whole milliseconds between 1970 and this instant."""
-    return (instant - _EPOCH) // timedelta(milliseconds=1)
+    return (instant - _EPOCH) // _MILLISECOND
 
 
 def has_store_time(occurred_at: datetime) -> bool:
     """Tell whether a store that counts 64-bit nanoseconds from 1970 can hold this instant."""
-    return 0 <= utc_milliseconds(occurred_at) // 1000 <= _LAST_STORE_SECOND
+    return _is_store_time(utc_milliseconds(occurred_at))
 
 
 def store_ns(event_id: str, request_id: str, occurred_at: datetime, moved: int = 0) -> int:
@@ -633,10 +638,12 @@ def store_ns(event_id: str, request_id: str, occurred_at: datetime, moved: int =
     span, so that no event leaves its second. A time that `has_store_time` denies stands in 1970.
     """
     spread = int.from_bytes(blake2b(event_id.encode(), digest_size=8).digest(), "big") + moved
-    milliseconds = utc_milliseconds(occurred_at) if has_store_time(occurred_at) else 0
-    second = generation_time(request_id)
-    if second is not None and utc_milliseconds(second) == milliseconds // 1000 * 1000:
-        return milliseconds // 1000 * 10**9 + spread % 10**9
+    milliseconds = utc_milliseconds(occurred_at)
+    if not _is_store_time(milliseconds):
+        milliseconds = 0
+    second = milliseconds // 1000
+    if _generation_seconds(request_id) == second:
+        return second * 10**9 + spread % 10**9
     return milliseconds * 10**6 + spread % 10**6
 
 
@@ -649,9 +656,23 @@ def turn_request_id(chat_id: str, message_id: str, merged_tokens: int | None = N
     return f"turn:{chat_id}:{message_id}{suffix}"
 
 
+def part_request_id(chat_id: str, message_id: str, began: datetime) -> str:
+    """Name a part of a continued answer whose tokens nobody has seen, by when it began."""
+    return f"{turn_request_id(chat_id, message_id)}:@{utc_milliseconds(began)}"
+
+
 def key_hash(api_key: str) -> str:
     """Return the first 8 hex digits of the sha256 of an OpenRouter key: it tells keys apart."""
     return sha256(api_key.encode()).hexdigest()[:8]
+
+
+def _generation_seconds(request_id: str) -> int | None:
+    match = _GENERATION_SECONDS.match(request_id)
+    return int(match[1]) if match else None
+
+
+def _is_store_time(milliseconds: int) -> bool:
+    return 0 <= milliseconds // 1000 <= _LAST_STORE_SECOND
 
 
 def clean_request_id(value: object) -> str:
@@ -1564,6 +1585,12 @@ class EventSink(Protocol):
 
     name: str
 
+    def prepare(self, rows: Sequence[SpooledRow]) -> Sequence[SpooledRow]:
+        """Return the same rows, with the work done that needs no store, for `write` to take.
+
+        From any thread, also while another batch is written.
+        """
+
     def write(self, rows: Sequence[SpooledRow]) -> WriteResult:
         """Write a batch of any kinds; writing a row again changes nothing.
 
@@ -1654,6 +1681,15 @@ class InfluxSettings:
     read_token: str = field(default="", repr=False)
 
 
+class RowsInLines(list[SpooledRow]):
+    """Rows and the request that writes them; `result` is how they end if it is taken."""
+
+    def __init__(self, rows: Iterable[SpooledRow], body: bytes, result: WriteResult) -> None:
+        super().__init__(rows)
+        self.body = body
+        self.result = result
+
+
 class InfluxSink:
     """An EventSink in InfluxDB 1.8, 2.x, Cloud or 3.
 
@@ -1669,13 +1705,32 @@ class InfluxSink:
         self._pid = 0
         self._is_ours = False
 
+    def prepare(self, rows: Sequence[SpooledRow]) -> Sequence[SpooledRow]:
+        """Write rows of any kind down as the lines of one request."""
+        return self._in_lines(rows)
+
     def write(self, rows: Sequence[SpooledRow]) -> WriteResult:
         """Write rows of any kind in one request.
 
         Raises DeliveryError when the answer is no plain acceptance; Misconfigured also for the
         measurement of the original system, where our points would mix with its series.
         """
-        result = WriteResult()
+        request = self._in_lines(rows)
+        if request.body:
+            self._post(request.body)
+        return request.result
+
+    def close(self) -> None:
+        """Close the connection; the next write opens another."""
+        client, self._client = self._client, None
+        if client is not None:
+            client.close()
+
+    def _in_lines(self, rows: Sequence[SpooledRow]) -> RowsInLines:
+        if isinstance(rows, RowsInLines):
+            return rows
+        accepted: list[int] = []
+        rejected: list[tuple[int, str]] = []
         lines: list[str] = []
         for position, row in enumerate(rows):
             try:
@@ -1683,18 +1738,10 @@ class InfluxSink:
                     render_line(row.kind, row.json, row.store_ns, self._settings.measurement)
                 )
             except InvalidEvent as error:
-                result.rejected.append((position, str(error)))
+                rejected.append((position, str(error)))
             else:
-                result.accepted.append(position)
-        if lines:
-            self._post("\n".join(lines).encode())
-        return result
-
-    def close(self) -> None:
-        """Close the connection; the next write opens another."""
-        client, self._client = self._client, None
-        if client is not None:
-            client.close()
+                accepted.append(position)
+        return RowsInLines(rows, "\n".join(lines).encode(), WriteResult(accepted, rejected))
 
     def _post(self, body: bytes) -> None:
         client = self._connected()
@@ -2203,7 +2250,7 @@ def _billing(
 def unmetered_row(inlet: Inlet, client_org_id: str, request_id: str | None = None) -> UnmeteredRow:
     """Build the row of a generation whose cost no hook shows: a task, or an answer left silent."""
     return UnmeteredRow(
-        request_id=request_id or turn_request_id(inlet.chat_id, inlet.message_id),
+        request_id=request_id or _silent_request_id(inlet),
         occurred_at=inlet.at,
         client_org_id=client_org_id,
         external_user=inlet.user,
@@ -2212,6 +2259,12 @@ def unmetered_row(inlet: Inlet, client_org_id: str, request_id: str | None = Non
         chat_id=inlet.chat_id,
         message_id=inlet.message_id,
     )
+
+
+def _silent_request_id(inlet: Inlet) -> str:
+    if inlet.is_continued:
+        return part_request_id(inlet.chat_id, inlet.message_id, inlet.at)
+    return turn_request_id(inlet.chat_id, inlet.message_id)
 
 
 def is_fresh(generation_ids: Sequence[str], inlet: Inlet) -> bool:
@@ -2361,12 +2414,20 @@ def _extra(raw: Mapping[str, Any]) -> str:
     """
     kept: dict[str, object] = {}
     for key, value in list(raw.items())[:64]:
-        rest = _numbers(value, depth=2)
-        if key in _KNOWN or rest is None or rest == {}:
+        if key in _KNOWN:
             continue
-        text = canonical_json({**kept, str(key)[:64]: rest})
-        if len(text) <= _EXTRA_MAX:
+        rest = _numbers(value, depth=2)
+        if rest is not None and rest != {}:
             kept[str(key)[:64]] = rest
+    text = canonical_json(kept) if kept else ""
+    return text if len(text) <= _EXTRA_MAX else _fitting_extra(kept)
+
+
+def _fitting_extra(wanted: Mapping[str, object]) -> str:
+    kept: dict[str, object] = {}
+    for key, rest in wanted.items():
+        if len(canonical_json({**kept, key: rest})) <= _EXTRA_MAX:
+            kept[key] = rest
     return canonical_json(kept) if kept else ""
 
 
@@ -2615,6 +2676,7 @@ def make_spool_folder(folder: Path) -> None:
 
 def create_spool_file(path: Path) -> None:
     """Create an empty file with the mode of its folder, whatever the umask, unless it exists."""
+    make_spool_folder(path.parent)
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
@@ -2627,14 +2689,11 @@ def create_spool_file(path: Path) -> None:
 def spool_lock(path: Path) -> Iterator[None]:
     """Hold the exclusive lock `<path>.lock`, among processes and among threads.
 
-    It waits as long as it takes: a holder that dies lets go. SQLite's own busy handler would starve
+    Creates the folder and the lock where there is none. It waits as long as it takes: a holder that dies lets go. SQLite's own busy handler would starve
     writers (measured with 4 processes on a 20 ms disk: p99 0.6 to 2.2 s against 0.13 s). The file
     is opened anew each time, so that a forked process never shares a lock with its parent.
     """
-    lock_path = path.with_name(path.name + ".lock")
-    if not lock_path.exists():
-        create_spool_file(lock_path)
-    descriptor = os.open(lock_path, os.O_RDWR)
+    descriptor = _open_spool_lock(f"{path}.lock")
     try:
         _lock_spool(descriptor)
         try:
@@ -2644,6 +2703,14 @@ def spool_lock(path: Path) -> Iterator[None]:
             _unlock_spool(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _open_spool_lock(lock_path: str) -> int:
+    try:
+        return os.open(lock_path, os.O_RDWR)
+    except FileNotFoundError:
+        create_spool_file(Path(lock_path))
+        return os.open(lock_path, os.O_RDWR)
 
 
 def _lock_spool(descriptor: int) -> None:
@@ -2799,6 +2866,7 @@ _SQLITE_BUSY_SECONDS = 30.0
 # How much the log gathers before it is moved into the file: at SQLite's 1000 pages a delivery of
 # a large queue, which touches pages all over the indexes, would move it with every commit.
 _SPOOL_LOG_PAGES = 4000
+_SPOOL_LOG_BYTES = _SPOOL_LOG_PAGES * 4096
 _SPOOL_CACHE_KIB = 16 * 1024
 _CORRUPT_CODES = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
@@ -2821,12 +2889,17 @@ class SpoolFile:
         self._identity: tuple[int, int] | None = None
 
     @contextmanager
-    def writing(self) -> Iterator[sqlite3.Connection]:
-        """Run one transaction under the lock; it is on disk when the block has ended."""
-        make_spool_folder(self.path.parent)
+    def writing(self, *, is_synced: bool = True) -> Iterator[sqlite3.Connection]:
+        """Run one transaction under the lock; it is on disk when the block has ended.
+
+        One that is not synced outlives the process at once, and a power loss with the next commit
+        that is, or with a checkpoint.
+        """
+        synchronous = self._synchronous if is_synced else "NORMAL"
         with spool_lock(self.path):
             connection = self._current_connection()
             try:
+                connection.execute(f"PRAGMA synchronous = {synchronous}")
                 connection.execute("BEGIN IMMEDIATE")
                 yield connection
                 connection.execute("COMMIT")
@@ -2845,7 +2918,6 @@ class SpoolFile:
         Each reader opens the file anew: a connection that outlives its thread or is copied by a
         fork would do harm when it is closed.
         """
-        make_spool_folder(self.path.parent)
         with spool_lock(self.path):
             connection = self._open_or_replace()
             identity = self._file_identity()
@@ -2860,10 +2932,16 @@ class SpoolFile:
             with spool_lock(self.path):
                 connection.close()
 
-    def checkpoint(self) -> None:
-        """Move what the log holds into the file, as far as no reader needs it."""
+    def renew_log(self) -> None:
+        """Move what the log holds into the file, as far as no reader needs it, and sync both.
+
+        The log gets its full size at once and keeps it: a sync that need not record how much a
+        file has grown takes the disk half the time.
+        """
         if self._connection is not None:
             with spool_lock(self.path):
+                if Path(f"{self.path}-wal").stat().st_size < _SPOOL_LOG_BYTES:
+                    _fill_spool_log(self._connection)
                 self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
     def close(self) -> None:
@@ -2914,10 +2992,9 @@ class SpoolFile:
             # Must come before the first page is written; without effect on an existing file.
             connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
             connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute(f"PRAGMA synchronous = {self._synchronous}")
             connection.execute(f"PRAGMA cache_size = -{_SPOOL_CACHE_KIB}")
             connection.execute(f"PRAGMA wal_autocheckpoint = {_SPOOL_LOG_PAGES}")
-            connection.execute(f"PRAGMA journal_size_limit = {_SPOOL_LOG_PAGES * 4096}")
+            connection.execute(f"PRAGMA journal_size_limit = {_SPOOL_LOG_BYTES}")
             upgrade_spool(connection)
         except BaseException:
             connection.close()
@@ -2936,6 +3013,21 @@ class SpoolFile:
         logger.error("spool %s is corrupt: kept as %s, a new one begins", self.path, aside)
         self._on_corrupt()
         return True
+
+
+def _fill_spool_log(connection: sqlite3.Connection) -> None:
+    """Write so much that the log reaches its full size, and take all of it back.
+
+    With hardly a page of cache, SQLite writes to the log before there is anything to commit.
+    """
+    connection.execute("PRAGMA cache_size = 1")
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute("CREATE TABLE filling (content BLOB)")
+        connection.execute("INSERT INTO filling VALUES (zeroblob(?))", (_SPOOL_LOG_BYTES,))
+    finally:
+        connection.rollback()
+        connection.execute(f"PRAGMA cache_size = -{_SPOOL_CACHE_KIB}")
 
 
 def is_corrupt(error: BaseException) -> bool:
@@ -3378,15 +3470,21 @@ _JOBS_PER_COMMIT = 1000
 _JOBS_WAITING_MAX = 10_000
 _SPOOL_EXIT_SECONDS = 5.0
 _UPKEEP_RETRY_SECONDS = 30.0
+# A note that nobody waits for reaches the disk with the next commit, and no later than this.
+_UNSYNCED_SECONDS = 1.0
 _COMPLAINT_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
 class SpoolJob:
-    """Work for one transaction. It may refuse with a UsageError before its first change."""
+    """Work for one transaction. It may refuse with a UsageError before its first change.
+
+    `is_awaited` work is on disk when its future is done.
+    """
 
     run: Callable[[SpoolTransaction], Any]
     future: Future[Any]
+    is_awaited: bool = True
 
 
 class SpoolWriter:
@@ -3409,6 +3507,7 @@ class SpoolWriter:
         self._clock = clock
         self._upkeep = upkeep
         self._upkeep_at = time.monotonic()
+        self._sync_at = inf
         self._process_id = os.getpid()
         # SimpleQueue and RLock: a garbage collection that ends a spool may enter both once more.
         self._jobs: SimpleQueue[SpoolJob | None] = SimpleQueue()
@@ -3419,16 +3518,19 @@ class SpoolWriter:
         self._complaint = ""
         self._complain_at = 0.0
 
-    def submit(self, run: Callable[[SpoolTransaction], Any]) -> Future[Any]:
+    def submit(
+        self, run: Callable[[SpoolTransaction], Any], *, is_awaited: bool = True
+    ) -> Future[Any]:
         """Have work done in one of the next transactions.
 
-        The future ends in a UsageError of the work itself or in SpoolError; it cannot be cancelled,
+        Work that is not awaited outlives the process at once, a power loss a second later. The
+        future ends in a UsageError of the work itself or in SpoolError; it cannot be cancelled,
         so that an impatient caller never undoes a commit.
         """
         future: Future[Any] = Future()
         future.set_running_or_notify_cancel()
         try:
-            self._enqueue(SpoolJob(run, future))
+            self._enqueue(SpoolJob(run, future, is_awaited))
         except SpoolError as error:
             future.set_exception(error)
         return future
@@ -3488,29 +3590,36 @@ class SpoolWriter:
                 self._upkeep_at = time.monotonic() + _UPKEEP_RETRY_SECONDS
                 self._commit([SpoolJob(self._run_upkeep, Future())])
                 # Here nobody waits for it; otherwise it falls to one hook in some hundreds.
-                self._tidy(self._file.checkpoint)
+                self._sync_at = 0.0
+            if time.monotonic() >= self._sync_at:
+                self._sync_at = inf
+                self._tidy(self._file.renew_log)
         self._tidy(self._file.close)
         if not self._is_exiting:
             atexit.unregister(self._exit)
 
     def _next_jobs(self) -> list[SpoolJob]:
-        """Wait for a job or for the next upkeep, then take everything else that waits."""
-        jobs: list[SpoolJob] = []
+        """Wait for a job or for the next duty, then take everything else that waits."""
+        seconds = min(self._upkeep_at, self._sync_at) - time.monotonic()
         try:
-            job = self._jobs.get(timeout=max(0.0, self._upkeep_at - time.monotonic()))
-            while True:
+            first = self._jobs.get(timeout=max(0.0, seconds))
+        except Empty:
+            return []
+        return [*([first] if first else []), *self._waiting_jobs(_JOBS_PER_COMMIT - 1)]
+
+    def _waiting_jobs(self, most: int) -> list[SpoolJob]:
+        jobs: list[SpoolJob] = []
+        with suppress(Empty):
+            while len(jobs) < most:
+                job = self._jobs.get_nowait()
                 if job is not None:
                     jobs.append(job)
-                if len(jobs) == _JOBS_PER_COMMIT:
-                    return jobs
-                job = self._jobs.get_nowait()
-        except Empty:
-            return jobs
+        return jobs
 
     def _run_upkeep(self, tx: SpoolTransaction) -> None:
         self._upkeep_at = time.monotonic() + self._upkeep(tx)
 
-    def _commit(self, jobs: Sequence[SpoolJob]) -> None:
+    def _commit(self, jobs: list[SpoolJob]) -> None:
         """Commit jobs together and tell their callers; a failure is theirs, never the thread's."""
         try:
             answers = self._transact(jobs)
@@ -3524,7 +3633,7 @@ class SpoolWriter:
             else:
                 job.future.set_result(answer)
 
-    def _transact(self, jobs: Sequence[SpoolJob]) -> list[Any]:
+    def _transact(self, jobs: list[SpoolJob]) -> list[Any]:
         try:
             return self._transact_once(jobs)
         except sqlite3.DatabaseError as error:
@@ -3533,13 +3642,20 @@ class SpoolWriter:
             # The file has been set aside; nothing of these jobs is in the new one yet.
             return self._transact_once(jobs)
 
-    def _transact_once(self, jobs: Sequence[SpoolJob]) -> list[Any]:
-        with self._file.writing() as db:
+    def _transact_once(self, jobs: list[SpoolJob]) -> list[Any]:
+        """Run jobs in one transaction, and what has come in by its end: `jobs` grows by it."""
+        is_synced = any(job.is_awaited for job in jobs)
+        with self._file.writing(is_synced=is_synced) as db:
             tx = SpoolTransaction(db, utc_milliseconds(self._clock.now()))
             answers = [_run_spool_job(job, tx) for job in jobs]
+            while is_synced and (late := self._waiting_jobs(_JOBS_PER_COMMIT - len(jobs))):
+                jobs += late
+                answers += [_run_spool_job(job, tx) for job in late]
             carried = self._counters.unsaved()
             save_counters(db, tx.counted + Counter(carried))
         self._counters.commit(carried, +tx.counted)
+        soon = time.monotonic() + _UNSYNCED_SECONDS
+        self._sync_at = inf if is_synced else min(self._sync_at, soon)
         return answers
 
     def _fail(self, jobs: Sequence[SpoolJob], error: Exception) -> None:
@@ -3866,7 +3982,10 @@ class SqliteSpool:
         now = self._clock.now()
         row = incoming_row(event, now, self.settings.max_cost_usd)
         owner = self._process.owner
-        self._submit(lambda tx: write_note(tx, row, owner, utc_milliseconds(now)))
+        seen_ms = utc_milliseconds(now)
+        self._process.writer.submit(
+            lambda tx: write_note(tx, row, owner, seen_ms), is_awaited=False
+        )
 
     def note_seen(self, request_ids: Sequence[str]) -> None:
         """Keep open generations of this process from expiring; costs a microsecond, no disk."""
@@ -3997,20 +4116,180 @@ async def put_within(
 
     An overrun is counted and the commit goes on. Raises SpoolError when nothing was queued.
     """
-    future = asyncio.wrap_future(spool.put(rows))
-    # Somebody must look at an error that comes after the wait; the writer has counted it.
-    future.add_done_callback(lambda done: done.cancelled() or done.exception())
-    done, _ = await asyncio.wait({future}, timeout=seconds)
-    if not done:
+    future = spool.put(rows)
+    loop = asyncio.get_running_loop()
+    is_over = loop.create_future()
+    # asyncio's own wrap_future and wait do the same and take longer than the event took to build.
+    future.add_done_callback(partial(_call_loop, loop, is_over))
+    timer = loop.call_later(seconds, _wake, is_over)
+    try:
+        await is_over
+    finally:
+        timer.cancel()
+    if not future.done():
         spool.count("overrun")
         return None
     return future.result()
+
+
+def _call_loop(
+    loop: asyncio.AbstractEventLoop, is_over: asyncio.Future[None], _done: Future[Any]
+) -> None:
+    # The loop may have been closed meanwhile: nobody waits any more.
+    with suppress(RuntimeError):
+        loop.call_soon_threadsafe(_wake, is_over)
+
+
+def _wake(is_over: asyncio.Future[None]) -> None:
+    if not is_over.done():
+        is_over.set_result(None)
 
 
 def _stop_writers(processes: dict[int, SpoolProcess]) -> None:
     mine = processes.get(os.getpid())
     if mine is not None:
         mine.writer.stop()
+
+
+# --------------------------------------------------------------------------------------------------
+# shared/batches.py
+#
+# The batches of a spool: cut, read and marked beside the sending of the one before.
+# --------------------------------------------------------------------------------------------------
+
+
+class BatchSize:
+    """How many rows a batch holds: fewer after a failure, until deliveries pass again.
+
+    A store so slow that it never takes a full batch within the timeout takes a small one.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self.rows = most
+
+    @property
+    def is_usual(self) -> bool:
+        """Tell whether nothing has failed of late."""
+        return self.rows == self._most
+
+    def shrink(self) -> None:
+        """Make the next batch a quarter of this one, but no smaller than a hundred rows."""
+        self.rows = max(self.rows // 4, min(self._most, 100))
+
+    def grow(self) -> None:
+        """Make the next batch twice as large, up to the usual size."""
+        self.rows = min(self.rows * 2, self._most)
+
+
+class Batches:
+    """The queue of one spool in batches, the oldest rows first, for one thread that sends them.
+
+    While a batch is sent, one thread beside marks the rows of the batch before it and makes the
+    batch after it ready. Marks that wait are made before rows are read anew, and by `mark`; one
+    that is lost in a crash has its row sent again, which stores take as the same.
+    """
+
+    def __init__(self, spool: Spool, sink: EventSink, size: BatchSize, batch_bytes: int) -> None:
+        self._spool = spool
+        self._sink = sink
+        self._size = size
+        self._batch_bytes = batch_bytes
+        self._passed: list[int] = []
+        self._ready: Sequence[SpooledRow] = ()
+        self._is_stale = False
+        self._rest: Sequence[SpooledRow] = ()
+        self._may_be_more = False
+
+    def next(self) -> Sequence[SpooledRow]:
+        """Return the batch that was made ready, else read the oldest; empty when none is queued."""
+        ready, is_stale = self._ready, self._is_stale
+        self._ready, self._is_stale = (), False
+        if ready and not is_stale:
+            return ready
+        self.mark()
+        self._rest = ()
+        return self._read(0)
+
+    @contextmanager
+    def ahead_of(self, batch: Sequence[SpooledRow]) -> Iterator[None]:
+        """Mark what passed and make ready what follows this batch, beside the block.
+
+        Raises SpoolError at the end of the block when that failed.
+        """
+        if not self._size.is_usual or not (self._rest or self._may_be_more):
+            yield
+            return
+        marking = tuple(self._passed)
+        beside = _begin_beside(partial(self._mark_and_read, marking, batch[-1].row_id))
+        try:
+            yield
+        finally:
+            self._ready = beside.result()
+            del self._passed[: len(marking)]
+
+    def passed(self, row_ids: Sequence[int]) -> None:
+        """Note rows that the store took; they are marked beside what comes next."""
+        self._passed += row_ids
+
+    def forget(self) -> None:
+        """Read anew before the next batch: rows may have ended out of their turn."""
+        self._is_stale = True
+
+    def mark(self) -> None:
+        """Mark the rows that passed, now."""
+        if self._passed:
+            self._spool.settle(accepted=self._passed)
+            self._passed = []
+
+    def _mark_and_read(self, row_ids: Sequence[int], after_row_id: int) -> Sequence[SpooledRow]:
+        if row_ids:
+            self._spool.settle(accepted=row_ids)
+        return self._read(after_row_id)
+
+    def _read(self, after_row_id: int) -> Sequence[SpooledRow]:
+        rows = self._rest
+        if not rows:
+            most = self._size.rows
+            rows = self._spool.take(most, after_row_id)
+            self._may_be_more = len(rows) >= most
+        batch = first_batch(rows, self._batch_bytes)
+        self._rest = rows[len(batch) :]
+        return self._sink.prepare(batch)
+
+
+def first_batch(rows: Sequence[SpooledRow], batch_bytes: int) -> list[SpooledRow]:
+    """Return rows up to where their JSON grows beyond so many bytes; a larger row is alone."""
+    size = 0
+    for place, row in enumerate(rows):
+        size += len(row.json)
+        if place and size > batch_bytes:
+            return list(rows[:place])
+    return list(rows)
+
+
+def _begin_beside(
+    read: Callable[[], Sequence[SpooledRow]],
+) -> Future[Sequence[SpooledRow]]:
+    """Begin reading in a thread of its own; here and now where no thread can be had."""
+    future: Future[Sequence[SpooledRow]] = Future()
+    thread = threading.Thread(
+        target=_read_into, args=(future, read), name="usage-delivery-ahead", daemon=True
+    )
+    try:
+        thread.start()
+    except RuntimeError:
+        _read_into(future, read)
+    return future
+
+
+def _read_into(
+    future: Future[Sequence[SpooledRow]], read: Callable[[], Sequence[SpooledRow]]
+) -> None:
+    try:
+        future.set_result(read())
+    except Exception as error:  # noqa: BLE001 - it is raised where the result is asked for
+        future.set_exception(error)
 
 
 # --------------------------------------------------------------------------------------------------
@@ -4122,6 +4401,8 @@ class Tally:
 
     def waiting(self, rows: Sequence[SpooledRow]) -> list[SpooledRow]:
         """Return those of the rows that have not ended."""
+        if len(self.accepted) == len(rows):
+            return []
         ended = {*self.accepted, *self.rejected}
         return [row for row in rows if row.row_id not in ended]
 
@@ -4225,39 +4506,6 @@ class Sender:
             raise Unavailable("delivery was stopped")
 
 
-class BatchSize:
-    """How many rows a batch holds: fewer after a failure, until deliveries pass again.
-
-    A store so slow that it never takes a full batch within the timeout takes a small one.
-    """
-
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self.rows = most
-
-    def shrink(self) -> None:
-        """Make the next batch a quarter of this one, but no smaller than a hundred rows."""
-        self.rows = max(self.rows // 4, min(self._most, 100))
-
-    def grow(self) -> None:
-        """Make the next batch twice as large, up to the usual size."""
-        self.rows = min(self.rows * 2, self._most)
-
-
-def batches_of(rows: Sequence[SpooledRow], batch_bytes: int) -> Iterator[list[SpooledRow]]:
-    """Cut rows where their JSON would grow beyond so many bytes; a larger row travels alone."""
-    batch: list[SpooledRow] = []
-    size = 0
-    for row in rows:
-        if batch and size + len(row.json) > batch_bytes:
-            yield batch
-            batch, size = [], 0
-        batch.append(row)
-        size += len(row.json)
-    if batch:
-        yield batch
-
-
 # --------------------------------------------------------------------------------------------------
 # shared/delivery.py
 #
@@ -4329,6 +4577,7 @@ class Delivery:
         self._sender = Sender(sink, self._policy.schedule, self._may_send, self._stop)
         self._breaker = self._policy.breaker
         self._size = BatchSize(self._policy.batch_rows)
+        self._batches = Batches(spool, sink, self._size, self._policy.batch_bytes)
         self._state: DeliveryState = "idle"
         self._message = "ok"
         self._pause: tuple[datetime, datetime] | None = None
@@ -4374,13 +4623,15 @@ class Delivery:
         return not is_paused and self._breaker.allows(now)
 
     def _drain(self) -> None:
-        while rows := self._spool.take(self._size.rows):
-            for batch in batches_of(rows, self._policy.batch_bytes):
-                tally = self._deliver(batch)
+        try:
+            while batch := self._batches.next():
+                with self._batches.ahead_of(batch):
+                    tally = self._deliver(batch)
                 if tally.waiting(batch) or self._stop.is_set():
                     return
-                if tally.was_halved:
-                    break  # what follows may have been delivered as a witness: look again
+        finally:
+            self._batches.forget()
+            self._batches.mark()
         if self._state != "misconfigured":
             self._become("idle", "ok")
 
@@ -4399,7 +4650,7 @@ class Delivery:
                 f"the package {error.name} is missing here: pip install influxdb-client tenacity"
             )
         finally:
-            self._settle(tally, kept=[row.row_id for row in tally.waiting(batch)])
+            self._end(tally, kept=[row.row_id for row in tally.waiting(batch)])
         return tally
 
     def _send_or_isolate(self, batch: Sequence[SpooledRow], tally: Tally) -> None:
@@ -4414,18 +4665,20 @@ class Delivery:
 
     def _row_that_passes(self, after: int) -> list[SpooledRow]:
         """Deliver the next batch, in one attempt, and return a row of it that was accepted."""
+        self._batches.forget()
         following = self._spool.take(self._policy.batch_rows, after_row_id=after)
-        batch = next(batches_of(following, self._policy.batch_bytes), [])
+        batch = first_batch(following, self._policy.batch_bytes)
         tally = Tally()
         if batch:
             tally.add(batch, self._sender.attempt(batch))
-            self._settle(tally, kept=())
+            self._end(tally, kept=())
         return [row for row in batch if row.row_id in tally.accepted[:1]]
 
-    def _settle(self, tally: Tally, kept: Sequence[int]) -> None:
-        self._spool.settle(
-            accepted=tally.accepted, rejected=list(tally.rejected.items()), kept=kept
-        )
+    def _end(self, tally: Tally, kept: Sequence[int]) -> None:
+        """Settle rows; those that the store took are marked beside the next batch."""
+        self._batches.passed(tally.accepted)
+        if tally.rejected or kept:
+            self._spool.settle(rejected=list(tally.rejected.items()), kept=kept)
         self._counts.update(
             accepted=len(tally.accepted), rejected=len(tally.rejected), kept=len(kept)
         )
@@ -5122,7 +5375,7 @@ def _without_content(chunk: dict[str, Any]) -> dict[str, Any]:
 # --------------------------------------------------------------------------------------------------
 # pipelines/src/inlet_memory.py
 #
-# What Pipelines remembers between the inlet and the outlet of an answer: bounded, one hour.
+# What Pipelines remembers between the inlet and the outlet of an answer: bounded, for hours.
 # --------------------------------------------------------------------------------------------------
 
 
@@ -5201,10 +5454,14 @@ class InletMemory:
         return None if earlier is None else not earlier.issuperset(generation_ids)
 
     def give_up(self, now: datetime, wait: timedelta) -> list[Inlet]:
-        """Return the inlets that were silent for so long, and forget what is an hour old."""
+        """Return the inlets that were silent for so long; an hour later forget them.
+
+        Whoever answers after all is then still read as the inlet said.
+        """
+        lifetime = wait + INLET_LIFETIME
         with self._lock:
             lost = [key for key, inlet in self._silent.items() if now - inlet.at >= wait]
-            old = [key for key, inlet in self._inlets.items() if now - inlet.at >= INLET_LIFETIME]
+            old = [key for key, inlet in self._inlets.items() if now - inlet.at >= lifetime]
             for key in old:
                 if key not in self._silent:
                     del self._inlets[key]
@@ -5283,6 +5540,39 @@ def take_over(memory: InletMemory, path: Path) -> None:
 
 
 # --------------------------------------------------------------------------------------------------
+# pipelines/src/request_marks.py
+#
+# Marks in the metadata of a request, so that a second copy of this file books the same rows.
+#
+# A Pipelines server hands what one plugin returned to the next; Open WebUI never sends metadata on.
+# --------------------------------------------------------------------------------------------------
+
+
+_TASK_KEY = "usage_ledger_task"
+_TASK_PREFIX = "task:"
+_PART_KEY = "usage_ledger_part"
+_PART_MILLISECONDS_MAX = 60_000
+
+
+def task_id(metadata: dict[str, Any]) -> str:
+    """Name a background task, which has no message, by chance."""
+    left = host_id(metadata.get(_TASK_KEY))
+    if not left.startswith(_TASK_PREFIX):
+        left = f"{_TASK_PREFIX}{secrets.token_hex(12)}"
+        metadata[_TASK_KEY] = left
+    return left
+
+
+def part_began(metadata: dict[str, Any], now: datetime) -> datetime:
+    """Say when a continued part of an answer began: its message is named by more than one."""
+    milliseconds = utc_milliseconds(now)
+    left = metadata.setdefault(_PART_KEY, milliseconds)
+    if type(left) is int and abs(left - milliseconds) <= _PART_MILLISECONDS_MAX:
+        milliseconds = left
+    return datetime.fromtimestamp(0, UTC) + timedelta(milliseconds=milliseconds)
+
+
+# --------------------------------------------------------------------------------------------------
 # pipelines/src/pipeline_filter.py
 #
 # The Pipelines filter: background tasks, merged usage of answers, and who asked, upstream.
@@ -5291,8 +5581,6 @@ def take_over(memory: InletMemory, path: Path) -> None:
 
 # The delivery may finish a write and the spool a commit, five seconds each.
 _CLOSE_SECONDS = 11.0
-_TASK_KEY = "usage_ledger_task"
-_TASK_PREFIX = "task:"
 
 
 def pipeline_spool_dir() -> Path:
@@ -5376,11 +5664,13 @@ class Pipeline:
             self._memory.learn(record)
         settings = self._recorder.follow(self.valves).settings
         inlet = self._read_inlet(metadata, body, user, settings)
+        if inlet.is_continued:
+            inlet = replace(inlet, at=part_began(metadata, inlet.at))
         if inlet.billing == "openrouter":
             _say_who_asked(body, inlet, settings)
         rows: list[Row] = []
         if inlet.task != "chat":
-            rows += _rows_of([inlet], settings, _task_id(metadata))
+            rows += _rows_of([inlet], settings, task_id(metadata))
         elif inlet.chat_id and inlet.message_id:
             rows += _rows_of(self._memory.remember(inlet), settings)
         person = self._users.row(user, inlet.at) if settings.user_directory else None
@@ -5456,27 +5746,14 @@ def _say_who_asked(body: dict[str, Any], inlet: Inlet, settings: PluginSettings)
 
 
 def _rows_of(
-    inlets: Iterable[Inlet], settings: PluginSettings, task_id: str | None = None
+    inlets: Iterable[Inlet], settings: PluginSettings, request_id: str | None = None
 ) -> list[Row]:
     """Return the unmetered rows of answers or of a task, those of foreign models left out."""
     return [
-        unmetered_row(inlet, settings.client_org_id, task_id)
+        unmetered_row(inlet, settings.client_org_id, request_id)
         for inlet in inlets
         if inlet.billing != "foreign"
     ]
-
-
-def _task_id(metadata: dict[str, Any]) -> str:
-    """Name a background task, which has no message, by chance, and leave the name in its metadata.
-
-    A second copy of this file in the same server then books the same row. Open WebUI never sends
-    metadata upstream.
-    """
-    left = host_id(metadata.get(_TASK_KEY))
-    if not left.startswith(_TASK_PREFIX):
-        left = f"{_TASK_PREFIX}{secrets.token_hex(12)}"
-        metadata[_TASK_KEY] = left
-    return left
 
 
 def _silent_rows(memory: InletMemory, settings: PluginSettings, now: datetime) -> list[Row]:

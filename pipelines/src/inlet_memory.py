@@ -1,4 +1,4 @@
-"""What Pipelines remembers between the inlet and the outlet of an answer: bounded, one hour."""
+"""What Pipelines remembers between the inlet and the outlet of an answer: bounded, for hours."""
 
 import threading
 from collections import OrderedDict
@@ -84,10 +84,14 @@ class InletMemory:
         return None if earlier is None else not earlier.issuperset(generation_ids)
 
     def give_up(self, now: datetime, wait: timedelta) -> list[Inlet]:
-        """Return the inlets that were silent for so long, and forget what is an hour old."""
+        """Return the inlets that were silent for so long; an hour later forget them.
+
+        Whoever answers after all is then still read as the inlet said.
+        """
+        lifetime = wait + INLET_LIFETIME
         with self._lock:
             lost = [key for key, inlet in self._silent.items() if now - inlet.at >= wait]
-            old = [key for key, inlet in self._inlets.items() if now - inlet.at >= INLET_LIFETIME]
+            old = [key for key, inlet in self._inlets.items() if now - inlet.at >= lifetime]
             for key in old:
                 if key not in self._silent:
                     del self._inlets[key]

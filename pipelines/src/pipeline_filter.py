@@ -1,7 +1,6 @@
 """The Pipelines filter: background tasks, merged usage of answers, and who asked, upstream."""
 
 import os
-import secrets
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -13,6 +12,7 @@ from pipelines.src.inlet_handover import hand_over, take_over
 from pipelines.src.inlet_memory import InletMemory
 from pipelines.src.plugin_settings import PluginSettings
 from pipelines.src.recorder import Recorder
+from pipelines.src.request_marks import part_began, task_id
 from pipelines.src.user_directory import UserDirectory
 from pipelines.src.valves import PipelineValves
 from shared.domain.capture import Answer, is_merged_wrongly, turn_event
@@ -31,8 +31,6 @@ from shared.domain.rows import Row
 
 # The delivery may finish a write and the spool a commit, five seconds each.
 _CLOSE_SECONDS = 11.0
-_TASK_KEY = "usage_ledger_task"
-_TASK_PREFIX = "task:"
 
 
 def pipeline_spool_dir() -> Path:
@@ -116,11 +114,13 @@ class Pipeline:
             self._memory.learn(record)
         settings = self._recorder.follow(self.valves).settings
         inlet = self._read_inlet(metadata, body, user, settings)
+        if inlet.is_continued:
+            inlet = replace(inlet, at=part_began(metadata, inlet.at))
         if inlet.billing == "openrouter":
             _say_who_asked(body, inlet, settings)
         rows: list[Row] = []
         if inlet.task != "chat":
-            rows += _rows_of([inlet], settings, _task_id(metadata))
+            rows += _rows_of([inlet], settings, task_id(metadata))
         elif inlet.chat_id and inlet.message_id:
             rows += _rows_of(self._memory.remember(inlet), settings)
         person = self._users.row(user, inlet.at) if settings.user_directory else None
@@ -196,27 +196,14 @@ def _say_who_asked(body: dict[str, Any], inlet: Inlet, settings: PluginSettings)
 
 
 def _rows_of(
-    inlets: Iterable[Inlet], settings: PluginSettings, task_id: str | None = None
+    inlets: Iterable[Inlet], settings: PluginSettings, request_id: str | None = None
 ) -> list[Row]:
     """Return the unmetered rows of answers or of a task, those of foreign models left out."""
     return [
-        unmetered_row(inlet, settings.client_org_id, task_id)
+        unmetered_row(inlet, settings.client_org_id, request_id)
         for inlet in inlets
         if inlet.billing != "foreign"
     ]
-
-
-def _task_id(metadata: dict[str, Any]) -> str:
-    """Name a background task, which has no message, by chance, and leave the name in its metadata.
-
-    A second copy of this file in the same server then books the same row. Open WebUI never sends
-    metadata upstream.
-    """
-    left = host_id(metadata.get(_TASK_KEY))
-    if not left.startswith(_TASK_PREFIX):
-        left = f"{_TASK_PREFIX}{secrets.token_hex(12)}"
-        metadata[_TASK_KEY] = left
-    return left
 
 
 def _silent_rows(memory: InletMemory, settings: PluginSettings, now: datetime) -> list[Row]:

@@ -4,7 +4,7 @@ import re
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from hashlib import blake2b, sha256
-from json import dumps
+from json import JSONEncoder
 
 from shared.errors import InvalidEvent
 
@@ -15,14 +15,18 @@ LABEL_MAX_BYTES = 128
 _GENERATION_ID = re.compile(r"gen-[A-Za-z0-9_-]{1,156}")
 _GENERATION_SECONDS = re.compile(r"gen-(\d{10})-")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
 # The last whole second that 64 bits of nanoseconds hold: 2262-04-11.
 _LAST_STORE_SECOND = 2**63 // 10**9 - 1
+_CANONICAL_JSON = JSONEncoder(
+    ensure_ascii=True, separators=(",", ":"), sort_keys=True, allow_nan=False
+)
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
 
 
 def canonical_json(value: object) -> str:
     """Write JSON that is the same text for the same value, everywhere and always."""
-    return dumps(value, ensure_ascii=True, separators=(",", ":"), sort_keys=True, allow_nan=False)
+    return _CANONICAL_JSON.encode(value)
 
 
 def digest(value: object, size: int = 16) -> str:
@@ -37,18 +41,18 @@ def is_generation_id(value: object) -> bool:
 
 def generation_time(request_id: str) -> datetime | None:
     """Return the second that OpenRouter wrote into a generation id; old ids have none."""
-    match = _GENERATION_SECONDS.match(request_id)
-    return datetime.fromtimestamp(int(match[1]), UTC) if match else None
+    seconds = _generation_seconds(request_id)
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
 
 
 def utc_milliseconds(instant: datetime) -> int:
     """Return the whole milliseconds between 1970 and this instant."""
-    return (instant - _EPOCH) // timedelta(milliseconds=1)
+    return (instant - _EPOCH) // _MILLISECOND
 
 
 def has_store_time(occurred_at: datetime) -> bool:
     """Tell whether a store that counts 64-bit nanoseconds from 1970 can hold this instant."""
-    return 0 <= utc_milliseconds(occurred_at) // 1000 <= _LAST_STORE_SECOND
+    return _is_store_time(utc_milliseconds(occurred_at))
 
 
 def store_ns(event_id: str, request_id: str, occurred_at: datetime, moved: int = 0) -> int:
@@ -59,10 +63,12 @@ def store_ns(event_id: str, request_id: str, occurred_at: datetime, moved: int =
     span, so that no event leaves its second. A time that `has_store_time` denies stands in 1970.
     """
     spread = int.from_bytes(blake2b(event_id.encode(), digest_size=8).digest(), "big") + moved
-    milliseconds = utc_milliseconds(occurred_at) if has_store_time(occurred_at) else 0
-    second = generation_time(request_id)
-    if second is not None and utc_milliseconds(second) == milliseconds // 1000 * 1000:
-        return milliseconds // 1000 * 10**9 + spread % 10**9
+    milliseconds = utc_milliseconds(occurred_at)
+    if not _is_store_time(milliseconds):
+        milliseconds = 0
+    second = milliseconds // 1000
+    if _generation_seconds(request_id) == second:
+        return second * 10**9 + spread % 10**9
     return milliseconds * 10**6 + spread % 10**6
 
 
@@ -75,9 +81,23 @@ def turn_request_id(chat_id: str, message_id: str, merged_tokens: int | None = N
     return f"turn:{chat_id}:{message_id}{suffix}"
 
 
+def part_request_id(chat_id: str, message_id: str, began: datetime) -> str:
+    """Name a part of a continued answer whose tokens nobody has seen, by when it began."""
+    return f"{turn_request_id(chat_id, message_id)}:@{utc_milliseconds(began)}"
+
+
 def key_hash(api_key: str) -> str:
     """Return the first 8 hex digits of the sha256 of an OpenRouter key: it tells keys apart."""
     return sha256(api_key.encode()).hexdigest()[:8]
+
+
+def _generation_seconds(request_id: str) -> int | None:
+    match = _GENERATION_SECONDS.match(request_id)
+    return int(match[1]) if match else None
+
+
+def _is_store_time(milliseconds: int) -> bool:
+    return 0 <= milliseconds // 1000 <= _LAST_STORE_SECOND
 
 
 def clean_request_id(value: object) -> str:

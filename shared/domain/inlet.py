@@ -6,7 +6,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, Literal
 
-from shared.domain.identity import generation_time, turn_request_id
+from shared.domain.identity import generation_time, part_request_id, turn_request_id
 from shared.domain.openwebui import (
     ModelRecord,
     host_id,
@@ -104,7 +104,7 @@ def _billing(
 def unmetered_row(inlet: Inlet, client_org_id: str, request_id: str | None = None) -> UnmeteredRow:
     """Build the row of a generation whose cost no hook shows: a task, or an answer left silent."""
     return UnmeteredRow(
-        request_id=request_id or turn_request_id(inlet.chat_id, inlet.message_id),
+        request_id=request_id or _silent_request_id(inlet),
         occurred_at=inlet.at,
         client_org_id=client_org_id,
         external_user=inlet.user,
@@ -113,6 +113,12 @@ def unmetered_row(inlet: Inlet, client_org_id: str, request_id: str | None = Non
         chat_id=inlet.chat_id,
         message_id=inlet.message_id,
     )
+
+
+def _silent_request_id(inlet: Inlet) -> str:
+    if inlet.is_continued:
+        return part_request_id(inlet.chat_id, inlet.message_id, inlet.at)
+    return turn_request_id(inlet.chat_id, inlet.message_id)
 
 
 def is_fresh(generation_ids: Sequence[str], inlet: Inlet) -> bool:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
 from shared.domain.event import COST_SOURCES, UNASSIGNED, UsageEvent
+from shared.domain.identity import part_request_id
 from shared.domain.rows import UnmeteredRow
 
 # Who is believed about user, organization, task, chat and time: the nearest to the person first.
@@ -72,28 +73,35 @@ def uncancelled(
 ) -> list[UnmeteredRow]:
     """Return the unmetered rows that no event explains, each once.
 
-    A silent inlet is explained by any later event of its answer: the late outlet itself, or a
-    generation that another hook saw.
+    A silent inlet is explained by the late outlet of its answer, or of the same part of a continued
+    one; or by a generation that another hook saw begin after it.
     """
     request_ids: set[str] = set()
     latest: dict[tuple[str | None, str | None], datetime] = {}
     for event in events:
         request_ids.add(event.request_id)
         answer = (event.chat_id, event.message_id)
-        latest[answer] = max(event.occurred_at, latest.get(answer, event.occurred_at))
+        if event.grain == "turn":
+            began = event.occurred_at
+            request_ids.add(part_request_id(event.chat_id or "", event.message_id or "", began))
+        else:
+            latest[answer] = max(event.occurred_at, latest.get(answer, event.occurred_at))
     rows = {row.request_id: row for row in sorted(unmetered, key=lambda row: row.to_json())}
     return [
         row
         for request_id, row in rows.items()
-        if request_id not in request_ids and not _has_later_event(row, latest)
+        if request_id not in request_ids and not _has_later_generation(row, latest)
     ]
 
 
-def _has_later_event(
+def _has_later_generation(
     row: UnmeteredRow, latest: dict[tuple[str | None, str | None], datetime]
 ) -> bool:
     seen = latest.get((row.chat_id, row.message_id)) if row.message_id else None
-    return seen is not None and seen >= row.occurred_at - TURN_SLACK
+    if seen is None:
+        return False
+    # Without a chat the message was named for this one answer, after its generation had begun.
+    return row.chat_id is None or seen >= row.occurred_at - TURN_SLACK
 
 
 def _resolve_one(events: Sequence[UsageEvent]) -> Bill:

@@ -96,15 +96,6 @@ async def test_the_thread_lists_a_silent_answer_by_itself(
         assert [row.task for row in unmetered(plugin)] == ["chat"]
 
 
-async def test_an_answer_stopped_and_then_continued_leaves_an_unmetered_row(plugin: Any) -> None:
-    await inlet(plugin, request())
-    await inlet(plugin, continued())
-    await plugin.outlet(outlet(prompt_tokens=20, completion_tokens=5), ALICE_HERSELF)
-    assert [row.request_id for row in unmetered(plugin)] == ["turn:chat-1:message-1"]
-    (event,) = events(plugin)
-    assert event.estimated_cost_usd == Decimal("0.000015")
-
-
 async def test_an_answer_that_a_function_booked_is_left_to_it(plugin: Any) -> None:
     await inlet(plugin, request())
     await plugin.outlet(outlet(usage_ledger=[id_at()]), ALICE_HERSELF)

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.domain.event import UsageEvent
+from shared.domain.identity import part_request_id
 from shared.domain.resolution import Bill, resolve, uncancelled
 from tests.builders import (
     ALICE,
@@ -22,6 +23,8 @@ from tests.builders import (
     turn,
     unmetered,
 )
+
+_JUST_AFTER = NOON + timedelta(milliseconds=1)
 
 
 def the_bill(*events: UsageEvent) -> Bill:
@@ -146,18 +149,36 @@ def test_observed_turns_stay_out_of_the_bill_and_unexplained_ones_are_found() ->
 @pytest.mark.parametrize(
     ("event", "cancelled"),
     [
-        (turn(), True),
+        (turn(request_id="turn:chat-1:message-1:99"), True),
         (settled(), True),
+        (settled(occurred_at=NOON + timedelta(hours=1)), True),
         (settled(message_id="message-2"), False),
         (settled(occurred_at=NOON - timedelta(seconds=6)), False),
+        # The next part of the answer, continued at once: it says nothing of the one before.
+        (turn(request_id="turn:chat-1:message-1:99", occurred_at=_JUST_AFTER), False),
     ],
 )
-def test_a_silent_inlet_is_cancelled_by_any_later_event_of_its_answer(
+def test_a_silent_part_is_cancelled_by_its_outlet_or_by_a_later_generation(
     event: UsageEvent, cancelled: bool
 ) -> None:
-    silent = unmetered(request_id="turn:chat-1:message-1:x", message_id="message-1", task="chat")
+    name = part_request_id("chat-1", "message-1", NOON)
+    silent = unmetered(request_id=name, message_id="message-1", task="chat")
     task = unmetered()
     left = uncancelled([silent, task, task], [event])
     expected = {task.request_id} if cancelled else {task.request_id, silent.request_id}
     assert {row.request_id for row in left} == expected
     assert len(left) == len(expected)
+
+
+def test_a_late_outlet_cancels_the_row_that_has_its_name() -> None:
+    row = unmetered(request_id=turn().request_id, message_id="message-1", task="chat")
+    assert uncancelled([row], [turn(occurred_at=NOON - timedelta(minutes=1))]) == []
+
+
+@pytest.mark.parametrize(("message_id", "cancelled"), [("msg_1", True), ("msg_2", False)])
+def test_an_answer_of_the_api_is_cancelled_by_the_generation_that_has_its_message(
+    message_id: str, cancelled: bool
+) -> None:
+    row = unmetered(request_id="turn::msg_1", chat_id="", message_id="msg_1", task="chat")
+    begun = pending(chat_id="", message_id=message_id, occurred_at=NOON - timedelta(minutes=9))
+    assert uncancelled([row], [begun]) == ([] if cancelled else [row])

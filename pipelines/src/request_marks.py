@@ -1,0 +1,34 @@
+"""Marks in the metadata of a request, so that a second copy of this file books the same rows.
+
+A Pipelines server hands what one plugin returned to the next; Open WebUI never sends metadata on.
+"""
+
+import secrets
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from shared.domain.identity import utc_milliseconds
+from shared.domain.openwebui import host_id
+
+_TASK_KEY = "usage_ledger_task"
+_TASK_PREFIX = "task:"
+_PART_KEY = "usage_ledger_part"
+_PART_MILLISECONDS_MAX = 60_000
+
+
+def task_id(metadata: dict[str, Any]) -> str:
+    """Name a background task, which has no message, by chance."""
+    left = host_id(metadata.get(_TASK_KEY))
+    if not left.startswith(_TASK_PREFIX):
+        left = f"{_TASK_PREFIX}{secrets.token_hex(12)}"
+        metadata[_TASK_KEY] = left
+    return left
+
+
+def part_began(metadata: dict[str, Any], now: datetime) -> datetime:
+    """Say when a continued part of an answer began: its message is named by more than one."""
+    milliseconds = utc_milliseconds(now)
+    left = metadata.setdefault(_PART_KEY, milliseconds)
+    if type(left) is int and abs(left - milliseconds) <= _PART_MILLISECONDS_MAX:
+        milliseconds = left
+    return datetime.fromtimestamp(0, UTC) + timedelta(milliseconds=milliseconds)
