@@ -44,7 +44,8 @@ class Remarks:
 class Plan:
     """What an import brings: figures by organization and day, and what stays behind and why.
 
-    `contents` tells two readings of a day apart; `digest` those of everything.
+    The figures count requests; of the `events`, `parts` are parts of requests. `contents` tells two
+    readings of a day apart; `digest` those of everything.
     """
 
     import_id: str
@@ -53,6 +54,7 @@ class Plan:
     contents: dict[Place, str]
     digest: str
     events: int
+    parts: int
     days: DaySpan | None
     remarks: Remarks
 
@@ -93,7 +95,7 @@ def make_plan(
     contents: dict[Place, blake2b] = {}
     remarks = Remarks()
     whole = blake2b(digest_size=16)
-    count = 0
+    count = parts = 0
     for event in wanted_events(source, span, occupancy, remarks):
         place = place_of(event, source)
         if place not in figures:
@@ -104,6 +106,7 @@ def make_plan(
         contents[place].update(identity)
         whole.update(identity)
         count += 1
+        parts += not event.requests
         progress(count)
     return Plan(
         import_id=import_id(source, span),
@@ -112,6 +115,7 @@ def make_plan(
         contents={place: content.hexdigest() for place, content in contents.items()},
         digest=whole.hexdigest(),
         events=count,
+        parts=parts,
         days=_days({place.local_date for place in figures}),
         remarks=remarks,
     )

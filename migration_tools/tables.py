@@ -15,12 +15,13 @@ def plan_answer(plan: Plan) -> Answer:
         (place.organization_id, place.local_date, *_shown(plan.figures[place]))
         for place in sorted(plan.figures)
     ]
-    columns = ("organization", "day", "events", "pending", "estimated", "tokens", "cost USD")
+    columns = ("organization", "day", "requests", "pending", "estimated", "tokens", "cost USD")
     answer = Answer(
         code=DIFFERENT if plan.remarks.is_incomplete else 0,
         data={
             "import_id": plan.import_id,
             "events": plan.events,
+            "parts": plan.parts,
             "totals": figures_data(totals),
             "days": [
                 {"organization_id": place.organization_id, "local_date": place.local_date}
