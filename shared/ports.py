@@ -181,6 +181,12 @@ class EventSink(Protocol):
 
     name: str
 
+    def prepare(self, rows: Sequence[SpooledRow]) -> Sequence[SpooledRow]:
+        """Return the same rows, with the work done that needs no store, for `write` to take.
+
+        From any thread, also while another batch is written.
+        """
+
     def write(self, rows: Sequence[SpooledRow]) -> WriteResult:
         """Write a batch of any kinds; writing a row again changes nothing.
 

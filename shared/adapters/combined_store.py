@@ -56,6 +56,10 @@ class CombinedStore:
         self.name = self._first.name
         self.shows_batches_whole = all(store.shows_batches_whole for store in stores)
 
+    def prepare(self, rows: Sequence[SpooledRow]) -> Sequence[SpooledRow]:
+        """Make rows ready for the first store."""
+        return self._first.prepare(rows)
+
     def write(self, rows: Sequence[SpooledRow]) -> WriteResult:
         """Write rows to the first store."""
         return self._first.write(rows)

@@ -52,6 +52,10 @@ class InfluxStore:
         self._query = InfluxQuery(settings, query_timeout_seconds)
         self._statements = Statements(settings.measurement)
 
+    def prepare(self, rows: Sequence[SpooledRow]) -> Sequence[SpooledRow]:
+        """Write rows down as lines."""
+        return self._sink.prepare(rows)
+
     def write(self, rows: Sequence[SpooledRow]) -> WriteResult:
         """Write rows of any kind in one request."""
         return self._sink.write(rows)

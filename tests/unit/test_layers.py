@@ -33,6 +33,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         "shared.projection",
         "shared.delivery",
         "shared.sending",
+        "shared.batches",
     ),
     # What the entry points share: settings made into stores.
     "shared.event_stores": ("shared",),
