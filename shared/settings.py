@@ -110,6 +110,7 @@ class Settings(BaseSettings):
     usage_webhook_token: Secret = None
     usage_user_token: Secret = None
     usage_user_cost: UserCost = "raw"
+    usage_failures_per_minute: Annotated[int, Field(ge=1, le=10_000)] = 5
     usage_standby_seconds: Annotated[int, Field(ge=1, le=60)] = 10
     usage_expect_hosts: Annotated[str, Field(pattern=_EXPECTED_HOSTS)] = "any"
     usage_host_silent_seconds: Annotated[int, Field(ge=1, le=86_400)] = 300

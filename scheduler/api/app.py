@@ -93,7 +93,7 @@ def create_app(
         webhook=settings.usage_webhook_token,
         user=settings.usage_user_token,
     )
-    addresses = Addresses(sidecar.clock)
+    addresses = Addresses(sidecar.clock, settings.usage_failures_per_minute)
     app.add_middleware(Door, keys=keys, addresses=addresses, is_active=lambda: sidecar.is_active)
     for module in _ADMIN_ROUTES:
         app.include_router(module.router, prefix=ADMIN, dependencies=[_BEARER])

@@ -16,7 +16,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from scheduler.api.errors import ApiError, error_answer
 from shared.ports import Clock
 
-FAILURES_PER_MINUTE = 5
 _MINUTE, _HOUR = timedelta(minutes=1), timedelta(hours=1)
 _ADDRESSES_MAX = 10_000
 _BODY_MAX = 8 * 1024**2
@@ -43,8 +42,9 @@ class Addresses:
     when it is right again: nobody behind the same proxy can lock the admin out.
     """
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, failures_per_minute: int) -> None:
         self._clock = clock
+        self._most = failures_per_minute
         self._lock = Lock()
         self._wrong: OrderedDict[str, deque[datetime]] = OrderedDict()
         self._right: OrderedDict[str, datetime] = OrderedDict()
@@ -52,7 +52,7 @@ class Addresses:
     def was_wrong(self, address: str) -> None:
         """Count a failure."""
         with self._lock:
-            times = self._wrong.setdefault(address, deque(maxlen=FAILURES_PER_MINUTE))
+            times = self._wrong.setdefault(address, deque(maxlen=self._most))
             times.append(self._clock.now())
             _forget_oldest(self._wrong, address)
 
@@ -66,7 +66,7 @@ class Addresses:
         """Tell whether an address was wrong too often in the last minute."""
         with self._lock:
             times = self._wrong.get(address, deque())
-            is_many = len(times) == FAILURES_PER_MINUTE
+            is_many = len(times) == self._most
             return is_many and timedelta(0) <= self._clock.now() - times[0] < _MINUTE
 
     def is_known(self, address: str) -> bool:
