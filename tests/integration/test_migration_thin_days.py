@@ -96,18 +96,22 @@ def test_the_views_of_old_dashboards_have_the_requests_of_their_tables(
             assert lab.view(query) == db.execute(query).fetchall()
 
 
-FIRST = "WHERE rowid = (SELECT min(rowid) FROM {} WHERE {})"
-WHOLE = f"UPDATE events SET part = NULL {FIRST.format('events', 'part = 1')}"
-PART = f"UPDATE events SET part = 1 {FIRST.format('events', 'part IS NULL')}"
-MORE = f"UPDATE daily_usage SET events = events + 1 {FIRST.format('daily_usage', 'true')}"
+MORE = (
+    "UPDATE events SET part = NULL"
+    " WHERE rowid = (SELECT min(rowid) FROM events WHERE part IS NOT NULL)"
+)
+FEWER = (
+    "UPDATE events SET part = 1 WHERE rowid = (SELECT min(rowid) FROM events WHERE part IS NULL)"
+)
+SUMMED = "UPDATE daily_usage SET events = events + 1 WHERE rowid = 1"
 
 
 @pytest.mark.parametrize(
     ("file", "statement", "where"),
     [
-        ("events", WHOLE, "embedded: import:"),
-        ("events", PART, "embedded: import:"),
-        ("summaries", MORE, "summaries"),
+        ("events", MORE, "embedded: import:"),
+        ("events", FEWER, "embedded: import:"),
+        ("summaries", SUMMED, "summaries"),
     ],
 )
 def test_a_single_request_too_many_or_too_few_is_a_difference(
