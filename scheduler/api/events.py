@@ -24,7 +24,10 @@ After = Annotated[
 
 
 class EventBody(BaseModel):
-    """A bill: what OpenRouter charged for one generation, or for one answer. US dollars, exact."""
+    """A bill: what OpenRouter charged for one generation, or for one answer. US dollars, exact.
+
+    `requests` is 1, or 0 for a part of a request whose other parts stand in bills of their own.
+    """
 
     request_id: str
     grain: str
@@ -38,6 +41,7 @@ class EventBody(BaseModel):
     task: str
     source: str
     api_key_hash: str
+    requests: int
     input_tokens: int
     output_tokens: int
     total_tokens: int
