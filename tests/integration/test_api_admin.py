@@ -85,6 +85,7 @@ def test_pages_tell_where_the_next_one_begins(desk: SidecarAtHand) -> None:
 
 def test_the_events_behind_a_figure_add_up_to_it(desk: SidecarAtHand) -> None:
     traffic(desk)
+    desk.book([settled(request_id=generation_id(5), part=1)])
     wanted = TODAY | {"model": "openai/gpt-5-mini", "organization_id": "unassigned"}
     figure = get(desk, "summaries", **wanted)["total"]
     found: list[Any] = []
@@ -95,7 +96,8 @@ def test_the_events_behind_a_figure_add_up_to_it(desk: SidecarAtHand) -> None:
         if page["next"] is None:
             break
         after = {"after": page["next"]}
-    assert len({event["request_id"] for event in found}) == len(found) == figure["events"] == 3
+    assert len({event["request_id"] for event in found}) == len(found) == 4
+    assert sum(event["requests"] for event in found) == figure["events"] == 3
     costs = [event["cost_usd"] for event in found]
     assert sum(Decimal(cost) for cost in costs if cost) == Decimal(figure["raw_usd"])
     assert costs.count(None) == figure["pending"] == 1
