@@ -175,6 +175,134 @@ class RollbackRefused(MigrationError):
 
 
 # --------------------------------------------------------------------------------------------------
+# shared/domain/identity.py
+#
+# Identity: what makes two observations the same event, and two events the same bill.
+# --------------------------------------------------------------------------------------------------
+
+
+REQUEST_ID_MAX = 160
+LABEL_MAX_BYTES = 128
+NO_KEY = "none"
+# OpenRouter: gen-<unix seconds>-<20 alphanumerics>, before 2025 gen-<28 alphanumerics>. An id with
+# a colon is a child span of its Broadcast and names no bill of its own.
+_GENERATION_ID = re.compile(r"gen-[A-Za-z0-9_-]{1,156}")
+_GENERATION_SECONDS = re.compile(r"gen-(\d{10})-")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
+# The last whole second that 64 bits of nanoseconds hold: 2262-04-11.
+_LAST_STORE_SECOND = 2**63 // 10**9 - 1
+_CANONICAL_JSON = JSONEncoder(
+    ensure_ascii=True, separators=(",", ":"), sort_keys=True, allow_nan=False
+)
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
+
+
+def canonical_json(value: object) -> str:
+    """Write JSON that is the same text for the same value, everywhere and always."""
+    return _CANONICAL_JSON.encode(value)
+
+
+def digest(value: object, size: int = 16) -> str:
+    """Return `size` bytes of blake2b over the canonical JSON of `value`, as hex."""
+    return blake2b(canonical_json(value).encode(), digest_size=size).hexdigest()
+
+
+def is_generation_id(value: object) -> bool:
+    """Tell whether this is an OpenRouter generation id that names a bill."""
+    return isinstance(value, str) and _GENERATION_ID.fullmatch(value) is not None
+
+
+def generation_time(request_id: str) -> datetime | None:
+    """Return the second that OpenRouter wrote into a generation id; old ids have none."""
+    seconds = _generation_seconds(request_id)
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
+
+
+def utc_milliseconds(instant: datetime) -> int:
+    """Return the whole milliseconds between 1970 and this instant."""
+    return (instant - _EPOCH) // _MILLISECOND
+
+
+def has_store_time(occurred_at: datetime) -> bool:
+    """Tell whether a store that counts 64-bit nanoseconds from 1970 can hold this instant."""
+    return _is_store_time(utc_milliseconds(occurred_at))
+
+
+def store_ns(event_id: str, request_id: str, occurred_at: datetime, moved: int = 0) -> int:
+    """Return the nanosecond at which an event stands in a store that keeps one event per instant.
+
+    The event's identity spreads it over the second that its generation id names, else over its
+    millisecond; `moved` counts the neighbours that already took a slot and wraps around inside that
+    span, so that no event leaves its second. A time that `has_store_time` denies stands in 1970.
+    """
+    spread = int.from_bytes(blake2b(event_id.encode(), digest_size=8).digest(), "big") + moved
+    milliseconds = utc_milliseconds(occurred_at)
+    if not _is_store_time(milliseconds):
+        milliseconds = 0
+    second = milliseconds // 1000
+    if _generation_seconds(request_id) == second:
+        return second * 10**9 + spread % 10**9
+    return milliseconds * 10**6 + spread % 10**6
+
+
+def turn_request_id(chat_id: str, message_id: str, merged_tokens: int | None = None) -> str:
+    """Name a whole answer by its message; a continued one also by its merged total of tokens.
+
+    Open WebUI keeps the message id when an answer is continued: alone it would name two bills.
+    """
+    suffix = "" if merged_tokens is None else f":{merged_tokens}"
+    return f"turn:{chat_id}:{message_id}{suffix}"
+
+
+def part_request_id(chat_id: str, message_id: str, began: datetime) -> str:
+    """Name a part of a continued answer whose tokens nobody has seen, by when it began."""
+    return f"{turn_request_id(chat_id, message_id)}:@{utc_milliseconds(began)}"
+
+
+def key_hash(api_key: str) -> str:
+    """Return the first 8 hex digits of the sha256 of an OpenRouter key: it tells keys apart."""
+    return sha256(api_key.encode()).hexdigest()[:8]
+
+
+def _generation_seconds(request_id: str) -> int | None:
+    match = _GENERATION_SECONDS.match(request_id)
+    return int(match[1]) if match else None
+
+
+def _is_store_time(milliseconds: int) -> bool:
+    return 0 <= milliseconds // 1000 <= _LAST_STORE_SECOND
+
+
+def clean_request_id(value: object) -> str:
+    """Validate the identity of a bill; an unusable one raises InvalidEvent, none is mended."""
+    if not isinstance(value, str) or not value or value != value.strip():
+        raise InvalidEvent("unusable_id", "request_id", value)
+    if len(value) > REQUEST_ID_MAX or _UNPRINTABLE.search(value) or value.endswith("\\"):
+        raise InvalidEvent("unusable_id", "request_id", value)
+    return value
+
+
+def clean_label(value: object, default: str) -> str:
+    """Make a short text fit for grouping in every store: trimmed, printable, at most 128 bytes.
+
+    InfluxDB tags may not be empty, hold a line break or end in a backslash; mending labels here,
+    before any store sees them, keeps the groups of every store the same.
+    """
+    if not isinstance(value, str):
+        return default
+    # The same few labels come again with every event; a long text is not worth remembering.
+    clean = _clean_text if len(value) <= LABEL_MAX_BYTES else _clean_text.__wrapped__
+    return clean(value) or default
+
+
+@lru_cache(maxsize=8192)
+def _clean_text(text: str) -> str:
+    text = _UNPRINTABLE.sub(" ", text).strip()
+    return text.encode()[:LABEL_MAX_BYTES].decode(errors="ignore").rstrip(" \\")
+
+
+# --------------------------------------------------------------------------------------------------
 # shared/domain/money.py
 #
 # Money: exact US dollars as Decimal, stored and added as integer pico-USD (1e-12 USD).
@@ -186,6 +314,7 @@ PPM = 1_000_000
 _STEP = Decimal(1).scaleb(-12)
 # int64 pico-USD, the column type of every store here, ends at 9.2 million USD.
 _MAX_PICO = 2**63 - 1
+_MAX_USD = Decimal(_MAX_PICO).scaleb(-12)
 
 
 def parse_usd(raw: object) -> Decimal:
@@ -213,7 +342,7 @@ def parse_usd(raw: object) -> Decimal:
         raise UnusableCost("not_finite", "cost", raw)
     if amount < 0:
         raise UnusableCost("negative", "cost", raw)
-    if amount > Decimal(_MAX_PICO).scaleb(-12):
+    if amount > _MAX_USD:
         raise UnusableCost("too_large", "cost", raw)
     return abs(amount.quantize(_STEP, rounding=ROUND_HALF_EVEN))
 
@@ -252,6 +381,558 @@ def apply_rate(raw_pico: int, ppm: int) -> int:
     if remainder * 2 > PPM or (remainder * 2 == PPM and quotient % 2):
         quotient += 1
     return quotient
+
+
+# --------------------------------------------------------------------------------------------------
+# shared/domain/event.py
+#
+# The usage event: one observation of one OpenRouter generation or of one whole answer.
+# --------------------------------------------------------------------------------------------------
+
+
+SCHEMA_VERSION = 1
+UNASSIGNED = "unassigned"
+CostSource = Literal[
+    "response",
+    "generation",
+    "analytics",
+    "webhook",
+    "outlet",
+    "estimate",
+    "manual",
+    "legacy",
+    "none",
+]
+# From the most to the least trustworthy: the rank of two observations of one bill.
+COST_SOURCES: tuple[str, ...] = get_args(CostSource)
+CLOCK_SLACK = timedelta(hours=1)
+_USAGE_EXTRA_MAX = 1024
+
+
+def _to_utc_milliseconds(value: datetime) -> datetime:
+    """Keep milliseconds of UTC: the resolution that every store and every host can give back."""
+    if value.tzinfo is None:
+        raise ValueError("a time needs a zone")
+    value = value.astimezone(UTC)
+    return value.replace(microsecond=value.microsecond // 1000 * 1000)
+
+
+def _label(default: str) -> BeforeValidator:
+    return BeforeValidator(lambda value: clean_label(value, default))
+
+
+def _optional_label(value: object) -> str | None:
+    return clean_label(value, "") or None
+
+
+def _usable_user(value: object) -> str:
+    user = clean_label(value, "")
+    if not user:
+        raise ValueError("an event needs a user")
+    return user
+
+
+def _optional_usd(value: object) -> Decimal | None:
+    return None if value is None else parse_usd(value)
+
+
+def _usable_id(value: object) -> str:
+    # pydantic adds the field's name to a ValueError; InvalidEvent is none.
+    try:
+        return clean_request_id(value)
+    except InvalidEvent as error:
+        raise ValueError(error.reason) from error
+
+
+UtcTime = Annotated[datetime, AfterValidator(_to_utc_milliseconds)]
+RequestId = Annotated[str, BeforeValidator(_usable_id)]
+OptionalLabel = Annotated[str | None, BeforeValidator(_optional_label)]
+Usd = Annotated[
+    Decimal | None,
+    BeforeValidator(_optional_usd),
+    PlainSerializer(lambda usd: None if usd is None else format_usd(usd), return_type=str | None),
+]
+Tokens = Annotated[int, Field(ge=0, le=2**53)]
+
+
+class UsageEvent(BaseModel):
+    """One observation of what OpenRouter billed: who, which model, how many tokens, what it cost.
+
+    Frozen; tokens are counts, amounts US dollars exact to 1e-12, times UTC in milliseconds, fixed
+    when the event is born. `cost_usd` None means pending: unknown is never 0. Fields are only ever
+    added; a reader of another version ignores what it does not know and fills in what is missing.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore", protected_namespaces=())
+
+    schema_version: int = SCHEMA_VERSION
+    request_id: RequestId
+    grain: Literal["generation", "turn"]
+    occurred_at: UtcTime
+    client_org_id: Annotated[str, _label(UNASSIGNED)] = UNASSIGNED
+    external_user: Annotated[str, BeforeValidator(_usable_user)]
+    requested_model: Annotated[str, _label("unknown")] = "unknown"
+    model: Annotated[str, _label("unknown")]
+    provider: Annotated[str, _label("unknown")] = "unknown"
+    task: Annotated[str, _label("chat")] = "chat"
+    source: Annotated[str, _label("unknown")]
+    api_key_hash: Annotated[str, _label("none")] = "none"
+    input_tokens: Tokens = 0
+    output_tokens: Tokens = 0
+    total_tokens: Tokens = 0
+    cached_tokens: Tokens = 0
+    cache_write_tokens: Tokens = 0
+    reasoning_tokens: Tokens = 0
+    cost_usd: Usd = None
+    is_byok: bool = False
+    upstream_cost_usd: Usd = None
+    estimated_cost_usd: Usd = None
+    cost_source: CostSource
+    chat_id: OptionalLabel = None
+    message_id: OptionalLabel = None
+    finish_reason: OptionalLabel = None
+    service_tier: OptionalLabel = None
+    latency_ms: Annotated[int, Field(ge=0)] | None = None
+    usage_extra: Annotated[str, Field(max_length=_USAGE_EXTRA_MAX)] = ""
+    # Tokens and money of a request that another event counts; imports of mere sums have such.
+    part: Literal[1] | None = None
+
+    @model_validator(mode="after")
+    def _money_is_consistent(self) -> Self:
+        if self.cost_source in ("none", "estimate"):
+            if self.cost_usd is not None:
+                raise ValueError(f"cost_source {self.cost_source} cannot carry cost_usd")
+        elif self.cost_usd is None:
+            raise ValueError(f"cost_source {self.cost_source} needs cost_usd")
+        if (self.cost_source == "estimate") != (self.estimated_cost_usd is not None):
+            raise ValueError("estimated_cost_usd goes with cost_source estimate, and only with it")
+        if self.upstream_cost_usd is not None and not self.is_byok:
+            raise ValueError("upstream_cost_usd is money only when is_byok")
+        if self.part and not self.is_settled:
+            raise ValueError("a part of a request needs cost_usd")
+        return self
+
+    @property
+    def kind(self) -> Literal["usage"]:
+        """The kind of row this is in a spool."""
+        return "usage"
+
+    @property
+    def event_id(self) -> str:
+        """Identity of the observation: the same observation delivered twice is one event."""
+        return digest(
+            [
+                self.request_id,
+                self.source,
+                self.cost_source,
+                _pico(self.cost_usd),
+                _pico(self.upstream_cost_usd),
+                self.is_byok,
+                self.input_tokens,
+                self.output_tokens,
+                self.cached_tokens,
+                self.cache_write_tokens,
+                self.reasoning_tokens,
+                self.total_tokens,
+                self.model,
+            ]
+        )
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether OpenRouter's charge is known."""
+        return self.cost_usd is not None
+
+    @property
+    def requests(self) -> int:
+        """How many requests this is: one, or none if it is a part of one."""
+        return 0 if self.part else 1
+
+    def to_json(self) -> str:
+        """Write the event as one line of JSON; `event_from_json` reads it back, equal."""
+        return self.model_dump_json(exclude_none=True)
+
+
+def new_event(**fields: Any) -> UsageEvent:
+    """Build an event from checked and unchecked values alike.
+
+    Raises InvalidEvent with the first wrong field and its value.
+    """
+    try:
+        return UsageEvent(**fields)
+    except ValidationError as error:
+        raise _as_invalid_event(error) from None
+
+
+def event_from_json(text: str | bytes) -> UsageEvent:
+    """Read an event written by this or another version.
+
+    Raises InvalidEvent with the first wrong field and its value.
+    """
+    try:
+        return UsageEvent.model_validate_json(text)
+    except ValidationError as error:
+        raise _as_invalid_event(error) from None
+
+
+def quarantine_reason(event: UsageEvent, now: datetime, max_cost_usd: Decimal) -> str | None:
+    """Say why a person should look at this event before it counts, or None.
+
+    An amount above the limit or a time more than an hour ahead of the clock is kept, not refused:
+    the one may be real, the other the fault of our own clock.
+    """
+    amounts = (event.cost_usd, event.upstream_cost_usd, event.estimated_cost_usd)
+    if any(amount is not None and amount > max_cost_usd for amount in amounts):
+        return "cost_above_limit"
+    if event.occurred_at > now + CLOCK_SLACK and not event.source.startswith("import:"):
+        return "in_the_future"
+    return None
+
+
+def _pico(amount: Decimal | None) -> int | None:
+    return None if amount is None else to_pico(amount)
+
+
+def _as_invalid_event(error: ValidationError) -> InvalidEvent:
+    first = error.errors(include_url=False)[0]
+    field = str(first["loc"][0]) if first["loc"] else "event"
+    value = (
+        first["input"]
+        if isinstance(first["input"], str | int | float)
+        else type(first["input"]).__name__
+    )
+    return InvalidEvent(first["msg"].removeprefix("Value error, "), field, value)
+
+
+# --------------------------------------------------------------------------------------------------
+# shared/domain/openwebui.py
+#
+# Reading the bodies that Open WebUI hands to a filter; nothing in a body can make it fail.
+# --------------------------------------------------------------------------------------------------
+
+
+# Where the stream hook leaves the ids it has put, for the Pipelines outlet to read: merge_usage
+# of Open WebUI keeps a key it does not know.
+LEDGER_KEY = "usage_ledger"
+LEDGER_IDS_MAX = 200
+# Where the Function leaves in its state of an answer whose key pays for it.
+KEY_HASH = "key_hash"
+_DELTA_CONTENT = ("content", "reasoning", "reasoning_content", "tool_calls", "images", "audio")
+_RESPONSE_NAMES = ("id", "model", "provider", "service_tier", "usage")
+_FINISHED = {"response.completed": "stop", "response.failed": "error"}
+_TEXT_ITEMS = ("message", "reasoning")
+_TAGS_MAX = 32
+# The longest are channel:<uuid>, 44; two of them and a total of tokens must fit a request_id.
+_HOST_ID_MAX = 68
+# Seconds since 1970 from 2001 to 2286: anything else is no time of a message.
+_EPOCH_MIN, _EPOCH_MAX = 10**9, 10**10
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelRecord:
+    """What Open WebUI knows of a model; prices are US dollars per token."""
+
+    model_id: str
+    base_model_id: str | None
+    is_openrouter: bool
+    is_arena: bool
+    tags: frozenset[str]
+    prompt_price: Decimal | None
+    completion_price: Decimal | None
+
+
+def json_object(value: object) -> dict[str, Any]:
+    """Return the value when it is a JSON object, else an empty one."""
+    return value if isinstance(value, dict) else {}
+
+
+def short_text(value: object, longest: int = 128) -> str:
+    """Return the value when it is a short text, else an empty one."""
+    return value if isinstance(value, str) and len(value) <= longest else ""
+
+
+def host_id(value: object) -> str:
+    """Return a chat or message id, empty when it is none: a turn is named by the two of them."""
+    found = short_text(value, _HOST_ID_MAX)
+    return found if found.isprintable() and not found.endswith("\\") else ""
+
+
+def read_model_record(raw: object) -> ModelRecord | None:
+    """Read the model record of an inlet; None when there is none.
+
+    OpenRouter's records carry pricing, canonical_slug and top_provider; a preset or an arena has
+    none of them, a preset names its base model. `owned_by` is the same for every connection.
+    """
+    record = json_object(raw)
+    model_id = short_text(record.get("id"))
+    if not model_id:
+        return None
+    pricing = json_object(record.get("pricing"))
+    return ModelRecord(
+        model_id=model_id,
+        base_model_id=short_text(json_object(record.get("info")).get("base_model_id")) or None,
+        is_openrouter=bool(pricing)
+        and bool(short_text(record.get("canonical_slug")))
+        and isinstance(record.get("top_provider"), dict),
+        is_arena=record.get("owned_by") == "arena" or record.get("arena") is True,
+        tags=_connection_tags(record.get("tags")),
+        prompt_price=_price(pricing.get("prompt")),
+        completion_price=_price(pricing.get("completion")),
+    )
+
+
+def _connection_tags(raw: object) -> frozenset[str]:
+    tags = raw[:_TAGS_MAX] if isinstance(raw, list) else []
+    return frozenset(short_text(json_object(tag).get("name")) for tag in tags) - {""}
+
+
+def _price(raw: object) -> Decimal | None:
+    try:
+        return parse_usd(raw)
+    except UnusableCost:
+        return None
+
+
+def openrouter_model(model_id: str) -> str:
+    """Return the model without the prefix that a connection may put before the author's name.
+
+    Open WebUI writes `<prefix>.<author>/<model>`; authors of OpenRouter have no dot.
+    """
+    author, slash, rest = model_id.partition("/")
+    return f"{author.rpartition('.')[2]}/{rest}" if slash else model_id
+
+
+def answer_message(body: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the message an outlet is about, empty when the body has none.
+
+    It is the last one; the earlier ones carry their own usage again in every turn.
+    """
+    messages = body.get("messages")
+    answer = json_object(messages[-1]) if isinstance(messages, list) and messages else {}
+    is_answer = answer.get("role") == "assistant" and short_text(answer.get("id"))
+    return answer if is_answer and answer.get("id") == body.get("id") else {}
+
+
+def has_openrouter_usage(usage: Mapping[str, Any]) -> bool:
+    """Tell whether a usage object was written by OpenRouter: it alone says what it charged.
+
+    A `cost` that is an object is another vendor's.
+    """
+    if "is_byok" in usage or isinstance(usage.get("cost_details"), dict):
+        return True
+    return "cost" in usage and not isinstance(usage["cost"], dict)
+
+
+def generation_chunk(event: dict[str, Any]) -> dict[str, Any]:
+    """Return an event of a stream in the shape of a chunk, whichever API its connection speaks.
+
+    The Responses API tells of a generation as a whole: when it begins, and with its usage in the
+    end. The usage object is the event's own.
+    """
+    response = event.get("response")
+    if not isinstance(response, dict) or not is_response_event(event):
+        return event
+    reason = json_object(response.get("incomplete_details")).get("reason")
+    ended = {"finish_reason": reason or _FINISHED.get(event["type"])}
+    return {**{name: response.get(name) for name in _RESPONSE_NAMES}, "choices": [ended]}
+
+
+def is_response_event(event: Mapping[str, Any]) -> bool:
+    """Tell whether this is an event of the Responses API."""
+    return short_text(event.get("type")).startswith("response.")
+
+
+def is_openrouter_chunk(chunk: Mapping[str, Any]) -> bool:
+    """Tell whether a chunk of a stream came from OpenRouter, whatever stands in front of it."""
+    if not is_generation_id(chunk.get("id")):
+        return False
+    return bool(short_text(chunk.get("provider"))) or has_openrouter_usage(
+        json_object(chunk.get("usage"))
+    )
+
+
+def is_running_total(chunk: Mapping[str, Any]) -> bool:
+    """Tell whether the usage of this chunk may still grow: the chunk carries part of the answer."""
+    choices = chunk.get("choices")
+    first = json_object(choices[0]) if isinstance(choices, list) and choices else {}
+    delta = json_object(first.get("delta"))
+    return any(delta.get(name) for name in _DELTA_CONTENT)
+
+
+def chunk_finish_reason(chunk: Mapping[str, Any]) -> str | None:
+    """Return why the generation ended, None while it goes on."""
+    choices = chunk.get("choices")
+    first = json_object(choices[0]) if isinstance(choices, list) and choices else {}
+    return short_text(first.get("finish_reason")) or None
+
+
+def is_one_text(message: Mapping[str, Any]) -> bool:
+    """Tell whether an answer is known to be text alone, so that no tool asked for a second turn."""
+    output = message.get("output")
+    items = output if isinstance(output, list) else []
+    return bool(items) and all(json_object(item).get("type") in _TEXT_ITEMS for item in items)
+
+
+def ledger_ids(usage: Mapping[str, Any]) -> list[str]:
+    """Return the generation ids that a Function's stream hook left in a usage object."""
+    ids = usage.get(LEDGER_KEY)
+    listed = ids[:LEDGER_IDS_MAX] if isinstance(ids, list) else []
+    return [found for found in listed if is_generation_id(found)]
+
+
+def answer_key_hash(metadata: Mapping[str, Any]) -> str:
+    """Return the hash of the key that a Function left with an answer, empty when there is none."""
+    return short_text(json_object(metadata.get(LEDGER_KEY)).get(KEY_HASH), 8)
+
+
+def message_time(message: Mapping[str, Any]) -> datetime | None:
+    """Return the time of a message; temporary, channel and API messages have none."""
+    seconds = message.get("timestamp")
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float):
+        return None
+    if not _EPOCH_MIN <= seconds <= _EPOCH_MAX:
+        return None
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+def host_user_id(user: object) -> str:
+    """Return the id of the user a host passes beside the body, empty when there is none."""
+    return clean_label(json_object(user).get("id"), "")
+
+
+# --------------------------------------------------------------------------------------------------
+# pipelines/src/answer_state.py
+#
+# What the Function's hooks know of an answer: plain JSON on the one dict that they all share.
+#
+# Open WebUI posts this dict to Pipelines with every background task.
+# --------------------------------------------------------------------------------------------------
+
+
+# id: the generation whose chunks come now; begun: its first chunk, until it is booked; total: its
+# running total; finish: why it ended; booked: cost and tokens by request_id.
+_NEW_STATE: dict[str, Any] = {
+    "id": None,
+    "begun": None,
+    "total": None,
+    "finish": None,
+    "booked": {},
+    KEY_HASH: None,
+}
+
+
+def answer_state(metadata: dict[str, Any]) -> dict[str, Any]:
+    """Return the state of an answer, a new one when there is none or it is somebody else's."""
+    state: dict[str, Any] = metadata.get(LEDGER_KEY) or {}
+    if not _is_answer_state(state):
+        state = metadata[LEDGER_KEY] = dict(_NEW_STATE, booked={})
+    return state
+
+
+def leave_booked(state: dict[str, Any], event: UsageEvent | None) -> None:
+    """Leave what the spool took for the other hooks of the answer to see, and nothing else."""
+    if event is None:
+        return
+    booked = state["booked"]
+    cost = None if event.cost_usd is None else format_usd(event.cost_usd)
+    booked[event.request_id] = [cost, event.total_tokens]
+    while len(booked) > LEDGER_IDS_MAX:
+        del booked[next(iter(booked))]
+
+
+def without_content(chunk: dict[str, Any]) -> dict[str, Any]:
+    """Return what an event needs of a chunk, without a word of the answer."""
+    kept = {name: chunk.get(name) for name in ("id", "model", "provider", "service_tier")}
+    usage = chunk.get("usage")
+    return kept | {"usage": dict(usage)} if isinstance(usage, dict) else kept
+
+
+def _is_answer_state(state: object) -> bool:
+    return (
+        isinstance(state, dict)
+        and state.keys() >= _NEW_STATE.keys()
+        and isinstance(state["booked"], dict)
+        and isinstance(state["total"], dict | None)
+        and isinstance(state["begun"], dict | None)
+    )
+
+
+# --------------------------------------------------------------------------------------------------
+# pipelines/src/connection_keys.py
+#
+# Which key an answer is billed to: a hash of it, read from Open WebUI's own connections.
+# --------------------------------------------------------------------------------------------------
+
+
+# An administrator who enters another key sees it in the books after this long.
+_FRESH_SECONDS = 10.0
+# Part of what a hook may wait in all; the host reads its connections for every answer, too.
+_WAIT_SECONDS = 0.05
+_SETTINGS = ("openai.api_base_urls", "openai.api_keys", "openai.api_configs")
+
+
+class ConnectionKeys:
+    """Hashes of the keys by the index of their connection; no key is kept."""
+
+    def __init__(self) -> None:
+        self._hashes: dict[int, str] = {}
+        self._read_at: float | None = None
+        self._reading: asyncio.Future[Mapping[str, Any]] | None = None
+
+    async def hash_of(self, metadata: Mapping[str, Any]) -> str:
+        """Return the hash of the key that pays for an answer, `none` where the host cannot tell."""
+        index = _connection_index(metadata)
+        if index is None:
+            return NO_KEY
+        if self._read_at is None or time.monotonic() - self._read_at > _FRESH_SECONDS:
+            await self._read()
+        return self._hashes.get(index, NO_KEY)
+
+    async def _read(self) -> None:
+        """Read the connections anew; what is known stays when that fails or takes long."""
+        if self._reading is None:
+            config = getattr(sys.modules.get("open_webui.models.config"), "Config", None)
+            if config is None:
+                return
+            self._reading = asyncio.ensure_future(config.get_many(*_SETTINGS))
+        reading, self._read_at = self._reading, time.monotonic()
+        await asyncio.wait({reading}, timeout=_WAIT_SECONDS)
+        if reading.done():
+            self._reading = None
+            if not reading.cancelled() and reading.exception() is None:
+                self._hashes = _key_hashes(reading.result())
+
+
+def _connection_index(metadata: Mapping[str, Any]) -> int | None:
+    """Find the connection of the model that answers, behind a preset or an arena too."""
+    record = json_object(metadata.get("model"))
+    behind = short_text(metadata.get("selected_model_id")) or short_text(
+        json_object(record.get("info")).get("base_model_id")
+    )
+    if behind:
+        # By the host's own table: of the models an answer is asked from, a plain dict.
+        state = getattr(getattr(sys.modules.get("open_webui.main"), "app", None), "state", None)
+        record = json_object(json_object(getattr(state, "OPENAI_MODELS", None)).get(behind))
+    index = record.get("urlIdx")
+    return index if type(index) is int else None
+
+
+def _key_hashes(settings: Mapping[str, Any]) -> dict[int, str]:
+    urls, keys = (_listed(settings.get(name)) for name in _SETTINGS[:2])
+    configs = json_object(settings.get(_SETTINGS[2]))
+    return {
+        index: key_hash(key)
+        for index, (url, key) in enumerate(zip(urls, keys, strict=False))
+        if isinstance(key, str) and key and _sends_key(configs.get(str(index), configs.get(url)))
+    }
+
+
+def _sends_key(config: object) -> bool:
+    return json_object(config).get("auth_type") in (None, "bearer")
+
+
+def _listed(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
 # --------------------------------------------------------------------------------------------------
@@ -574,354 +1255,6 @@ class PipelineValves(UsageValves):
         title="Send chat, message and task along",
         description="Adds `trace`, so that OpenRouter's webhook can name them.",
     )
-
-
-# --------------------------------------------------------------------------------------------------
-# shared/domain/identity.py
-#
-# Identity: what makes two observations the same event, and two events the same bill.
-# --------------------------------------------------------------------------------------------------
-
-
-REQUEST_ID_MAX = 160
-LABEL_MAX_BYTES = 128
-# OpenRouter: gen-<unix seconds>-<20 alphanumerics>, before 2025 gen-<28 alphanumerics>. An id with
-# a colon is a child span of its Broadcast and names no bill of its own.
-_GENERATION_ID = re.compile(r"gen-[A-Za-z0-9_-]{1,156}")
-_GENERATION_SECONDS = re.compile(r"gen-(\d{10})-")
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MILLISECOND = timedelta(milliseconds=1)
-# The last whole second that 64 bits of nanoseconds hold: 2262-04-11.
-_LAST_STORE_SECOND = 2**63 // 10**9 - 1
-_CANONICAL_JSON = JSONEncoder(
-    ensure_ascii=True, separators=(",", ":"), sort_keys=True, allow_nan=False
-)
-_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
-
-
-def canonical_json(value: object) -> str:
-    """Write JSON that is the same text for the same value, everywhere and always."""
-    return _CANONICAL_JSON.encode(value)
-
-
-def digest(value: object, size: int = 16) -> str:
-    """Return `size` bytes of blake2b over the canonical JSON of `value`, as hex."""
-    return blake2b(canonical_json(value).encode(), digest_size=size).hexdigest()
-
-
-def is_generation_id(value: object) -> bool:
-    """Tell whether this is an OpenRouter generation id that names a bill."""
-    return isinstance(value, str) and _GENERATION_ID.fullmatch(value) is not None
-
-
-def generation_time(request_id: str) -> datetime | None:
-    """Return the second that OpenRouter wrote into a generation id; old ids have none."""
-    seconds = _generation_seconds(request_id)
-    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
-
-
-def utc_milliseconds(instant: datetime) -> int:
-    """Return the whole milliseconds between 1970 and this instant."""
-    return (instant - _EPOCH) // _MILLISECOND
-
-
-def has_store_time(occurred_at: datetime) -> bool:
-    """Tell whether a store that counts 64-bit nanoseconds from 1970 can hold this instant."""
-    return _is_store_time(utc_milliseconds(occurred_at))
-
-
-def store_ns(event_id: str, request_id: str, occurred_at: datetime, moved: int = 0) -> int:
-    """Return the nanosecond at which an event stands in a store that keeps one event per instant.
-
-    The event's identity spreads it over the second that its generation id names, else over its
-    millisecond; `moved` counts the neighbours that already took a slot and wraps around inside that
-    span, so that no event leaves its second. A time that `has_store_time` denies stands in 1970.
-    """
-    spread = int.from_bytes(blake2b(event_id.encode(), digest_size=8).digest(), "big") + moved
-    milliseconds = utc_milliseconds(occurred_at)
-    if not _is_store_time(milliseconds):
-        milliseconds = 0
-    second = milliseconds // 1000
-    if _generation_seconds(request_id) == second:
-        return second * 10**9 + spread % 10**9
-    return milliseconds * 10**6 + spread % 10**6
-
-
-def turn_request_id(chat_id: str, message_id: str, merged_tokens: int | None = None) -> str:
-    """Name a whole answer by its message; a continued one also by its merged total of tokens.
-
-    Open WebUI keeps the message id when an answer is continued: alone it would name two bills.
-    """
-    suffix = "" if merged_tokens is None else f":{merged_tokens}"
-    return f"turn:{chat_id}:{message_id}{suffix}"
-
-
-def part_request_id(chat_id: str, message_id: str, began: datetime) -> str:
-    """Name a part of a continued answer whose tokens nobody has seen, by when it began."""
-    return f"{turn_request_id(chat_id, message_id)}:@{utc_milliseconds(began)}"
-
-
-def key_hash(api_key: str) -> str:
-    """Return the first 8 hex digits of the sha256 of an OpenRouter key: it tells keys apart."""
-    return sha256(api_key.encode()).hexdigest()[:8]
-
-
-def _generation_seconds(request_id: str) -> int | None:
-    match = _GENERATION_SECONDS.match(request_id)
-    return int(match[1]) if match else None
-
-
-def _is_store_time(milliseconds: int) -> bool:
-    return 0 <= milliseconds // 1000 <= _LAST_STORE_SECOND
-
-
-def clean_request_id(value: object) -> str:
-    """Validate the identity of a bill; an unusable one raises InvalidEvent, none is mended."""
-    if not isinstance(value, str) or not value or value != value.strip():
-        raise InvalidEvent("unusable_id", "request_id", value)
-    if len(value) > REQUEST_ID_MAX or _UNPRINTABLE.search(value) or value.endswith("\\"):
-        raise InvalidEvent("unusable_id", "request_id", value)
-    return value
-
-
-def clean_label(value: object, default: str) -> str:
-    """Make a short text fit for grouping in every store: trimmed, printable, at most 128 bytes.
-
-    InfluxDB tags may not be empty, hold a line break or end in a backslash; mending labels here,
-    before any store sees them, keeps the groups of every store the same.
-    """
-    if not isinstance(value, str):
-        return default
-    # The same few labels come again with every event; a long text is not worth remembering.
-    clean = _clean_text if len(value) <= LABEL_MAX_BYTES else _clean_text.__wrapped__
-    return clean(value) or default
-
-
-@lru_cache(maxsize=8192)
-def _clean_text(text: str) -> str:
-    text = _UNPRINTABLE.sub(" ", text).strip()
-    return text.encode()[:LABEL_MAX_BYTES].decode(errors="ignore").rstrip(" \\")
-
-
-# --------------------------------------------------------------------------------------------------
-# shared/domain/event.py
-#
-# The usage event: one observation of one OpenRouter generation or of one whole answer.
-# --------------------------------------------------------------------------------------------------
-
-
-SCHEMA_VERSION = 1
-UNASSIGNED = "unassigned"
-CostSource = Literal[
-    "response",
-    "generation",
-    "analytics",
-    "webhook",
-    "outlet",
-    "estimate",
-    "manual",
-    "legacy",
-    "none",
-]
-# From the most to the least trustworthy: the rank of two observations of one bill.
-COST_SOURCES: tuple[str, ...] = get_args(CostSource)
-CLOCK_SLACK = timedelta(hours=1)
-_USAGE_EXTRA_MAX = 1024
-
-
-def _to_utc_milliseconds(value: datetime) -> datetime:
-    """Keep milliseconds of UTC: the resolution that every store and every host can give back."""
-    if value.tzinfo is None:
-        raise ValueError("a time needs a zone")
-    value = value.astimezone(UTC)
-    return value.replace(microsecond=value.microsecond // 1000 * 1000)
-
-
-def _label(default: str) -> BeforeValidator:
-    return BeforeValidator(lambda value: clean_label(value, default))
-
-
-def _optional_label(value: object) -> str | None:
-    return clean_label(value, "") or None
-
-
-def _usable_user(value: object) -> str:
-    user = clean_label(value, "")
-    if not user:
-        raise ValueError("an event needs a user")
-    return user
-
-
-def _optional_usd(value: object) -> Decimal | None:
-    return None if value is None else parse_usd(value)
-
-
-def _usable_id(value: object) -> str:
-    # pydantic adds the field's name to a ValueError; InvalidEvent is none.
-    try:
-        return clean_request_id(value)
-    except InvalidEvent as error:
-        raise ValueError(error.reason) from error
-
-
-UtcTime = Annotated[datetime, AfterValidator(_to_utc_milliseconds)]
-RequestId = Annotated[str, BeforeValidator(_usable_id)]
-OptionalLabel = Annotated[str | None, BeforeValidator(_optional_label)]
-Usd = Annotated[
-    Decimal | None,
-    BeforeValidator(_optional_usd),
-    PlainSerializer(lambda usd: None if usd is None else format_usd(usd), return_type=str | None),
-]
-Tokens = Annotated[int, Field(ge=0, le=2**53)]
-
-
-class UsageEvent(BaseModel):
-    """One observation of what OpenRouter billed: who, which model, how many tokens, what it cost.
-
-    Frozen; tokens are counts, amounts US dollars exact to 1e-12, times UTC in milliseconds, fixed
-    when the event is born. `cost_usd` None means pending: unknown is never 0. Fields are only ever
-    added; a reader of another version ignores what it does not know and fills in what is missing.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="ignore", protected_namespaces=())
-
-    schema_version: int = SCHEMA_VERSION
-    request_id: RequestId
-    grain: Literal["generation", "turn"]
-    occurred_at: UtcTime
-    client_org_id: Annotated[str, _label(UNASSIGNED)] = UNASSIGNED
-    external_user: Annotated[str, BeforeValidator(_usable_user)]
-    requested_model: Annotated[str, _label("unknown")] = "unknown"
-    model: Annotated[str, _label("unknown")]
-    provider: Annotated[str, _label("unknown")] = "unknown"
-    task: Annotated[str, _label("chat")] = "chat"
-    source: Annotated[str, _label("unknown")]
-    api_key_hash: Annotated[str, _label("none")] = "none"
-    input_tokens: Tokens = 0
-    output_tokens: Tokens = 0
-    total_tokens: Tokens = 0
-    cached_tokens: Tokens = 0
-    cache_write_tokens: Tokens = 0
-    reasoning_tokens: Tokens = 0
-    cost_usd: Usd = None
-    is_byok: bool = False
-    upstream_cost_usd: Usd = None
-    estimated_cost_usd: Usd = None
-    cost_source: CostSource
-    chat_id: OptionalLabel = None
-    message_id: OptionalLabel = None
-    finish_reason: OptionalLabel = None
-    service_tier: OptionalLabel = None
-    latency_ms: Annotated[int, Field(ge=0)] | None = None
-    usage_extra: Annotated[str, Field(max_length=_USAGE_EXTRA_MAX)] = ""
-    # Tokens and money of a request that another event counts; imports of mere sums have such.
-    part: Literal[1] | None = None
-
-    @model_validator(mode="after")
-    def _money_is_consistent(self) -> Self:
-        if self.cost_source in ("none", "estimate"):
-            if self.cost_usd is not None:
-                raise ValueError(f"cost_source {self.cost_source} cannot carry cost_usd")
-        elif self.cost_usd is None:
-            raise ValueError(f"cost_source {self.cost_source} needs cost_usd")
-        if (self.cost_source == "estimate") != (self.estimated_cost_usd is not None):
-            raise ValueError("estimated_cost_usd goes with cost_source estimate, and only with it")
-        if self.upstream_cost_usd is not None and not self.is_byok:
-            raise ValueError("upstream_cost_usd is money only when is_byok")
-        if self.part and not self.is_settled:
-            raise ValueError("a part of a request needs cost_usd")
-        return self
-
-    @property
-    def kind(self) -> Literal["usage"]:
-        """The kind of row this is in a spool."""
-        return "usage"
-
-    @property
-    def event_id(self) -> str:
-        """Identity of the observation: the same observation delivered twice is one event."""
-        return digest(
-            [
-                self.request_id,
-                self.source,
-                self.cost_source,
-                _pico(self.cost_usd),
-                _pico(self.upstream_cost_usd),
-                self.is_byok,
-                self.input_tokens,
-                self.output_tokens,
-                self.cached_tokens,
-                self.cache_write_tokens,
-                self.reasoning_tokens,
-                self.total_tokens,
-                self.model,
-            ]
-        )
-
-    @property
-    def is_settled(self) -> bool:
-        """Whether OpenRouter's charge is known."""
-        return self.cost_usd is not None
-
-    @property
-    def requests(self) -> int:
-        """How many requests this is: one, or none if it is a part of one."""
-        return 0 if self.part else 1
-
-    def to_json(self) -> str:
-        """Write the event as one line of JSON; `event_from_json` reads it back, equal."""
-        return self.model_dump_json(exclude_none=True)
-
-
-def new_event(**fields: Any) -> UsageEvent:
-    """Build an event from checked and unchecked values alike.
-
-    Raises InvalidEvent with the first wrong field and its value.
-    """
-    try:
-        return UsageEvent(**fields)
-    except ValidationError as error:
-        raise _as_invalid_event(error) from None
-
-
-def event_from_json(text: str | bytes) -> UsageEvent:
-    """Read an event written by this or another version.
-
-    Raises InvalidEvent with the first wrong field and its value.
-    """
-    try:
-        return UsageEvent.model_validate_json(text)
-    except ValidationError as error:
-        raise _as_invalid_event(error) from None
-
-
-def quarantine_reason(event: UsageEvent, now: datetime, max_cost_usd: Decimal) -> str | None:
-    """Say why a person should look at this event before it counts, or None.
-
-    An amount above the limit or a time more than an hour ahead of the clock is kept, not refused:
-    the one may be real, the other the fault of our own clock.
-    """
-    amounts = (event.cost_usd, event.upstream_cost_usd, event.estimated_cost_usd)
-    if any(amount is not None and amount > max_cost_usd for amount in amounts):
-        return "cost_above_limit"
-    if event.occurred_at > now + CLOCK_SLACK and not event.source.startswith("import:"):
-        return "in_the_future"
-    return None
-
-
-def _pico(amount: Decimal | None) -> int | None:
-    return None if amount is None else to_pico(amount)
-
-
-def _as_invalid_event(error: ValidationError) -> InvalidEvent:
-    first = error.errors(include_url=False)[0]
-    field = str(first["loc"][0]) if first["loc"] else "event"
-    value = (
-        first["input"]
-        if isinstance(first["input"], str | int | float)
-        else type(first["input"]).__name__
-    )
-    return InvalidEvent(first["msg"].removeprefix("Value error, "), field, value)
 
 
 # --------------------------------------------------------------------------------------------------
@@ -1988,174 +2321,6 @@ def _variable(valve: str, environment: Mapping[str, str], problems: list[str]) -
 
 
 # --------------------------------------------------------------------------------------------------
-# shared/domain/openwebui.py
-#
-# Reading the bodies that Open WebUI hands to a filter; nothing in a body can make it fail.
-# --------------------------------------------------------------------------------------------------
-
-
-# Where the stream hook leaves the ids it has put, for the Pipelines outlet to read: merge_usage
-# of Open WebUI keeps a key it does not know.
-LEDGER_KEY = "usage_ledger"
-LEDGER_IDS_MAX = 200
-_DELTA_CONTENT = ("content", "reasoning", "reasoning_content", "tool_calls", "images", "audio")
-_TEXT_ITEMS = ("message", "reasoning")
-_TAGS_MAX = 32
-# The longest are channel:<uuid>, 44; two of them and a total of tokens must fit a request_id.
-_HOST_ID_MAX = 68
-# Seconds since 1970 from 2001 to 2286: anything else is no time of a message.
-_EPOCH_MIN, _EPOCH_MAX = 10**9, 10**10
-
-
-@dataclass(frozen=True, kw_only=True)
-class ModelRecord:
-    """What Open WebUI knows of a model; prices are US dollars per token."""
-
-    model_id: str
-    base_model_id: str | None
-    is_openrouter: bool
-    is_arena: bool
-    tags: frozenset[str]
-    prompt_price: Decimal | None
-    completion_price: Decimal | None
-
-
-def json_object(value: object) -> dict[str, Any]:
-    """Return the value when it is a JSON object, else an empty one."""
-    return value if isinstance(value, dict) else {}
-
-
-def short_text(value: object, longest: int = 128) -> str:
-    """Return the value when it is a short text, else an empty one."""
-    return value if isinstance(value, str) and len(value) <= longest else ""
-
-
-def host_id(value: object) -> str:
-    """Return a chat or message id, empty when it is none: a turn is named by the two of them."""
-    found = short_text(value, _HOST_ID_MAX)
-    return found if found.isprintable() and not found.endswith("\\") else ""
-
-
-def read_model_record(raw: object) -> ModelRecord | None:
-    """Read the model record of an inlet; None when there is none.
-
-    OpenRouter's records carry pricing, canonical_slug and top_provider; a preset or an arena has
-    none of them, a preset names its base model. `owned_by` is the same for every connection.
-    """
-    record = json_object(raw)
-    model_id = short_text(record.get("id"))
-    if not model_id:
-        return None
-    pricing = json_object(record.get("pricing"))
-    return ModelRecord(
-        model_id=model_id,
-        base_model_id=short_text(json_object(record.get("info")).get("base_model_id")) or None,
-        is_openrouter=bool(pricing)
-        and bool(short_text(record.get("canonical_slug")))
-        and isinstance(record.get("top_provider"), dict),
-        is_arena=record.get("owned_by") == "arena" or record.get("arena") is True,
-        tags=_connection_tags(record.get("tags")),
-        prompt_price=_price(pricing.get("prompt")),
-        completion_price=_price(pricing.get("completion")),
-    )
-
-
-def _connection_tags(raw: object) -> frozenset[str]:
-    tags = raw[:_TAGS_MAX] if isinstance(raw, list) else []
-    return frozenset(short_text(json_object(tag).get("name")) for tag in tags) - {""}
-
-
-def _price(raw: object) -> Decimal | None:
-    try:
-        return parse_usd(raw)
-    except UnusableCost:
-        return None
-
-
-def openrouter_model(model_id: str) -> str:
-    """Return the model without the prefix that a connection may put before the author's name.
-
-    Open WebUI writes `<prefix>.<author>/<model>`; authors of OpenRouter have no dot.
-    """
-    author, slash, rest = model_id.partition("/")
-    return f"{author.rpartition('.')[2]}/{rest}" if slash else model_id
-
-
-def answer_message(body: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the message an outlet is about, empty when the body has none.
-
-    It is the last one; the earlier ones carry their own usage again in every turn.
-    """
-    messages = body.get("messages")
-    answer = json_object(messages[-1]) if isinstance(messages, list) and messages else {}
-    is_answer = answer.get("role") == "assistant" and short_text(answer.get("id"))
-    return answer if is_answer and answer.get("id") == body.get("id") else {}
-
-
-def has_openrouter_usage(usage: Mapping[str, Any]) -> bool:
-    """Tell whether a usage object was written by OpenRouter: it alone says what it charged.
-
-    A `cost` that is an object is another vendor's.
-    """
-    if "is_byok" in usage or isinstance(usage.get("cost_details"), dict):
-        return True
-    return "cost" in usage and not isinstance(usage["cost"], dict)
-
-
-def is_openrouter_chunk(chunk: Mapping[str, Any]) -> bool:
-    """Tell whether a chunk of a stream came from OpenRouter, whatever stands in front of it."""
-    if not is_generation_id(chunk.get("id")):
-        return False
-    return bool(short_text(chunk.get("provider"))) or has_openrouter_usage(
-        json_object(chunk.get("usage"))
-    )
-
-
-def is_running_total(chunk: Mapping[str, Any]) -> bool:
-    """Tell whether the usage of this chunk may still grow: the chunk carries part of the answer."""
-    choices = chunk.get("choices")
-    first = json_object(choices[0]) if isinstance(choices, list) and choices else {}
-    delta = json_object(first.get("delta"))
-    return any(delta.get(name) for name in _DELTA_CONTENT)
-
-
-def chunk_finish_reason(chunk: Mapping[str, Any]) -> str | None:
-    """Return why the generation ended, None while it goes on."""
-    choices = chunk.get("choices")
-    first = json_object(choices[0]) if isinstance(choices, list) and choices else {}
-    return short_text(first.get("finish_reason")) or None
-
-
-def is_one_text(message: Mapping[str, Any]) -> bool:
-    """Tell whether an answer is known to be text alone, so that no tool asked for a second turn."""
-    output = message.get("output")
-    items = output if isinstance(output, list) else []
-    return bool(items) and all(json_object(item).get("type") in _TEXT_ITEMS for item in items)
-
-
-def ledger_ids(usage: Mapping[str, Any]) -> list[str]:
-    """Return the generation ids that a Function's stream hook left in a usage object."""
-    ids = usage.get(LEDGER_KEY)
-    listed = ids[:LEDGER_IDS_MAX] if isinstance(ids, list) else []
-    return [found for found in listed if is_generation_id(found)]
-
-
-def message_time(message: Mapping[str, Any]) -> datetime | None:
-    """Return the time of a message; temporary, channel and API messages have none."""
-    seconds = message.get("timestamp")
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float):
-        return None
-    if not _EPOCH_MIN <= seconds <= _EPOCH_MAX:
-        return None
-    return datetime.fromtimestamp(seconds, UTC)
-
-
-def host_user_id(user: object) -> str:
-    """Return the id of the user a host passes beside the body, empty when there is none."""
-    return clean_label(json_object(user).get("id"), "")
-
-
-# --------------------------------------------------------------------------------------------------
 # shared/domain/inlet.py
 #
 # The inlet of an answer: what a request tells of the answer to come.
@@ -2464,6 +2629,7 @@ class Answer:
     user: str
     body: Mapping[str, Any]
     message: Mapping[str, Any]
+    api_key_hash: str = NO_KEY
 
 
 def generation_event(
@@ -2490,6 +2656,7 @@ def generation_event(
         model=model,
         provider=chunk.get("provider"),
         source="function",
+        api_key_hash=answer_key_hash(metadata),
         cost_source="none" if usage.cost_usd is None else "response",
         chat_id=metadata.get("chat_id"),
         message_id=metadata.get("message_id"),
@@ -2530,6 +2697,7 @@ def turn_event(
         requested_model=answer.body.get("model"),
         model=inlet.model,
         source=answer.source,
+        api_key_hash=answer.api_key_hash,
         chat_id=answer.body.get("chat_id"),
         message_id=answer.body.get("id"),
         finish_reason=answer.message.get("finish_reason"),
@@ -2689,9 +2857,10 @@ def create_spool_file(path: Path) -> None:
 def spool_lock(path: Path) -> Iterator[None]:
     """Hold the exclusive lock `<path>.lock`, among processes and among threads.
 
-    Creates the folder and the lock where there is none. It waits as long as it takes: a holder that dies lets go. SQLite's own busy handler would starve
-    writers (measured with 4 processes on a 20 ms disk: p99 0.6 to 2.2 s against 0.13 s). The file
-    is opened anew each time, so that a forked process never shares a lock with its parent.
+    Makes the folder and the lock where there is none. It waits as long as it takes: a holder that
+    dies lets go. SQLite's own busy handler would starve writers (measured with 4 processes on a
+    20 ms disk: p99 0.6 to 2.2 s against 0.13 s). The file is opened anew each time, so that a
+    forked process never shares a lock with its parent.
     """
     descriptor = _open_spool_lock(f"{path}.lock")
     try:
@@ -2866,7 +3035,8 @@ _SQLITE_BUSY_SECONDS = 30.0
 # How much the log gathers before it is moved into the file: at SQLite's 1000 pages a delivery of
 # a large queue, which touches pages all over the indexes, would move it with every commit.
 _SPOOL_LOG_PAGES = 4000
-_SPOOL_LOG_BYTES = _SPOOL_LOG_PAGES * 4096
+# The log is laid out for so much from the start.
+_SPOOL_LOG_BYTES = 4 * 1024**2
 _SPOOL_CACHE_KIB = 16 * 1024
 _CORRUPT_CODES = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
@@ -2935,8 +3105,8 @@ class SpoolFile:
     def renew_log(self) -> None:
         """Move what the log holds into the file, as far as no reader needs it, and sync both.
 
-        The log gets its full size at once and keeps it: a sync that need not record how much a
-        file has grown takes the disk half the time.
+        A log has its size from the start and is written over: a sync that need not record how
+        much a file has grown takes the disk half the time.
         """
         if self._connection is not None:
             with spool_lock(self.path):
@@ -2994,7 +3164,7 @@ class SpoolFile:
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute(f"PRAGMA cache_size = -{_SPOOL_CACHE_KIB}")
             connection.execute(f"PRAGMA wal_autocheckpoint = {_SPOOL_LOG_PAGES}")
-            connection.execute(f"PRAGMA journal_size_limit = {_SPOOL_LOG_BYTES}")
+            connection.execute(f"PRAGMA journal_size_limit = {_SPOOL_LOG_PAGES * 4096}")
             upgrade_spool(connection)
         except BaseException:
             connection.close()
@@ -3016,7 +3186,7 @@ class SpoolFile:
 
 
 def _fill_spool_log(connection: sqlite3.Connection) -> None:
-    """Write so much that the log reaches its full size, and take all of it back.
+    """Write so much that the log reaches its size, and take all of it back.
 
     With hardly a page of cache, SQLite writes to the log before there is anything to commit.
     """
@@ -3082,8 +3252,7 @@ class SpoolTransaction:
         return True
 
 
-@dataclass(frozen=True, kw_only=True)
-class IncomingRow:
+class IncomingRow(NamedTuple):
     """A row made ready for the writer: nothing in it can fail any more."""
 
     kind: str
@@ -3267,6 +3436,8 @@ def _row_quarantine(row: Row, now: datetime, max_cost_usd: Decimal) -> str | Non
 
 
 _LETTER_WORDS_MAX = 500
+_MARKS_AT_ONCE = 1000
+_MARKING_SECONDS = 0.02
 # A lease that ends later than this was written under a clock that has been corrected since.
 _LEASE_MAX_MS = 3_600_000
 # How long the owner of a note may be silent beyond the quiet time before others act for him.
@@ -3278,18 +3449,31 @@ _SPARE_PAGES = 256
 _HOST_DAYS = 35
 
 
+def mark_for_a_moment(
+    tx: SpoolTransaction,
+    mark: Callable[[SpoolTransaction, Sequence[Any]], None],
+    rows: Sequence[Any],
+) -> int:
+    """Mark rows in one transaction for as long as a hook may wait behind; returns how many.
+
+    The more rows share a commit, the fewer pages each of them has written anew.
+    """
+    done, end = 0, time.monotonic() + _MARKING_SECONDS
+    while done < len(rows) and (done == 0 or time.monotonic() < end):
+        mark(tx, rows[done : done + _MARKS_AT_ONCE])
+        done += _MARKS_AT_ONCE
+    return min(done, len(rows))
+
+
 def accept_rows(tx: SpoolTransaction, row_ids: Sequence[int]) -> None:
     """Forget delivered rows but for their digest and their place in the store."""
-    ids = dumps(list(row_ids))
+    among, ids = _among(row_ids)
     tx.db.execute(
-        "INSERT OR IGNORE INTO delivered (event_id, store_ns, delivered_at)"
-        " SELECT event_id, store_ns, ? FROM rows"
-        " WHERE row_id IN (SELECT value FROM json_each(?)) AND kind <> 'host' ORDER BY row_id",
-        (tx.now_ms, ids),
+        "INSERT OR IGNORE INTO delivered (event_id, store_ns, delivered_at)"  # noqa: S608 - own words
+        f" SELECT event_id, store_ns, ? FROM rows WHERE {among} AND kind <> 'host' ORDER BY row_id",
+        (tx.now_ms, *ids),
     )
-    done = tx.db.execute(
-        "DELETE FROM rows WHERE row_id IN (SELECT value FROM json_each(?))", (ids,)
-    )
+    done = tx.db.execute(f"DELETE FROM rows WHERE {among}", ids)  # noqa: S608 - own words
     tx.counted["delivered"] += done.rowcount
 
 
@@ -3418,6 +3602,14 @@ def save_counters(db: sqlite3.Connection, counted: Mapping[str, int]) -> None:
     )
 
 
+def _among(row_ids: Sequence[int]) -> tuple[str, tuple[int | str, ...]]:
+    """Name rows to SQLite: by their ends where they are all neighbours, as in most batches."""
+    first, last = min(row_ids), max(row_ids)
+    if last - first + 1 == len(set(row_ids)):
+        return "row_id BETWEEN ? AND ?", (first, last)
+    return "row_id IN (SELECT value FROM json_each(?))", (dumps(list(row_ids)),)
+
+
 # --------------------------------------------------------------------------------------------------
 # shared/adapters/spool_counters.py
 #
@@ -3459,6 +3651,72 @@ class SpoolCounters:
 
 
 # --------------------------------------------------------------------------------------------------
+# shared/adapters/spool_backlog.py
+#
+# The jobs that wait for the writer of a spool, in the order of their arrival.
+# --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class SpoolJob:
+    """Work for one transaction. It may refuse with a UsageError before its first change.
+
+    `is_awaited` work is on disk when its future is done; other work outlives the process by then,
+    a power loss a second later.
+    """
+
+    run: Callable[[SpoolTransaction], Any]
+    future: Future[Any]
+    is_awaited: bool = True
+
+    def answer(self, tx: SpoolTransaction) -> Any:
+        """Do the work in a transaction; return what it returns, or its refusal."""
+        try:
+            return self.run(tx)
+        except UsageError as refusal:
+            return refusal.with_traceback(None)  # it would keep the transaction alive
+
+
+class SpoolBacklog:
+    """A queue between the threads that have work and the one that does it.
+
+    A garbage collection may enter it once more in the middle: it has no lock of its own.
+    """
+
+    def __init__(self) -> None:
+        self._queue: SimpleQueue[SpoolJob | None] = SimpleQueue()
+
+    def __len__(self) -> int:
+        return self._queue.qsize()
+
+    def add(self, job: SpoolJob) -> None:
+        """Let a job wait."""
+        self._queue.put(job)
+
+    def wake(self) -> None:
+        """End the waiting of `take_next`, now or when it begins."""
+        self._queue.put(None)
+
+    def take_next(self, seconds: float, most: int) -> list[SpoolJob]:
+        """Wait so long for a job, then take it and what else waits, at most so many."""
+        try:
+            first = self._queue.get(timeout=max(0.0, seconds))
+        except Empty:
+            return []
+        return [*([first] if first else []), *self.take(most - 1)]
+
+    def take(self, most: int) -> list[SpoolJob]:
+        """Take what waits, at most so many."""
+        jobs: list[SpoolJob] = []
+        with suppress(Empty):
+            while len(jobs) < most:
+                job = self._queue.get_nowait()
+                if job is not None:
+                    jobs.append(job)
+        return jobs
+
+
+# --------------------------------------------------------------------------------------------------
 # shared/adapters/spool_writer.py
 #
 # The one thread of a process that writes to a spool: everything that waits, in one commit.
@@ -3472,19 +3730,9 @@ _SPOOL_EXIT_SECONDS = 5.0
 _UPKEEP_RETRY_SECONDS = 30.0
 # A note that nobody waits for reaches the disk with the next commit, and no later than this.
 _UNSYNCED_SECONDS = 1.0
+# So many commits of hooks fit into the log as it was laid out: it is written anew, not prolonged.
+_COMMITS_PER_LOG = 128
 _COMPLAINT_SECONDS = 60.0
-
-
-@dataclass(frozen=True)
-class SpoolJob:
-    """Work for one transaction. It may refuse with a UsageError before its first change.
-
-    `is_awaited` work is on disk when its future is done.
-    """
-
-    run: Callable[[SpoolTransaction], Any]
-    future: Future[Any]
-    is_awaited: bool = True
 
 
 class SpoolWriter:
@@ -3507,10 +3755,11 @@ class SpoolWriter:
         self._clock = clock
         self._upkeep = upkeep
         self._upkeep_at = time.monotonic()
-        self._sync_at = inf
+        self._renew_at = inf
+        self._commits_in_log = 0
         self._process_id = os.getpid()
-        # SimpleQueue and RLock: a garbage collection that ends a spool may enter both once more.
-        self._jobs: SimpleQueue[SpoolJob | None] = SimpleQueue()
+        self._backlog = SpoolBacklog()
+        # Reentrant: a garbage collection that ends a spool may enter it once more.
         self._lock = threading.RLock()
         self._thread: threading.Thread | None = None
         self._stopped = False
@@ -3523,8 +3772,7 @@ class SpoolWriter:
     ) -> Future[Any]:
         """Have work done in one of the next transactions.
 
-        Work that is not awaited outlives the process at once, a power loss a second later. The
-        future ends in a UsageError of the work itself or in SpoolError; it cannot be cancelled,
+        The future ends in a UsageError of the work itself or in SpoolError; it cannot be cancelled,
         so that an impatient caller never undoes a commit.
         """
         future: Future[Any] = Future()
@@ -3540,7 +3788,7 @@ class SpoolWriter:
         with self._lock:
             if not self._stopped:
                 self._stopped = True
-                self._jobs.put(None)
+                self._backlog.wake()
 
     def join(self, seconds: float) -> bool:
         """Wait for the thread to end after `stop`; False if it has not."""
@@ -3555,13 +3803,13 @@ class SpoolWriter:
             if self._stopped:
                 self._counters.add("refused_closed")
                 raise SpoolError(f"spool {self._file.path} is closed")
-            if self._jobs.qsize() >= _JOBS_WAITING_MAX:
+            if len(self._backlog) >= _JOBS_WAITING_MAX:
                 self._counters.add("refused_backlog")
                 raise SpoolFull(
                     f"the disk of {self._file.path} does not keep up: {_JOBS_WAITING_MAX} jobs wait"
                 )
             self._start()
-            self._jobs.put(job)
+            self._backlog.add(job)
 
     def _start(self) -> None:
         if self._thread is not None and self._thread.is_alive():
@@ -3582,39 +3830,21 @@ class SpoolWriter:
             self.join(_SPOOL_EXIT_SECONDS)
 
     def _run(self) -> None:
-        while not self._stopped or not self._jobs.empty():
-            jobs = self._next_jobs()
-            if jobs:
+        while not self._stopped or self._backlog:
+            seconds = min(self._upkeep_at, self._renew_at) - time.monotonic()
+            if jobs := self._backlog.take_next(seconds, _JOBS_PER_COMMIT):
                 self._commit(jobs)
             if time.monotonic() >= self._upkeep_at:
                 self._upkeep_at = time.monotonic() + _UPKEEP_RETRY_SECONDS
                 self._commit([SpoolJob(self._run_upkeep, Future())])
-                # Here nobody waits for it; otherwise it falls to one hook in some hundreds.
-                self._sync_at = 0.0
-            if time.monotonic() >= self._sync_at:
-                self._sync_at = inf
+                self._renew_at = 0.0
+            if time.monotonic() >= self._renew_at:
+                # Between two commits: no hook has to wait for it, unless it comes just now.
+                self._commits_in_log, self._renew_at = 0, inf
                 self._tidy(self._file.renew_log)
         self._tidy(self._file.close)
         if not self._is_exiting:
             atexit.unregister(self._exit)
-
-    def _next_jobs(self) -> list[SpoolJob]:
-        """Wait for a job or for the next duty, then take everything else that waits."""
-        seconds = min(self._upkeep_at, self._sync_at) - time.monotonic()
-        try:
-            first = self._jobs.get(timeout=max(0.0, seconds))
-        except Empty:
-            return []
-        return [*([first] if first else []), *self._waiting_jobs(_JOBS_PER_COMMIT - 1)]
-
-    def _waiting_jobs(self, most: int) -> list[SpoolJob]:
-        jobs: list[SpoolJob] = []
-        with suppress(Empty):
-            while len(jobs) < most:
-                job = self._jobs.get_nowait()
-                if job is not None:
-                    jobs.append(job)
-        return jobs
 
     def _run_upkeep(self, tx: SpoolTransaction) -> None:
         self._upkeep_at = time.monotonic() + self._upkeep(tx)
@@ -3646,17 +3876,26 @@ class SpoolWriter:
         """Run jobs in one transaction, and what has come in by its end: `jobs` grows by it."""
         is_synced = any(job.is_awaited for job in jobs)
         with self._file.writing(is_synced=is_synced) as db:
+            changes = db.total_changes
             tx = SpoolTransaction(db, utc_milliseconds(self._clock.now()))
-            answers = [_run_spool_job(job, tx) for job in jobs]
-            while is_synced and (late := self._waiting_jobs(_JOBS_PER_COMMIT - len(jobs))):
+            answers = [job.answer(tx) for job in jobs]
+            while is_synced and (late := self._backlog.take(_JOBS_PER_COMMIT - len(jobs))):
                 jobs += late
-                answers += [_run_spool_job(job, tx) for job in late]
+                answers += [job.answer(tx) for job in late]
             carried = self._counters.unsaved()
             save_counters(db, tx.counted + Counter(carried))
         self._counters.commit(carried, +tx.counted)
-        soon = time.monotonic() + _UNSYNCED_SECONDS
-        self._sync_at = inf if is_synced else min(self._sync_at, soon)
+        self._plan_renewal(is_synced=is_synced and db.total_changes > changes)
         return answers
+
+    def _plan_renewal(self, *, is_synced: bool) -> None:
+        self._commits_in_log += 1
+        if self._commits_in_log >= _COMMITS_PER_LOG:
+            self._renew_at = 0.0
+        elif is_synced:
+            self._renew_at = inf
+        else:
+            self._renew_at = min(self._renew_at, time.monotonic() + _UNSYNCED_SECONDS)
 
     def _fail(self, jobs: Sequence[SpoolJob], error: Exception) -> None:
         self._counters.add("write_failed", len(jobs))
@@ -3680,13 +3919,6 @@ class SpoolWriter:
             step()
         except (sqlite3.Error, OSError) as error:
             logger.warning("spool %s: %s", self._file.path, error)
-
-
-def _run_spool_job(job: SpoolJob, tx: SpoolTransaction) -> Any:
-    try:
-        return job.run(tx)
-    except UsageError as refusal:
-        return refusal.with_traceback(None)  # it would keep the transaction alive
 
 
 # --------------------------------------------------------------------------------------------------
@@ -3934,8 +4166,6 @@ _ROW_KINDS: tuple[str, ...] = get_args(RowKind)
 _ASIDE_STATES: tuple[AsideState, ...] = ("dead", "quarantined")
 # A delivery thread would rather give up than wait for ever for a disk that hangs.
 _DISK_ANSWER_SECONDS = 60.0
-# Rows marked in one transaction: a hook that comes in between waits for no more than these.
-_MARKS_PER_COMMIT = 1000
 
 
 class SqliteSpool:
@@ -4020,9 +4250,9 @@ class SqliteSpool:
             (keep_rows, kept),
         )
         for mark, rows in marks:
-            for start in range(0, len(rows), _MARKS_PER_COMMIT):
-                part = rows[start : start + _MARKS_PER_COMMIT]
-                self._wait(partial(mark, row_ids=part))
+            done = 0
+            while done < len(rows):
+                done += self._wait(partial(mark_for_a_moment, mark=mark, rows=rows[done:]))
 
     def lease(self, owner: str, seconds: float) -> bool:
         """Become or stay the one that delivers this spool; False while another one is."""
@@ -4107,42 +4337,6 @@ class SqliteSpool:
 
     def _pages(self, read: Callable[..., list[DeadLetter]]) -> Iterator[DeadLetter]:
         return letters_by_page(self._reading, read)
-
-
-async def put_within(
-    spool: SqliteSpool, rows: Sequence[Row], seconds: float = 0.25
-) -> list[PutOutcome] | None:
-    """Queue rows and wait for the disk, but not longer than this; None when it took longer.
-
-    An overrun is counted and the commit goes on. Raises SpoolError when nothing was queued.
-    """
-    future = spool.put(rows)
-    loop = asyncio.get_running_loop()
-    is_over = loop.create_future()
-    # asyncio's own wrap_future and wait do the same and take longer than the event took to build.
-    future.add_done_callback(partial(_call_loop, loop, is_over))
-    timer = loop.call_later(seconds, _wake, is_over)
-    try:
-        await is_over
-    finally:
-        timer.cancel()
-    if not future.done():
-        spool.count("overrun")
-        return None
-    return future.result()
-
-
-def _call_loop(
-    loop: asyncio.AbstractEventLoop, is_over: asyncio.Future[None], _done: Future[Any]
-) -> None:
-    # The loop may have been closed meanwhile: nobody waits any more.
-    with suppress(RuntimeError):
-        loop.call_soon_threadsafe(_wake, is_over)
-
-
-def _wake(is_over: asyncio.Future[None]) -> None:
-    if not is_over.done():
-        is_over.set_result(None)
 
 
 def _stop_writers(processes: dict[int, SpoolProcess]) -> None:
@@ -4820,7 +5014,8 @@ HostKind = Literal["function", "pipeline"]
 Overdue = Callable[[PluginSettings, datetime], Sequence[Row]]
 TICK_SECONDS = 1.0
 _REFRESH_SECONDS = 30.0
-_STATEMENT_SECONDS = 60.0
+# So often that a host without its plugin is missed within a minute.
+_STATEMENT_SECONDS = 20.0
 _LEASE_SECONDS = 10.0
 _LAST_STEP_SECONDS = 0.1
 
@@ -4997,13 +5192,57 @@ class Recording:
 
 
 # --------------------------------------------------------------------------------------------------
+# shared/adapters/spool_waiting.py
+#
+# Waiting for a spool on an event loop, for a while and no longer.
+# --------------------------------------------------------------------------------------------------
+
+
+async def put_within(
+    spool: SqliteSpool, rows: Sequence[Row], seconds: float = 0.25
+) -> list[PutOutcome] | None:
+    """Queue rows and wait for the disk, but not longer than this; None when it took longer.
+
+    An overrun is counted and the commit goes on. Raises SpoolError when nothing was queued.
+    """
+    future = spool.put(rows)
+    loop = asyncio.get_running_loop()
+    is_over = loop.create_future()
+    # asyncio's own wrap_future and wait do the same, and take half as long again as the put.
+    future.add_done_callback(partial(_call_loop, loop, is_over))
+    timer = loop.call_later(seconds, _wake_hook, is_over)
+    try:
+        await is_over
+    finally:
+        timer.cancel()
+    if not future.done():
+        spool.count("overrun")
+        return None
+    return future.result()
+
+
+def _call_loop(
+    loop: asyncio.AbstractEventLoop, is_over: asyncio.Future[None], _done: Future[Any]
+) -> None:
+    # The loop may have been closed meanwhile: nobody waits any more.
+    with suppress(RuntimeError):
+        loop.call_soon_threadsafe(_wake_hook, is_over)
+
+
+def _wake_hook(is_over: asyncio.Future[None]) -> None:
+    if not is_over.done():
+        is_over.set_result(None)
+
+
+# --------------------------------------------------------------------------------------------------
 # pipelines/src/recorder.py
 #
 # The recorder of one plugin: it follows the valves and takes what the hooks have to book.
 # --------------------------------------------------------------------------------------------------
 
 
-WAIT_SECONDS = 0.25
+# With what a hook may wait for the host's own settings, 250 ms in all.
+WAIT_SECONDS = 0.2
 # From an organization and the time: an event and the problem of its cost, or InvalidEvent.
 Draft = Callable[[str, datetime], tuple[UsageEvent, str | None]]
 
@@ -5070,7 +5309,7 @@ class Recorder:
     async def put(self, valves: UsageValves, rows: Sequence[Row]) -> bool:
         """Queue rows durably; True when they are in the spool, or will be in a moment.
 
-        Waits at most 250 ms: an answer never waits longer for a slow disk, the commit goes on.
+        Waits at most 200 ms: an answer never waits longer for a slow disk, the commit goes on.
         """
         began = time.perf_counter()
         recording = self.follow(valves)
@@ -5177,9 +5416,6 @@ class UserDirectory:
 
 # Whoever is signed in may post any body here, usage included: it books nothing.
 _REPLAY_PATH = "/api/chat/completed"
-# id: the generation whose chunks come now; total: its running total; finish: why it ended;
-# booked: cost and tokens by request_id.
-_NEW_STATE: dict[str, Any] = {"id": None, "total": None, "finish": None, "booked": {}}
 
 
 def function_spool_dir() -> Path:
@@ -5200,6 +5436,7 @@ class Filter:
 
     def __init__(self) -> None:
         self.valves = self.Valves()
+        self._keys = ConnectionKeys()
         self._users = UserDirectory()
         self._recorder = Recorder("function", function_spool_dir)
 
@@ -5252,20 +5489,23 @@ class Filter:
             self._recorder.counters.complain("failed_outlet", type(error).__name__)
         return body
 
-    async def _take_chunk(self, chunk: dict[str, Any], metadata: dict[str, Any]) -> None:
+    async def _take_chunk(self, event: dict[str, Any], metadata: dict[str, Any]) -> None:
+        chunk = generation_chunk(event)
         if not _is_openrouter_generation(chunk, metadata):
+            self._saw_part(event, metadata)
             return
-        state = _answer_state(metadata)
+        state = await self._state(metadata)
         if state["id"] != chunk["id"]:
             await self._put_total(state, metadata)
             state["id"], state["finish"] = chunk["id"], None
             if not chunk.get("usage") or is_running_total(chunk):
+                state["begun"] = without_content(chunk)
                 self._recorder.note_open(self.valves, partial(generation_event, chunk, metadata))
         usage = chunk.get("usage")
         if not isinstance(usage, dict) or not usage:
             return
         if is_running_total(chunk):
-            state["total"] = _without_content(chunk)
+            state["total"] = without_content(chunk)
             self._recorder.follow(self.valves).open.grew(state["total"], metadata)
             usage[LEDGER_KEY] = [*state["booked"], chunk["id"]]
             return
@@ -5274,12 +5514,26 @@ class Filter:
         if state["booked"]:
             usage[LEDGER_KEY] = list(state["booked"])
 
+    def _saw_part(self, event: dict[str, Any], metadata: dict[str, Any]) -> None:
+        """Keep a generation open whose events do not name it, as in the Responses API."""
+        state = json_object(metadata.get(LEDGER_KEY))
+        if state.get("id") and is_response_event(event):
+            self._recorder.saw(state["id"])
+
+    async def _state(self, metadata: dict[str, Any]) -> dict[str, Any]:
+        """Return the state of an answer, which knows from its beginning on who pays."""
+        state = answer_state(metadata)
+        if state[KEY_HASH] is None:
+            state[KEY_HASH] = await self._keys.hash_of(metadata)
+        return state
+
     async def _put_generation(
         self, chunk: dict[str, Any], state: dict[str, Any], metadata: dict[str, Any]
     ) -> None:
         """Book a generation; only what the spool took is left as booked for others to see."""
+        state["begun"] = None
         draft = partial(generation_event, chunk, metadata, finish_reason=state["finish"])
-        _leave_booked(state, await self._recorder.book(self.valves, draft))
+        leave_booked(state, await self._recorder.book(self.valves, draft))
 
     async def _put_total(self, state: dict[str, Any], metadata: dict[str, Any]) -> None:
         """Book the last running total of a generation that has ended."""
@@ -5289,7 +5543,9 @@ class Filter:
 
     async def _take_answer(self, body: dict[str, Any], metadata: dict[str, Any]) -> None:
         if metadata.get(LEDGER_KEY):
-            await self._put_total(_answer_state(metadata), metadata)
+            state = answer_state(metadata)
+            await self._put_total(state, metadata)
+            self._name_answer(state, body, metadata)
             return
         message = answer_message(body)
         usage = json_object(message.get("usage"))
@@ -5304,9 +5560,28 @@ class Filter:
         )
         is_metered = inlet.billing in ("openrouter", "named") or has_openrouter_usage(usage)
         if usage and is_metered:
-            answer = Answer(source="function", user=inlet.user, body=body, message=message)
+            state = await self._state(metadata)
+            answer = Answer(
+                source="function",
+                user=inlet.user,
+                body=body,
+                message=message,
+                api_key_hash=state[KEY_HASH],
+            )
             draft = partial(turn_event, answer, inlet)
-            _leave_booked(_answer_state(metadata), await self._recorder.book(self.valves, draft))
+            leave_booked(state, await self._recorder.book(self.valves, draft))
+
+    def _name_answer(
+        self, state: dict[str, Any], body: dict[str, Any], metadata: dict[str, Any]
+    ) -> None:
+        """Give a generation that ended without usage the name that its answer has only now.
+
+        A Pipelines outlet of the API, which sees no generation, lists the answer under this name.
+        """
+        begun = state["begun"]
+        if begun and not metadata.get("message_id"):
+            named = {**metadata, "message_id": host_id(body.get("id"))}
+            self._recorder.note_open(self.valves, partial(generation_event, begun, named))
 
     def _put_name(self, user: object) -> None:
         """Hand the name of a user to the spool; it is no money, so nobody waits for it."""
@@ -5326,50 +5601,12 @@ def _is_openrouter_generation(chunk: dict[str, Any], metadata: dict[str, Any]) -
     return record is not None and record.is_openrouter
 
 
-def _answer_state(metadata: dict[str, Any]) -> dict[str, Any]:
-    """Return the state of an answer, plain JSON on the one dict that all its hooks share.
-
-    Open WebUI posts this dict to Pipelines with every background task.
-    """
-    state: dict[str, Any] = metadata.get(LEDGER_KEY) or {}
-    if not _is_answer_state(state):
-        state = metadata[LEDGER_KEY] = dict(_NEW_STATE, booked={})
-    return state
-
-
-def _is_answer_state(state: object) -> bool:
-    return (
-        isinstance(state, dict)
-        and isinstance(state.get("booked"), dict)
-        and isinstance(state.get("total", ""), dict | None)
-        and "finish" in state
-    )
-
-
-def _leave_booked(state: dict[str, Any], event: UsageEvent | None) -> None:
-    """Leave what the spool took for the other hooks of the answer to see, and nothing else."""
-    if event is None:
-        return
-    booked = state["booked"]
-    cost = None if event.cost_usd is None else format_usd(event.cost_usd)
-    booked[event.request_id] = [cost, event.total_tokens]
-    while len(booked) > LEDGER_IDS_MAX:
-        del booked[next(iter(booked))]
-
-
 def _show_cost(metadata: dict[str, Any], user: object, emit: EventEmitter | None) -> None:
     """Show the cost of an answer to a user whose own valve asks for it."""
     booked = json_object(metadata.get(LEDGER_KEY)).get("booked")
     wants = getattr(json_object(user).get("valves"), "show_cost", False)
     if emit is not None and booked and wants is True:
         show_status(emit, cost_line(booked.values()))
-
-
-def _without_content(chunk: dict[str, Any]) -> dict[str, Any]:
-    """Return what a running total needs of its chunk, without a word of the answer."""
-    return {name: chunk.get(name) for name in ("id", "model", "provider", "service_tier")} | {
-        "usage": dict(chunk["usage"])
-    }
 
 
 # --------------------------------------------------------------------------------------------------

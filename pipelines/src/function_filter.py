@@ -6,22 +6,25 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from pipelines.src.answer_state import answer_state, leave_booked, without_content
+from pipelines.src.connection_keys import ConnectionKeys
 from pipelines.src.cost_line import EventEmitter, cost_line, show_status
 from pipelines.src.recorder import Recorder
 from pipelines.src.user_directory import UserDirectory
 from pipelines.src.valves import FunctionUserValves, FunctionValves
 from shared.domain.capture import Answer, generation_event, turn_event
-from shared.domain.event import UsageEvent
 from shared.domain.identity import is_generation_id
 from shared.domain.inlet import read_inlet
-from shared.domain.money import format_usd
 from shared.domain.openwebui import (
-    LEDGER_IDS_MAX,
+    KEY_HASH,
     LEDGER_KEY,
     answer_message,
     chunk_finish_reason,
+    generation_chunk,
     has_openrouter_usage,
+    host_id,
     is_openrouter_chunk,
+    is_response_event,
     is_running_total,
     json_object,
     read_model_record,
@@ -30,9 +33,6 @@ from shared.domain.openwebui import (
 
 # Whoever is signed in may post any body here, usage included: it books nothing.
 _REPLAY_PATH = "/api/chat/completed"
-# id: the generation whose chunks come now; total: its running total; finish: why it ended;
-# booked: cost and tokens by request_id.
-_NEW_STATE: dict[str, Any] = {"id": None, "total": None, "finish": None, "booked": {}}
 
 
 def function_spool_dir() -> Path:
@@ -53,6 +53,7 @@ class Filter:
 
     def __init__(self) -> None:
         self.valves = self.Valves()
+        self._keys = ConnectionKeys()
         self._users = UserDirectory()
         self._recorder = Recorder("function", function_spool_dir)
 
@@ -105,20 +106,23 @@ class Filter:
             self._recorder.counters.complain("failed_outlet", type(error).__name__)
         return body
 
-    async def _take_chunk(self, chunk: dict[str, Any], metadata: dict[str, Any]) -> None:
+    async def _take_chunk(self, event: dict[str, Any], metadata: dict[str, Any]) -> None:
+        chunk = generation_chunk(event)
         if not _is_openrouter_generation(chunk, metadata):
+            self._saw_part(event, metadata)
             return
-        state = _answer_state(metadata)
+        state = await self._state(metadata)
         if state["id"] != chunk["id"]:
             await self._put_total(state, metadata)
             state["id"], state["finish"] = chunk["id"], None
             if not chunk.get("usage") or is_running_total(chunk):
+                state["begun"] = without_content(chunk)
                 self._recorder.note_open(self.valves, partial(generation_event, chunk, metadata))
         usage = chunk.get("usage")
         if not isinstance(usage, dict) or not usage:
             return
         if is_running_total(chunk):
-            state["total"] = _without_content(chunk)
+            state["total"] = without_content(chunk)
             self._recorder.follow(self.valves).open.grew(state["total"], metadata)
             usage[LEDGER_KEY] = [*state["booked"], chunk["id"]]
             return
@@ -127,12 +131,26 @@ class Filter:
         if state["booked"]:
             usage[LEDGER_KEY] = list(state["booked"])
 
+    def _saw_part(self, event: dict[str, Any], metadata: dict[str, Any]) -> None:
+        """Keep a generation open whose events do not name it, as in the Responses API."""
+        state = json_object(metadata.get(LEDGER_KEY))
+        if state.get("id") and is_response_event(event):
+            self._recorder.saw(state["id"])
+
+    async def _state(self, metadata: dict[str, Any]) -> dict[str, Any]:
+        """Return the state of an answer, which knows from its beginning on who pays."""
+        state = answer_state(metadata)
+        if state[KEY_HASH] is None:
+            state[KEY_HASH] = await self._keys.hash_of(metadata)
+        return state
+
     async def _put_generation(
         self, chunk: dict[str, Any], state: dict[str, Any], metadata: dict[str, Any]
     ) -> None:
         """Book a generation; only what the spool took is left as booked for others to see."""
+        state["begun"] = None
         draft = partial(generation_event, chunk, metadata, finish_reason=state["finish"])
-        _leave_booked(state, await self._recorder.book(self.valves, draft))
+        leave_booked(state, await self._recorder.book(self.valves, draft))
 
     async def _put_total(self, state: dict[str, Any], metadata: dict[str, Any]) -> None:
         """Book the last running total of a generation that has ended."""
@@ -142,7 +160,9 @@ class Filter:
 
     async def _take_answer(self, body: dict[str, Any], metadata: dict[str, Any]) -> None:
         if metadata.get(LEDGER_KEY):
-            await self._put_total(_answer_state(metadata), metadata)
+            state = answer_state(metadata)
+            await self._put_total(state, metadata)
+            self._name_answer(state, body, metadata)
             return
         message = answer_message(body)
         usage = json_object(message.get("usage"))
@@ -157,9 +177,28 @@ class Filter:
         )
         is_metered = inlet.billing in ("openrouter", "named") or has_openrouter_usage(usage)
         if usage and is_metered:
-            answer = Answer(source="function", user=inlet.user, body=body, message=message)
+            state = await self._state(metadata)
+            answer = Answer(
+                source="function",
+                user=inlet.user,
+                body=body,
+                message=message,
+                api_key_hash=state[KEY_HASH],
+            )
             draft = partial(turn_event, answer, inlet)
-            _leave_booked(_answer_state(metadata), await self._recorder.book(self.valves, draft))
+            leave_booked(state, await self._recorder.book(self.valves, draft))
+
+    def _name_answer(
+        self, state: dict[str, Any], body: dict[str, Any], metadata: dict[str, Any]
+    ) -> None:
+        """Give a generation that ended without usage the name that its answer has only now.
+
+        A Pipelines outlet of the API, which sees no generation, lists the answer under this name.
+        """
+        begun = state["begun"]
+        if begun and not metadata.get("message_id"):
+            named = {**metadata, "message_id": host_id(body.get("id"))}
+            self._recorder.note_open(self.valves, partial(generation_event, begun, named))
 
     def _put_name(self, user: object) -> None:
         """Hand the name of a user to the spool; it is no money, so nobody waits for it."""
@@ -179,47 +218,9 @@ def _is_openrouter_generation(chunk: dict[str, Any], metadata: dict[str, Any]) -
     return record is not None and record.is_openrouter
 
 
-def _answer_state(metadata: dict[str, Any]) -> dict[str, Any]:
-    """Return the state of an answer, plain JSON on the one dict that all its hooks share.
-
-    Open WebUI posts this dict to Pipelines with every background task.
-    """
-    state: dict[str, Any] = metadata.get(LEDGER_KEY) or {}
-    if not _is_answer_state(state):
-        state = metadata[LEDGER_KEY] = dict(_NEW_STATE, booked={})
-    return state
-
-
-def _is_answer_state(state: object) -> bool:
-    return (
-        isinstance(state, dict)
-        and isinstance(state.get("booked"), dict)
-        and isinstance(state.get("total", ""), dict | None)
-        and "finish" in state
-    )
-
-
-def _leave_booked(state: dict[str, Any], event: UsageEvent | None) -> None:
-    """Leave what the spool took for the other hooks of the answer to see, and nothing else."""
-    if event is None:
-        return
-    booked = state["booked"]
-    cost = None if event.cost_usd is None else format_usd(event.cost_usd)
-    booked[event.request_id] = [cost, event.total_tokens]
-    while len(booked) > LEDGER_IDS_MAX:
-        del booked[next(iter(booked))]
-
-
 def _show_cost(metadata: dict[str, Any], user: object, emit: EventEmitter | None) -> None:
     """Show the cost of an answer to a user whose own valve asks for it."""
     booked = json_object(metadata.get(LEDGER_KEY)).get("booked")
     wants = getattr(json_object(user).get("valves"), "show_cost", False)
     if emit is not None and booked and wants is True:
         show_status(emit, cost_line(booked.values()))
-
-
-def _without_content(chunk: dict[str, Any]) -> dict[str, Any]:
-    """Return what a running total needs of its chunk, without a word of the answer."""
-    return {name: chunk.get(name) for name in ("id", "model", "provider", "service_tier")} | {
-        "usage": dict(chunk["usage"])
-    }

@@ -7,9 +7,10 @@ from decimal import Decimal
 from typing import Any, Literal
 
 from shared.domain.event import UsageEvent, new_event
-from shared.domain.identity import generation_time, turn_request_id
+from shared.domain.identity import NO_KEY, generation_time, turn_request_id
 from shared.domain.inlet import Inlet
 from shared.domain.openwebui import (
+    answer_key_hash,
     chunk_finish_reason,
     host_id,
     is_one_text,
@@ -32,6 +33,7 @@ class Answer:
     user: str
     body: Mapping[str, Any]
     message: Mapping[str, Any]
+    api_key_hash: str = NO_KEY
 
 
 def generation_event(
@@ -58,6 +60,7 @@ def generation_event(
         model=model,
         provider=chunk.get("provider"),
         source="function",
+        api_key_hash=answer_key_hash(metadata),
         cost_source="none" if usage.cost_usd is None else "response",
         chat_id=metadata.get("chat_id"),
         message_id=metadata.get("message_id"),
@@ -98,6 +101,7 @@ def turn_event(
         requested_model=answer.body.get("model"),
         model=inlet.model,
         source=answer.source,
+        api_key_hash=answer.api_key_hash,
         chat_id=answer.body.get("chat_id"),
         message_id=answer.body.get("id"),
         finish_reason=answer.message.get("finish_reason"),

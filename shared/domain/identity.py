@@ -10,6 +10,7 @@ from shared.errors import InvalidEvent
 
 REQUEST_ID_MAX = 160
 LABEL_MAX_BYTES = 128
+NO_KEY = "none"
 # OpenRouter: gen-<unix seconds>-<20 alphanumerics>, before 2025 gen-<28 alphanumerics>. An id with
 # a colon is a child span of its Broadcast and names no bill of its own.
 _GENERATION_ID = re.compile(r"gen-[A-Za-z0-9_-]{1,156}")

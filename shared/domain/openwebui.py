@@ -14,7 +14,11 @@ from shared.errors import UnusableCost
 # of Open WebUI keeps a key it does not know.
 LEDGER_KEY = "usage_ledger"
 LEDGER_IDS_MAX = 200
+# Where the Function leaves in its state of an answer whose key pays for it.
+KEY_HASH = "key_hash"
 _DELTA_CONTENT = ("content", "reasoning", "reasoning_content", "tool_calls", "images", "audio")
+_RESPONSE_NAMES = ("id", "model", "provider", "service_tier", "usage")
+_FINISHED = {"response.completed": "stop", "response.failed": "error"}
 _TEXT_ITEMS = ("message", "reasoning")
 _TAGS_MAX = 32
 # The longest are channel:<uuid>, 44; two of them and a total of tokens must fit a request_id.
@@ -118,6 +122,25 @@ def has_openrouter_usage(usage: Mapping[str, Any]) -> bool:
     return "cost" in usage and not isinstance(usage["cost"], dict)
 
 
+def generation_chunk(event: dict[str, Any]) -> dict[str, Any]:
+    """Return an event of a stream in the shape of a chunk, whichever API its connection speaks.
+
+    The Responses API tells of a generation as a whole: when it begins, and with its usage in the
+    end. The usage object is the event's own.
+    """
+    response = event.get("response")
+    if not isinstance(response, dict) or not is_response_event(event):
+        return event
+    reason = json_object(response.get("incomplete_details")).get("reason")
+    ended = {"finish_reason": reason or _FINISHED.get(event["type"])}
+    return {**{name: response.get(name) for name in _RESPONSE_NAMES}, "choices": [ended]}
+
+
+def is_response_event(event: Mapping[str, Any]) -> bool:
+    """Tell whether this is an event of the Responses API."""
+    return short_text(event.get("type")).startswith("response.")
+
+
 def is_openrouter_chunk(chunk: Mapping[str, Any]) -> bool:
     """Tell whether a chunk of a stream came from OpenRouter, whatever stands in front of it."""
     if not is_generation_id(chunk.get("id")):
@@ -154,6 +177,11 @@ def ledger_ids(usage: Mapping[str, Any]) -> list[str]:
     ids = usage.get(LEDGER_KEY)
     listed = ids[:LEDGER_IDS_MAX] if isinstance(ids, list) else []
     return [found for found in listed if is_generation_id(found)]
+
+
+def answer_key_hash(metadata: Mapping[str, Any]) -> str:
+    """Return the hash of the key that a Function left with an answer, empty when there is none."""
+    return short_text(json_object(metadata.get(LEDGER_KEY)).get(KEY_HASH), 8)
 
 
 def message_time(message: Mapping[str, Any]) -> datetime | None:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
 from shared.domain.event import COST_SOURCES, UNASSIGNED, UsageEvent
-from shared.domain.identity import part_request_id
+from shared.domain.identity import NO_KEY, part_request_id
 from shared.domain.rows import UnmeteredRow
 
 # Who is believed about user, organization, task, chat and time: the nearest to the person first.
@@ -158,6 +158,7 @@ def _identity(winner: UsageEvent, events: Sequence[UsageEvent]) -> dict[str, Any
         "external_user": first("external_user", "unknown"),
         "client_org_id": first("client_org_id", UNASSIGNED),
         "task": first("task", "unknown"),
+        "api_key_hash": first("api_key_hash", NO_KEY),
         "chat_id": first("chat_id", None),
         "message_id": first("message_id", None),
         "occurred_at": first("occurred_at"),

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from shared.domain.event import UNASSIGNED, UsageEvent, new_event
-from shared.domain.identity import digest, generation_time, is_generation_id, key_hash
+from shared.domain.identity import NO_KEY, digest, generation_time, is_generation_id, key_hash
 from shared.domain.openwebui import short_text
 from shared.domain.usage import Usage, parse_usage
 from shared.errors import InvalidEvent
@@ -89,7 +89,7 @@ def webhook_time(value: object) -> datetime | None:
 
 def _webhook_key_hash(value: object) -> str:
     if not isinstance(value, str) or not value:
-        return "none"
+        return NO_KEY
     if len(value) > WEBHOOK_KEY_MAX:
         raise InvalidEvent("too_long", "api_key", "...")
     return key_hash(value)

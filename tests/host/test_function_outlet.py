@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
+from shared.domain.resolution import uncancelled
 from shared.domain.rows import UserRow
-from tests.builders import ALICE
+from tests.builders import ALICE, unmetered
 from tests.host.bodies import (
     ALICE_HERSELF,
     RECORD,
@@ -100,6 +101,33 @@ async def test_the_name_of_a_user_goes_to_the_directory(plugin: Any) -> None:
     assert [(row.user_id, row.name, row.email) for row in named] == [
         (ALICE, "Alice", "alice@example.org")
     ]
+
+
+async def test_an_answer_of_the_api_without_usage_is_pending_by_the_name_of_its_outlet(
+    plugin: Any,
+) -> None:
+    """Pipelines lists the same answer as unmetered: the name ties the two together."""
+    answer = metadata(chat_id="", message_id=None)
+    await plugin.stream(chunk(content="word"), __metadata__=answer)
+    body = outlet(name="msg_1") | {"chat_id": ""}
+    del body["messages"][-1]["usage"]
+    await plugin.outlet(body, __metadata__=answer)
+    expire(plugin)
+    (event,) = events(plugin)
+    assert (event.request_id, event.cost_source) == (generation_id(), "none")
+    assert (event.chat_id, event.message_id) == (None, "msg_1")
+    row = unmetered(request_id="turn::msg_1", chat_id="", message_id="msg_1", task="chat")
+    assert uncancelled([row], [event]) == []
+
+
+async def test_an_answer_of_the_api_with_usage_is_no_longer_open(plugin: Any) -> None:
+    answer = metadata(chat_id="", message_id=None)
+    await plugin.stream(chunk(content="word"), __metadata__=answer)
+    await plugin.stream(last_chunk(), __metadata__=answer)
+    await plugin.outlet(outlet(name="msg_1") | {"chat_id": ""}, __metadata__=answer)
+    expire(plugin)
+    assert list(costs(plugin).values()) == [Decimal("0.000009")]
+    assert len(events(plugin)) == 1
 
 
 class Page:

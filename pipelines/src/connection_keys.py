@@ -1,0 +1,80 @@
+"""Which key an answer is billed to: a hash of it, read from Open WebUI's own connections."""
+
+import asyncio
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from shared.domain.identity import NO_KEY, key_hash
+from shared.domain.openwebui import json_object, short_text
+
+# An administrator who enters another key sees it in the books after this long.
+_FRESH_SECONDS = 10.0
+# Part of what a hook may wait in all; the host reads its connections for every answer, too.
+_WAIT_SECONDS = 0.05
+_SETTINGS = ("openai.api_base_urls", "openai.api_keys", "openai.api_configs")
+
+
+class ConnectionKeys:
+    """Hashes of the keys by the index of their connection; no key is kept."""
+
+    def __init__(self) -> None:
+        self._hashes: dict[int, str] = {}
+        self._read_at: float | None = None
+        self._reading: asyncio.Future[Mapping[str, Any]] | None = None
+
+    async def hash_of(self, metadata: Mapping[str, Any]) -> str:
+        """Return the hash of the key that pays for an answer, `none` where the host cannot tell."""
+        index = _connection_index(metadata)
+        if index is None:
+            return NO_KEY
+        if self._read_at is None or time.monotonic() - self._read_at > _FRESH_SECONDS:
+            await self._read()
+        return self._hashes.get(index, NO_KEY)
+
+    async def _read(self) -> None:
+        """Read the connections anew; what is known stays when that fails or takes long."""
+        if self._reading is None:
+            config = getattr(sys.modules.get("open_webui.models.config"), "Config", None)
+            if config is None:
+                return
+            self._reading = asyncio.ensure_future(config.get_many(*_SETTINGS))
+        reading, self._read_at = self._reading, time.monotonic()
+        await asyncio.wait({reading}, timeout=_WAIT_SECONDS)
+        if reading.done():
+            self._reading = None
+            if not reading.cancelled() and reading.exception() is None:
+                self._hashes = _key_hashes(reading.result())
+
+
+def _connection_index(metadata: Mapping[str, Any]) -> int | None:
+    """Find the connection of the model that answers, behind a preset or an arena too."""
+    record = json_object(metadata.get("model"))
+    behind = short_text(metadata.get("selected_model_id")) or short_text(
+        json_object(record.get("info")).get("base_model_id")
+    )
+    if behind:
+        # By the host's own table: of the models an answer is asked from, a plain dict.
+        state = getattr(getattr(sys.modules.get("open_webui.main"), "app", None), "state", None)
+        record = json_object(json_object(getattr(state, "OPENAI_MODELS", None)).get(behind))
+    index = record.get("urlIdx")
+    return index if type(index) is int else None
+
+
+def _key_hashes(settings: Mapping[str, Any]) -> dict[int, str]:
+    urls, keys = (_listed(settings.get(name)) for name in _SETTINGS[:2])
+    configs = json_object(settings.get(_SETTINGS[2]))
+    return {
+        index: key_hash(key)
+        for index, (url, key) in enumerate(zip(urls, keys, strict=False))
+        if isinstance(key, str) and key and _sends_key(configs.get(str(index), configs.get(url)))
+    }
+
+
+def _sends_key(config: object) -> bool:
+    return json_object(config).get("auth_type") in (None, "bearer")
+
+
+def _listed(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []
