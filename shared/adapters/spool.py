@@ -16,6 +16,7 @@ from shared.adapters.clock import SYSTEM_CLOCK
 from shared.adapters.spool_marks import (
     accept_rows,
     keep_rows,
+    mark_for_a_moment,
     reject_rows,
     release_lease,
     replay_rows,
@@ -43,8 +44,6 @@ _ROW_KINDS: tuple[str, ...] = get_args(RowKind)
 _ASIDE_STATES: tuple[AsideState, ...] = ("dead", "quarantined")
 # A delivery thread would rather give up than wait for ever for a disk that hangs.
 _DISK_ANSWER_SECONDS = 60.0
-# Rows marked in one transaction: a hook that comes in between waits for no more than these.
-_MARKS_PER_COMMIT = 1000
 
 
 class SqliteSpool:
@@ -126,9 +125,9 @@ class SqliteSpool:
             (keep_rows, kept),
         )
         for mark, rows in marks:
-            for start in range(0, len(rows), _MARKS_PER_COMMIT):
-                part = rows[start : start + _MARKS_PER_COMMIT]
-                self._wait(partial(mark, row_ids=part))
+            done = 0
+            while done < len(rows):
+                done += self._wait(partial(mark_for_a_moment, mark=mark, rows=rows[done:]))
 
     def lease(self, owner: str, seconds: float) -> bool:
         """Become or stay the one that delivers this spool; False while another one is."""
