@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field
 from scheduler.api.fields import Label, Pico
 from scheduler.api.sidecar_of import Here
 from scheduler.reports.user_months import MonthReader, UserMonth
+from shared.domain.days import zone_named
 from shared.domain.summary import Amounts
 from shared.settings import UserCost
 
@@ -44,7 +45,8 @@ class UserMonthsBody(BaseModel):
 
     time_zone: str
     as_of: datetime | None = Field(
-        description="when the figures were last brought up to date; null: not since the start"
+        description="when the figures were last brought up to date, in this zone; "
+        "null: not since the sidecar started"
     )
     cost: UserCost = Field(description="what `cost_usd` is: the setting USAGE_USER_COST")
     months: list[UserMonthBody]
@@ -61,10 +63,11 @@ def months(
     )
     found = reader.read(external_user, sidecar.clock.now())
     refresh = sidecar.job_log.states().get("refresh")
+    as_of = refresh.succeeded_at if refresh else None
     cost = sidecar.settings.usage_user_cost
     return UserMonthsBody(
         time_zone=found.time_zone,
-        as_of=refresh.succeeded_at if refresh else None,
+        as_of=as_of and as_of.astimezone(zone_named(found.time_zone)),
         cost=cost,
         months=[_month_body(month, cost) for month in found.months],
     )
