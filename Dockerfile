@@ -8,7 +8,8 @@ ENV PYTHONUNBUFFERED=1 \
     USAGE_PORT=8080 \
     USAGE_SPOOL_DIR=/spool \
     USAGE_STORE_PATH=/data/usage-events.sqlite3 \
-    USAGE_DATABASE_URL=sqlite:////data/usage-summaries.sqlite3
+    USAGE_DATABASE_URL=sqlite:////data/usage-summaries.sqlite3 \
+    USAGE_BACKUP_DIR=/data/backups
 
 WORKDIR /app
 COPY requirements.txt ./
