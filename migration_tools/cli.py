@@ -12,6 +12,7 @@ from migration_tools.choices import Choices, Kind
 from migration_tools.console import Answer, failure, print_answer
 from migration_tools.migration import Permissions
 from shared.errors import UsageError
+from shared.settings import Settings
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -44,7 +45,7 @@ Folder = Annotated[
     Path, typer.Option("--backup-dir", envvar="USAGE_BACKUP_DIR", help="folder of the backups")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="one JSON object on the standard output")]
-FOLDER = Path("var/backups")
+FOLDER: Path = Settings.model_fields["usage_backup_dir"].default
 
 
 @app.command()

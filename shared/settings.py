@@ -98,6 +98,7 @@ class Settings(BaseSettings):
     usage_spool_max_mb: Annotated[int, Field(ge=1)] = 1024
     usage_store_path: Path = Path("var/usage-events.sqlite3")
     usage_database_url: SecretStr = SecretStr("sqlite:///var/usage-summaries.sqlite3")
+    usage_backup_dir: Path = Path("var/backups")
     usage_max_cost_usd: UsdLimit = Decimal(10_000)
     usage_quiet_seconds: Annotated[int, Field(ge=1, le=86_400)] = 120
     usage_timezone: Zone = "Europe/Warsaw"
