@@ -18,6 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from scheduler.api.auth import Addresses, Keys
 from scheduler.api.errors import ApiError
 from scheduler.dashboard import (
+    assignment,
     assignments,
     events,
     exchange_rates,
@@ -52,6 +53,7 @@ _PAGES: tuple[Any, ...] = (
     statements,
     organizations,
     assignments,
+    assignment,
     exchange_rates,
     hosts,
     runs,

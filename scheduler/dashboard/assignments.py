@@ -1,5 +1,6 @@
 """Page: who belongs to which organization since when; those without one come first."""
 
+from collections.abc import Sequence
 from datetime import date, timedelta
 from typing import Annotated
 
@@ -11,10 +12,11 @@ from scheduler.api.errors import ApiError
 from scheduler.api.sidecar_of import Here
 from scheduler.dashboard.filters import figures_of, today_of
 from scheduler.dashboard.forms import Confirmed, Text, ask_first, body_of, done, first_instant
+from scheduler.dashboard.moves import Plan, organization_name, say_moves
 from scheduler.dashboard.pages import render
-from scheduler.reports.sums import add_amounts
+from scheduler.running import RunningSidecar
 from shared.domain.event import UNASSIGNED
-from shared.domain.money import format_usd, from_pico
+from shared.domain.organization import Assignment
 from shared.domain.summary import Amounts
 from shared.ports_admin import UsageFilter
 
@@ -76,10 +78,12 @@ def assign(
         for each in users
     ]
     if not confirmed:
-        start = since.date()
-        seen = _seen(request, start, today_of(sidecar))
-        moved = [amounts for each in users for amounts in seen.get(each, {}).values()]
-        sentences = _moves(add_amounts(moved), len(users), organization_id, valid_from)
+        whom = organization_name(sidecar.summaries.directory(), organization_id)
+        since_when = f"from {valid_from} on" if valid_from else "for all their days"
+        sentences = [
+            f"{len(users)} users will belong to {whom}, {since_when}.",
+            *say_moves(request, sidecar, _with_new(sidecar, bodies)),
+        ]
         fields = {"user": users, "organization_id": organization_id, "valid_from": valid_from}
         return ask_first(request, "Assign users", sentences, fields, _PAGE)
     for body in bodies:
@@ -99,14 +103,11 @@ def remove(
     if not found:
         raise ApiError(404, "not_found", f"assignment {assignment_id} is not known")
     if not confirmed:
-        [assignment] = found
-        start = assignment.valid_from.date()
-        seen = _seen(request, start, today_of(sidecar))
-        total = add_amounts(seen.get(assignment.external_user, {}).values())
+        [taken] = found
+        name = organization_name(sidecar.summaries.directory(), taken.organization_id)
         sentences = [
-            f"{assignment.user_name or assignment.external_user} will belong where they did "
-            f"before {assignment.organization_id or 'the host decided'}.",
-            _touched(total),
+            f"{taken.user_name or taken.external_user} will belong where they did before {name}.",
+            *say_moves(request, sidecar, _without(sidecar, assignment_id)),
         ]
         fields = {"assignment_id": str(assignment_id)}
         return ask_first(request, "Take an assignment back", sentences, fields, _PAGE)
@@ -124,15 +125,15 @@ def _seen(request: Request, start: date, end: date) -> dict[str, dict[str, Amoun
     return seen
 
 
-def _moves(total: Amounts, users: int, organization_id: str, valid_from: str) -> list[str]:
-    since = f"from {valid_from} on" if valid_from else "for all their days"
-    whom = organization_id or "whom their host names"
-    return [f"{users} users will belong to {whom}, {since}.", _touched(total)]
+def _with_new(sidecar: RunningSidecar, bodies: Sequence[api.NewAssignment]) -> Plan:
+    """Return the plan of new assignments; each takes the place of one of the same second."""
+    known = list(sidecar.summaries.directory().assignments)
+    new = [Assignment(assignment_id=0, **body.model_dump()) for body in bodies]
+    taken = {(each.external_user, each.valid_from) for each in new}
+    kept = [each for each in known if (each.external_user, each.valid_from) not in taken]
+    return Plan(known, [*kept, *new])
 
 
-def _touched(total: Amounts) -> str:
-    cost = format_usd(from_pico(total.raw_pico_usd))
-    return (
-        f"Up to {total.events:,} events at a cost of {cost} USD are attributed again; "
-        "days that were final and change are written into the corrections."
-    )
+def _without(sidecar: RunningSidecar, assignment_id: int) -> Plan:
+    known = list(sidecar.summaries.directory().assignments)
+    return Plan(known, [each for each in known if each.assignment_id != assignment_id])

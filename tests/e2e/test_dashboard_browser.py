@@ -12,7 +12,7 @@ import pytest
 from shared.domain.event import UsageEvent
 from shared.domain.rows import UserRow
 from tests.builders import ALICE, BOB, CHARLIE, NOON, generation_id, pending, settled, unmetered
-from tests.conftest import CACHE, missing, needs_program
+from tests.conftest import CACHE, missing
 from tests.sidecars import ADMIN, TOKEN, SidecarAtHand
 
 if TYPE_CHECKING:
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.e2e
 
-_SWITCHES = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync"]
 _WITHIN_MILLISECONDS = 30_000
 _PHONE = {"width": 390, "height": 844}
 _DESKTOP = {"width": 1280, "height": 900}
@@ -36,26 +35,13 @@ _PAGES = (
     "/ui/organizations",
     "/ui/organization?organization_id=acme",
     "/ui/assignments",
+    "/ui/assignment?assignment_id=1",
     "/ui/exchange-rates",
     "/ui/hosts",
     "/ui/runs",
     "/ui/corrections",
     "/ui/dead-letters",
 )
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator["Browser"]:
-    """Start Debian's Chromium."""
-    chromium = needs_program("chromium", "apt-get install --no-install-recommends chromium")
-    try:
-        from playwright.sync_api import sync_playwright
-    except ModuleNotFoundError:
-        missing("playwright", "make .venv anew: it stands in tests/requirements.txt")
-    with sync_playwright() as playwright:
-        found = playwright.chromium.launch(executable_path=str(chromium), args=_SWITCHES)
-        yield found
-        found.close()
 
 
 @pytest.fixture(scope="module")
@@ -220,7 +206,7 @@ def test_somebody_is_assigned_and_the_run_ends_in_sight(
         page.get_by_role("checkbox", name="Charlie").check()
         page.get_by_label("Organization").select_option("globex")
         page.get_by_role("button", name="Assign", exact=True).click()
-        page.get_by_text("1 users will belong to globex").wait_for()
+        page.get_by_text("1 users will belong to Globex").wait_for()
         page.get_by_role("button", name="Yes, do it").click()
         page.locator("#assigned").get_by_text("Charlie").wait_for()
         page.goto("/ui/runs")

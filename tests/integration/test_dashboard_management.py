@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.builders import ALICE, BOB, NOON, generation_id, settled
@@ -53,8 +54,9 @@ def test_several_users_are_assigned_at_once_after_a_look_at_the_numbers(
     assert 'value="bob-id"' in visitor.page(page)
     wish = {"user": [ALICE, BOB], "organization_id": "acme", "valid_from": ""}
     asked = text_of(visitor.submit(page, page, **wish))
-    assert "2 users will belong to acme, for all their days" in asked
-    assert "Up to 2 events at a cost of 5 USD" in asked
+    assert "2 users will belong to Acme, for all their days" in asked
+    moves = "2 events on 1 days, at a cost of 5 USD, go from whom the host names to Acme."
+    assert moves in asked
     assert desk.client.get(f"{ADMIN}/assignments").json() == []
     visitor.submit(page, page, **wish, confirmed="true")
     desk.work()
@@ -70,9 +72,86 @@ def test_an_assignment_is_taken_back(desk: SidecarAtHand, visitor: Visitor) -> N
     desk.work()
     form = {"assignment_id": str(made["assignment_id"])}
     asked = text_of(visitor.submit("/ui/assignments", "/ui/assignments/remove", **form))
-    assert "Up to 1 events at a cost of 2 USD" in asked
+    moves = "1 events on 1 days, at a cost of 2 USD, go from Acme to whom the host names."
+    assert moves in asked
     visitor.submit("/ui/assignments", "/ui/assignments/remove", **form, confirmed="true")
     assert desk.client.get(f"{ADMIN}/assignments").json() == []
+
+
+def add_globex(visitor: Visitor) -> None:
+    visitor.submit("/ui/organizations", "/ui/organizations", organization_id="globex")
+
+
+def correct(visitor: Visitor, number: int, **form: str) -> httpx.Response:
+    page = f"/ui/assignment?assignment_id={number}"
+    form = {"assignment_id": str(number)} | form
+    return visitor.send("/ui/assignment", csrf=visitor.csrf(page), **form)
+
+
+def made_assignment(desk: SidecarAtHand, **more: str) -> int:
+    body = {"external_user": ALICE, "organization_id": "acme", **more}
+    made = desk.client.post(f"{ADMIN}/assignments", json=body).json()
+    return int(made["assignment_id"])
+
+
+def assignments_of(desk: SidecarAtHand) -> list[tuple[str | None, str]]:
+    found = desk.client.get(f"{ADMIN}/assignments").json()
+    return [(each["organization_id"], each["valid_from"]) for each in found]
+
+
+def test_an_assignment_is_corrected_and_ended(desk: SidecarAtHand, visitor: Visitor) -> None:
+    add_acme(visitor)
+    add_globex(visitor)
+    number = made_assignment(desk)
+    desk.work()
+    wish = {"organization_id": "globex", "first_day": "2026-11-20", "last_day": "2026-11-24"}
+    asked = text_of(correct(visitor, number, **wish).text)
+    assert "1 events on 1 days, at a cost of 2 USD, go from Acme to globex." in asked
+    assert assignments_of(desk) == [("acme", "1970-01-01T00:00:00Z")]
+    correct(visitor, number, **wish, confirmed="true")
+    ended = [("globex", "2026-11-19T23:00:00Z"), (None, "2026-11-24T23:00:00Z")]
+    assert assignments_of(desk) == ended
+    desk.work()
+    shown = visitor.page("/ui/usage", organization_id="globex")
+    assert value_at(shown, "total-cost") == "2"
+    shorter = wish | {"last_day": "2026-11-23"}
+    moved = "1 events on 1 days, at a cost of 2 USD, go from globex to whom the host names."
+    assert moved in text_of(correct(visitor, number, **shorter).text)
+    correct(visitor, number, **wish | {"last_day": ""}, confirmed="true")
+    assert assignments_of(desk) == ended[:1]
+    assert "Nothing changes." in correct(visitor, number, **wish | {"last_day": ""}).text
+
+
+def test_a_correction_keeps_the_instant_of_a_day_that_was_not_changed(
+    desk: SidecarAtHand, visitor: Visitor
+) -> None:
+    add_acme(visitor)
+    add_globex(visitor)
+    number = made_assignment(desk, valid_from="2026-11-20T10:30:00Z")
+    wish = {"organization_id": "globex", "first_day": "2026-11-20", "last_day": ""}
+    correct(visitor, number, **wish, confirmed="true")
+    assert assignments_of(desk) == [("globex", "2026-11-20T10:30:00Z")]
+
+
+def test_an_assignment_stays_between_its_neighbours(desk: SidecarAtHand, visitor: Visitor) -> None:
+    add_acme(visitor)
+    add_globex(visitor)
+    first = made_assignment(desk, valid_from="2026-11-01T00:00:00Z")
+    second = made_assignment(desk, organization_id="globex", valid_from="2026-11-10T00:00:00Z")
+    before = assignments_of(desk)
+    for number, first_day, last_day, words in (
+        (first, "2026-11-12", "", "the next assignment begins on 2026-11-10"),
+        (first, "2026-11-01", "2026-11-15", "the next assignment begins on 2026-11-10"),
+        (second, "2026-10-30", "", "the assignment before this one begins on 2026-11-01"),
+        (second, "2026-11-20", "2026-11-19", "the last day lies before the first"),
+        (second, "2026-11-20", "some day", "is no day"),
+    ):
+        wish = {"organization_id": "acme", "first_day": first_day, "last_day": last_day}
+        answer = correct(visitor, number, **wish, confirmed="true")
+        assert (answer.status_code, words in text_of(answer.text)) == (422, True), answer.text
+    assert assignments_of(desk) == before
+    gone = visitor.client.get("/ui/assignment", params={"assignment_id": "999"})
+    assert gone.status_code == 404
 
 
 def test_a_rate_says_what_it_changes_before_it_does(desk: SidecarAtHand, visitor: Visitor) -> None:
