@@ -35,7 +35,7 @@ def leave_open(stage: Stage, console: Console) -> None:
         if seconds is None:
             console.print("Ctrl-C ends everything.")
             signal.pause()
-        elif seconds:
+        else:
             console.print(f"Everything ends in {seconds:g} s (DEMO_OPEN_SECONDS), or by Ctrl-C.")
             time.sleep(seconds)
 
