@@ -5,10 +5,8 @@ from collections.abc import Sequence
 
 from shared.domain.line_protocol import (
     AMOUNT_FIELDS,
-    FLOAT_FIELDS,
-    INTEGER_FIELDS,
+    FIELDS,
     MEASUREMENTS,
-    STRING_FIELDS,
     TAGS,
 )
 
@@ -110,7 +108,7 @@ def _select(kind: str) -> str:
 
 
 def _columns(kind: str) -> str:
-    fields = [*INTEGER_FIELDS[kind], *FLOAT_FIELDS[kind], *STRING_FIELDS[kind], "occurred_at_ms"]
+    fields = [*FIELDS[kind]]
     if kind == "usage":
         fields += [*AMOUNT_FIELDS.values(), "is_byok"]
     elif kind == "host":

@@ -40,9 +40,15 @@ def is_generation_id(value: object) -> bool:
     return isinstance(value, str) and _GENERATION_ID.fullmatch(value) is not None
 
 
+def generation_seconds(request_id: str) -> int | None:
+    """Return the second, since 1970, that OpenRouter wrote into a generation id."""
+    match = _GENERATION_SECONDS.match(request_id)
+    return int(match[1]) if match else None
+
+
 def generation_time(request_id: str) -> datetime | None:
     """Return the second that OpenRouter wrote into a generation id; old ids have none."""
-    seconds = _generation_seconds(request_id)
+    seconds = generation_seconds(request_id)
     return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
 
 
@@ -68,7 +74,7 @@ def store_ns(event_id: str, request_id: str, occurred_at: datetime, moved: int =
     if not _is_store_time(milliseconds):
         milliseconds = 0
     second = milliseconds // 1000
-    if _generation_seconds(request_id) == second:
+    if generation_seconds(request_id) == second:
         return second * 10**9 + spread % 10**9
     return milliseconds * 10**6 + spread % 10**6
 
@@ -90,11 +96,6 @@ def part_request_id(chat_id: str, message_id: str, began: datetime) -> str:
 def key_hash(api_key: str) -> str:
     """Return the first 8 hex digits of the sha256 of an OpenRouter key: it tells keys apart."""
     return sha256(api_key.encode()).hexdigest()[:8]
-
-
-def _generation_seconds(request_id: str) -> int | None:
-    match = _GENERATION_SECONDS.match(request_id)
-    return int(match[1]) if match else None
 
 
 def _is_store_time(milliseconds: int) -> bool:

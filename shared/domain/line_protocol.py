@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic_core import from_json
 
-from shared.domain.identity import canonical_json, generation_time, utc_milliseconds
+from shared.domain.identity import canonical_json, generation_seconds, utc_milliseconds
 from shared.domain.rows import row_from_json
 from shared.errors import InvalidEvent
 
@@ -31,12 +31,17 @@ INTEGER_FIELDS: Mapping[str, tuple[str, ...]] = {
         "cached_tokens",
         "cache_write_tokens",
         "reasoning_tokens",
-        "latency_ms",
-        "part",
     ),
     "unmetered": ("schema_version",),
     "host": ("schema_version", "queued", "dead_letters"),
     "user": ("schema_version",),
+}
+# Those that a row may do without are written where there is a value.
+RARE_INTEGER_FIELDS: Mapping[str, tuple[str, ...]] = {
+    "usage": ("latency_ms", "part"),
+    "unmetered": (),
+    "host": (),
+    "user": (),
 }
 FLOAT_FIELDS: Mapping[str, tuple[str, ...]] = {
     "usage": (),
@@ -44,13 +49,16 @@ FLOAT_FIELDS: Mapping[str, tuple[str, ...]] = {
     "host": ("oldest_age_seconds", "hook_p50_ms", "hook_p99_ms", "write_p50_ms", "write_p99_ms"),
     "user": (),
 }
+# Strings that are the same for many rows of a kind, and those that are a row's own.
+LABEL_FIELDS: Mapping[str, tuple[str, ...]] = {
+    "usage": ("grain", "requested_model", "provider", "cost_source"),
+    "unmetered": (),
+    "host": (),
+    "user": (),
+}
 STRING_FIELDS: Mapping[str, tuple[str, ...]] = {
     "usage": (
         "request_id",
-        "grain",
-        "requested_model",
-        "provider",
-        "cost_source",
         "chat_id",
         "message_id",
         "finish_reason",
@@ -67,6 +75,21 @@ AMOUNT_FIELDS = {
     "upstream_cost_usd": "upstream_pico_usd",
     "estimated_cost_usd": "estimated_pico_usd",
 }
+FIELDS: Mapping[str, tuple[str, ...]] = {
+    kind: (
+        *INTEGER_FIELDS[kind],
+        *RARE_INTEGER_FIELDS[kind],
+        *FLOAT_FIELDS[kind],
+        *LABEL_FIELDS[kind],
+        *STRING_FIELDS[kind],
+        "occurred_at_ms",
+    )
+    for kind in TAGS
+}
+_LABELS = {kind: (*TAGS[kind], *LABEL_FIELDS[kind]) for kind in TAGS}
+_INTEGERS = {
+    kind: ",".join([f"{name}={{:d}}i" for name in names]) for kind, names in INTEGER_FIELDS.items()
+}
 
 
 def render_line(kind: str, text: str, store_ns: int, measurement: str) -> str:
@@ -77,7 +100,7 @@ def render_line(kind: str, text: str, store_ns: int, measurement: str) -> str:
     name = measurement if kind == "usage" else MEASUREMENTS.get(kind, "")
     try:
         return _render(kind, from_json(text), store_ns, name)
-    except (KeyError, TypeError, ValueError, ArithmeticError):
+    except (KeyError, TypeError, AttributeError, ValueError, ArithmeticError):
         # An older version wrote it or it is damaged: the model fills in what is missing or refuses.
         row = row_from_json(kind, text)
     return _render(kind, row.model_dump(mode="json", exclude_none=True), store_ns, name)
@@ -89,10 +112,8 @@ def derived_milliseconds(store_ns: int, request_id: str) -> int:
     A line's time holds the identity of its event below the second (ids that name one) or the
     millisecond; the few events that happened at another instant carry it as a field.
     """
-    second = generation_time(request_id)
-    if second is not None and store_ns // 10**9 == int(second.timestamp()):
-        return store_ns // 10**9 * 1000
-    return store_ns // 10**6
+    second = store_ns // 10**9
+    return second * 1000 if generation_seconds(request_id) == second else store_ns // 10**6
 
 
 def escape_key(text: str) -> str:
@@ -101,8 +122,9 @@ def escape_key(text: str) -> str:
 
 
 def _render(kind: str, row: Mapping[str, Any], store_ns: int, measurement: str) -> str:
-    tags = ",".join([f"{tag}={_escape_tag(row[tag])}" for tag in TAGS[kind]])
-    fields = [f"{name}={row[name]:d}i" for name in INTEGER_FIELDS[kind] if name in row]
+    tags, labels = _write_labels(kind, tuple([row[name] for name in _LABELS[kind]]))
+    fields = [_INTEGERS[kind].format(*[row[name] for name in INTEGER_FIELDS[kind]]), *labels]
+    fields += [f"{name}={row[name]:d}i" for name in RARE_INTEGER_FIELDS[kind] if name in row]
     fields += [f"{name}={float(row[name])!r}" for name in FLOAT_FIELDS[kind] if row.get(name)]
     fields += [f"{name}={_quote_field(row[name])}" for name in STRING_FIELDS[kind] if row.get(name)]
     if kind == "usage":
@@ -116,7 +138,7 @@ def _render(kind: str, row: Mapping[str, Any], store_ns: int, measurement: str) 
 
 
 def _amount_fields(row: Mapping[str, Any]) -> list[str]:
-    fields = [f"is_byok={'true' if row['is_byok'] else 'false'}"]
+    fields = ["is_byok=true" if row["is_byok"] else "is_byok=false"]
     for name, field in AMOUNT_FIELDS.items():
         if name in row:
             fields.append(f"{field}={int(Decimal(row[name]).scaleb(12))}i")
@@ -126,6 +148,14 @@ def _amount_fields(row: Mapping[str, Any]) -> list[str]:
 
 
 @lru_cache(maxsize=8192)
+def _write_labels(kind: str, values: tuple[str, ...]) -> tuple[str, list[str]]:
+    """Write the tags of a row and the fields that are labels too: the same few come again."""
+    count = len(TAGS[kind])
+    tags = [f"{name}={_escape_tag(text)}" for name, text in zip(TAGS[kind], values, strict=False)]
+    labels = zip(LABEL_FIELDS[kind], values[count:], strict=True)
+    return ",".join(tags), [f"{name}={_quote_field(text)}" for name, text in labels if text]
+
+
 def _escape_tag(text: str) -> str:
     if not text or text.endswith("\\") or "\n" in text:
         raise InvalidEvent("unusable_tag", "label", text)

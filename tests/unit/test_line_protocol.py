@@ -35,9 +35,9 @@ def test_an_event_is_six_tags_and_fields_of_one_type_each() -> None:
         "usage_events,api_key_hash=none,client_org_id=unassigned,external_user=alice-id,"
         "model=openai/gpt-5-mini,source=function,task=chat "
         "schema_version=1i,input_tokens=9i,output_tokens=9i,total_tokens=18i,cached_tokens=0i,"
-        "cache_write_tokens=0i,reasoning_tokens=0i,latency_ms=1234i,"
-        f'request_id="{generation_id()}",grain="generation",requested_model="unknown",'
-        'provider="unknown",cost_source="response",chat_id="chat-1",message_id="message-1",'
+        'cache_write_tokens=0i,reasoning_tokens=0i,grain="generation",requested_model="unknown",'
+        'provider="unknown",cost_source="response",latency_ms=1234i,'
+        f'request_id="{generation_id()}",chat_id="chat-1",message_id="message-1",'
         'finish_reason="stop",service_tier="flex",usage_extra="{\\"a\\":1}",'
         "is_byok=true,cost_pico_usd=20250000i,upstream_pico_usd=500000000000i,"
         f"cost_usd=0.00002025 {NOON_SECONDS}000000007"
