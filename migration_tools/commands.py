@@ -5,15 +5,15 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from migration_tools.backup import check_files, make_backup
-from migration_tools.choices import Choices, open_source
-from migration_tools.console import DIFFERENT, REFUSED, UNREACHABLE, Answer, progress, table
+from migration_tools.choices import Choices, Kind, open_source
+from migration_tools.console import DIFFERENT, REFUSED, UNREACHABLE, Answer, notice, progress, table
 from migration_tools.deletion import check_deletion
 from migration_tools.ledger import Ledger
 from migration_tools.manifest import Backups, Manifest
 from migration_tools.migration import Migration, Permissions
 from migration_tools.occupancy import Occupancy
 from migration_tools.plan import Plan
-from migration_tools.rollback import roll_back
+from migration_tools.rollback import COPY_STAYS, roll_back
 from migration_tools.tables import outcome_data, plan_answer
 from migration_tools.verification import verify
 from shared.domain.run_report import DayOutcome
@@ -31,7 +31,7 @@ def status(choices: Choices, folder: Path) -> Answer:
         organizations = len(ledger.summaries.directory().organizations)
         rows.append(("summaries", True, f"{organizations} organizations"))
     checks: list[tuple[str, Callable[[], str]]] = [
-        ("rollback", lambda: _can_delete(settings)),
+        ("rollback", lambda: _undoing(choices, settings)),
         ("source", lambda: _readable(choices, settings)),
         ("backups", lambda: f"{len(Backups(folder).all())} in {folder}"),
     ]
@@ -48,17 +48,22 @@ def status(choices: Choices, folder: Path) -> Answer:
 
 def plan(choices: Choices, folder: Path) -> Answer:
     """Say what an import would write, to the last digit, and what would stay behind and why."""
-    with _planned(choices, folder) as (_, _, found):
-        return plan_answer(found)
+    with _planned(choices, folder) as (migration, _, found):
+        answer = _planned_answer(migration, found)
+        if migration.source.keeps_source:
+            answer.shown.append(COPY_STAYS)
+        return answer
 
 
 def migrate(choices: Choices, folder: Path, permissions: Permissions) -> Answer:
     """Bring a source in: backup, events, organizations, summaries."""
     with _planned(choices, folder) as (migration, occupancy, found):
-        answer = plan_answer(found)
+        answer = _planned_answer(migration, found)
         if not found.events:
             answer.shown.append("nothing to import")
             return answer
+        if migration.source.keeps_source:
+            notice(COPY_STAYS)
         with progress("importing", found.events) as step:
             outcome = migration.run(occupancy, found, permissions, version(), step)
     answer.data |= outcome_data(outcome)
@@ -145,13 +150,14 @@ def list_backups(folder: Path) -> Answer:
             "state": each.state,
             "import_id": each.imported.import_id if each.imported else None,
             "events": each.imported.events if each.imported else 0,
+            "rollback": _rollback_of(each),
             "files": [file.name for file in each.files],
             "troubles": troubles,
         }
         for each, troubles in rows
     ]
     shown = [_backup_row(each, troubles) for each, troubles in rows]
-    columns = ("backup", "state", "import", "events", "files")
+    columns = ("backup", "state", "import", "events", "rollback", "files")
     return Answer(
         code=DIFFERENT if any(troubles for _, troubles in rows) else 0,
         data={"backups": listed},
@@ -182,9 +188,25 @@ def _planned(choices: Choices, folder: Path) -> Iterator[tuple[Migration, Occupa
             yield migration, occupancy, found
 
 
-def _can_delete(settings: Settings) -> str:
+def _planned_answer(migration: Migration, found: Plan) -> Answer:
+    answer = plan_answer(found)
+    answer.data["rollback"] = COPY_STAYS if migration.source.keeps_source else "possible"
+    return answer
+
+
+def _undoing(choices: Choices, settings: Settings) -> str:
+    if choices.kind is Kind.EMBEDDED:
+        return COPY_STAYS
     check_deletion(settings)
     return "the store can take an import out again"
+
+
+def _rollback_of(manifest: Manifest) -> str:
+    if manifest.imported is None:
+        return "no import to take out"
+    if manifest.imported.keeps_source:
+        return "none: a copy, with nothing to undo"
+    return "done" if manifest.state == "rolled back" else "possible"
 
 
 def _readable(choices: Choices, settings: Settings) -> str:
@@ -200,4 +222,5 @@ def _backup_row(manifest: Manifest, troubles: list[str]) -> tuple[object, ...]:
     imported = manifest.imported
     files = "; ".join(troubles) or ", ".join(file.name for file in manifest.files) or "none"
     name = imported.import_id if imported else ""
-    return manifest.backup_id, manifest.state, name, imported.events if imported else "", files
+    events = imported.events if imported else ""
+    return manifest.backup_id, manifest.state, name, events, _rollback_of(manifest), files

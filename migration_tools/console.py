@@ -65,6 +65,11 @@ def progress(what: str, total: int | None = None) -> Iterator[Step]:
         yield lambda count: bar.update(task, completed=count)
 
 
+def notice(sentence: str) -> None:
+    """Say something on the standard error before anything is done."""
+    Console(stderr=True, highlight=False).print(sentence, markup=False, soft_wrap=True)
+
+
 def table(*columns: str, rows: Sequence[Sequence[object]]) -> RenderableType:
     """Return a table; of a very long one its beginning and how much is left out."""
     shown = Table(*(Column(name, overflow="fold") for name in columns))

@@ -12,6 +12,13 @@ from shared.domain.run_report import RunReport
 from shared.errors import RollbackRefused
 from shared.ports import EventStore, Window
 
+# What an admin should know before a copy begins, and whoever asks to roll one back.
+COPY_STAYS = (
+    "A copy of the embedded store cannot be rolled back: its events look like those that InfluxDB "
+    "got from the hosts, so they cannot be told apart. Nothing has to be undone: the embedded "
+    "store still holds every one of them, and both stores together count each once. "
+    "INFLUXDB_FIRST_ENABLED=false goes back"
+)
 _EVER = Window(datetime(1970, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC))
 
 
@@ -66,12 +73,7 @@ def count_events(store: EventStore, import_id: str) -> int:
 
 def _refuse_what_cannot_be_undone(ledger: Ledger, manifest: Manifest, record: ImportRecord) -> None:
     if record.keeps_source:
-        raise RollbackRefused(
-            f"the events of {manifest.backup_id} are copies that look like what InfluxDB got from "
-            "the hosts, so they cannot be told apart. Nothing has to be undone: the embedded store "
-            "still holds every one of them, and both stores together count each once. Set "
-            "INFLUXDB_FIRST_ENABLED=false to go back"
-        )
+        raise RollbackRefused(f"{manifest.backup_id}: {COPY_STAYS}")
     if ledger.store_named(record.store) is None:
         raise RollbackRefused(
             f"{manifest.backup_id} went into the store {record.store}, which the settings do not "

@@ -5,9 +5,14 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from migration_tools.cli import app
+from migration_tools.rollback import COPY_STAYS
+from shared.adapters.influx_read import InfluxStore
 from shared.adapters.influx_write import InfluxSettings
 from shared.domain.event import UsageEvent
+from shared.errors import Misconfigured
 from tests.builders import ALICE, BOB, NOON, generation_id, pending, settled, turn, unmetered
 from tests.legacy import FIRST_DAY, believable_requests, legacy_database
 from tests.migrations import EVER, Lab, influx_environment, lab_in, store_rows
@@ -94,6 +99,8 @@ def test_the_embedded_store_goes_over_event_by_event_and_the_books_stay_the_same
     monkeypatch.setenv("INFLUXDB_FIRST_ENABLED", "true")
     lab.run("migrate", "--source", "embedded")
     said = lab.run("migrate", "--source", "embedded")
+    [copy] = lab.run("list")["backups"]
+    assert copy["rollback"] == "none: a copy, with nothing to undo"
     assert count(server, bucket) == len(events)
     with lab.ledger() as ledger:
         stored = ledger.store_named("influxdb")
@@ -106,6 +113,25 @@ def test_the_embedded_store_goes_over_event_by_event_and_the_books_stay_the_same
     refused = lab.run("rollback", "--backup-id", said["backup_id"], code=3)
     assert "Nothing has to be undone" in refused["error"]
     assert count(server, bucket) == len(events)
+
+
+def test_a_copy_says_before_it_begins_that_it_cannot_be_rolled_back(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("INFLUXDB_FIRST_ENABLED", "false")
+    lab.put([settled()])
+    monkeypatch.setenv("INFLUXDB_FIRST_ENABLED", "true")
+    chosen = ("--source", "embedded")
+    assert lab.run("plan", *chosen)["rollback"] == COPY_STAYS
+    checks = {each["check"]: each["detail"] for each in lab.run("status", *chosen)["checks"]}
+    assert checks["rollback"] == COPY_STAYS
+
+    def refuse(store: InfluxStore, rows: object) -> None:
+        raise Misconfigured("it began")
+
+    monkeypatch.setattr(InfluxStore, "write", refuse)
+    begun = CliRunner().invoke(app, ["migrate", *chosen])
+    assert (begun.exit_code, begun.stderr.splitlines()) == (4, [COPY_STAYS, "it began"])
 
 
 def test_switching_back_and_forth_loses_and_doubles_nothing(
