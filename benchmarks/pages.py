@@ -56,13 +56,17 @@ def time_pages(rows: int) -> Table:
     with tempfile.TemporaryDirectory(prefix="bench-pages-") as folder:
         _fill(Path(folder) / "summaries.sqlite3", rows // _DAYS)
         with _visitor(Path(folder)) as (visitor, sidecar):
+            began = time.perf_counter()
+            sidecar.run_job("pages")  # as the schedule does at the start
+            warmed = time.perf_counter() - began
             lines = [_timed(visitor, sidecar, page) for page in _PAGES]
             first_visit = _first_visit(visitor)
     return Table(
         title=f"Pages over {rows:,} summary rows",
         note="Target: p95 below 300 ms. `first` is what nobody has asked for since the start of "
-        "the sidecar; `new` is asked each time after another run of today. A first visit "
-        f"takes {first_visit / 1000:.1f} kB, compressed, without the charts' script "
+        f"the sidecar, which adds up in the background what pages ask for most ({warmed:.1f} s "
+        "here); `new` is asked each time after another run of today. A first visit takes "
+        f" {first_visit / 1000:.1f} kB, compressed, without the charts' script "
         "(target: 100 kB).",
         columns=["page", "first ms", "p50 ms", "p95 ms", "new p95 ms", "kB sent"],
         rows=lines,

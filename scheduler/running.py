@@ -30,8 +30,8 @@ from shared.settings import Settings
 log = logging.getLogger("owui_usage")
 
 _STATEMENT_SECONDS = 60
-# What a passive sidecar does too: look whether it is needed, and say how it does.
-_ALWAYS = ("role", "statement")
+# What a passive sidecar does too: look whether it is needed, say how it does, show its pages.
+_ALWAYS = ("role", "statement", "pages")
 
 
 class RunningSidecar(Sidecar):
@@ -59,13 +59,17 @@ class RunningSidecar(Sidecar):
             version=self.version,
             started_at=self.started_at,
         )
-        self._jobs = (*JOBS, *_PROCESS_JOBS)
+        self._jobs: tuple[Job, ...] = (*JOBS, *_PROCESS_JOBS)
         self._scheduler: BackgroundScheduler | None = None
 
     @property
     def is_active(self) -> bool:
         """Whether this is the one sidecar that works."""
         return self._is_active
+
+    def schedule_too(self, job: Job) -> None:
+        """Add a job to the schedule; only before it begins."""
+        self._jobs = (*self._jobs, job)
 
     def start(self) -> None:
         """Take the active role if it is free, and begin the schedule."""

@@ -40,6 +40,7 @@ from scheduler.dashboard.sessions import (
     check_form,
     signed_in,
 )
+from scheduler.dashboard.warmth import warming_job
 from scheduler.health import Health
 from scheduler.running import RunningSidecar
 from shared.errors import ConfigError, InvalidEvent, UsageError
@@ -73,7 +74,7 @@ _STATIC_PREFIX = "/ui/static/"
 def mount_dashboard(
     app: FastAPI, sidecar: RunningSidecar, keys: Keys, addresses: Addresses
 ) -> None:
-    """Serve the pages at `/` and below `/ui/`."""
+    """Serve the pages at `/` and below `/ui/`; a job of the sidecar keeps them quick."""
     dashboard = create_dashboard(sidecar, app.state.health, keys, addresses)
     app.router.routes.append(Route("/", endpoint=dashboard, include_in_schema=False))
     app.mount("/ui", dashboard)
@@ -90,6 +91,7 @@ def create_dashboard(
     state.figures = Figures(sidecar.books, sidecar.clock)
     state.sessions = Sessions(sidecar.clock)
     state.templates = page_templates(sidecar.settings.usage_timezone, sidecar.version)
+    sidecar.schedule_too(warming_job(sidecar, state.figures, state.templates.env))
     dashboard.add_middleware(SessionCookie)
     dashboard.add_middleware(GZipMiddleware, minimum_size=1024)
     dashboard.add_middleware(StrictHeaders)

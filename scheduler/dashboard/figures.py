@@ -1,7 +1,7 @@
 """Figures for the pages: the API's own queries, asked again only for days that were projected."""
 
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from threading import Lock
@@ -26,7 +26,16 @@ _CUT_AT_MONTHS = timedelta(days=800)
 _LINES_KEPT = 60_000
 _LINES_OF_ONE = 6_000
 
-_OF_DAYS = ("week", "month")
+# Without a filter one of these is asked for and added up further: a month is then read three times
+# whatever a page shows, and what was read for one page is known to the next.
+_BASES: tuple[tuple[Grouping, ...], ...] = (
+    ("day",),
+    ("organization_id", "external_user"),
+    ("model", "task", "source"),
+)
+# What is told by another side: weeks and months by their days, a provider by the model's name.
+_TOLD_BY: Mapping[Grouping, Grouping] = {"week": "day", "month": "day", "provider": "model"}
+_MONTHS_LEARNT = 13
 
 _Question = tuple[UsageFilter, tuple[Grouping, ...]]
 
@@ -58,11 +67,11 @@ class Figures:
     ) -> list[UsageLine]:
         """Add up by groups, in their order; without a grouping there is one line."""
         sums: dict[tuple[str, ...], list[int]] = {} if group_by else {(): [0] * len(AMOUNTS)}
-        # Weeks and months are added up from days: the database would look at every row's date.
-        asked = tuple[Grouping, ...]("day" if name in _OF_DAYS else name for name in group_by)
+        asked = _asked(wanted, group_by)
+        told_by = [_TOLD_BY.get(name, name) for name in group_by]
         for part in self._parts(wanted):
             for line in self._answer(part, asked):
-                key = tuple(map(_name_of, group_by, line.group.values()))
+                key = tuple(map(_name_of, group_by, map(line.group.__getitem__, told_by)))
                 added = sums.setdefault(key, [0] * len(AMOUNTS))
                 for place, name in enumerate(AMOUNTS):
                     added[place] += getattr(line.amounts, name)
@@ -74,6 +83,15 @@ class Figures:
             for key in sorted(sums)
         ]
         return lines if page is None else lines[page.offset : page.offset + page.limit]
+
+    def learn(self, today: date) -> None:
+        """Add up what pages ask for most, the newest month first; what is known is not asked."""
+        month = today.replace(day=1)
+        for _ in range(_MONTHS_LEARNT):
+            wanted = UsageFilter(start=month, end=min(_month_end(month), today))
+            for base in _BASES:
+                self.usage(wanted, base)
+            month = (month - ONE_DAY).replace(day=1)
 
     def total(self, wanted: UsageFilter) -> Amounts:
         """Add up everything that is wanted."""
@@ -137,11 +155,26 @@ class Figures:
         self._lines -= len(old.lines) if old else 0
 
 
+def _asked(wanted: UsageFilter, group_by: Sequence[Grouping]) -> tuple[Grouping, ...]:
+    """Return what the database groups by: at least what is wanted, and never weeks or months.
+
+    It would look at every row's date for those.
+    """
+    needed = {_TOLD_BY.get(name, name) for name in group_by}
+    if wanted == UsageFilter(start=wanted.start, end=wanted.end):
+        for base in _BASES:
+            if needed <= set(base):
+                return base
+    return tuple(sorted(needed))
+
+
 def _name_of(grouping: Grouping, value: str) -> str:
-    """Name a week by its Monday and a month by its first day, as the database does."""
+    """Name a week by its Monday, a month by its first day, a provider as the database does."""
     if grouping == "week":
         day = date.fromisoformat(value)
         return str(day - day.weekday() * ONE_DAY)
+    if grouping == "provider":
+        return value.partition("/")[0]
     return f"{value[:8]}01" if grouping == "month" else value
 
 
