@@ -9,6 +9,7 @@ PPM = 1_000_000
 _STEP = Decimal(1).scaleb(-12)
 # int64 pico-USD, the column type of every store here, ends at 9.2 million USD.
 _MAX_PICO = 2**63 - 1
+_MAX_USD = Decimal(_MAX_PICO).scaleb(-12)
 
 
 def parse_usd(raw: object) -> Decimal:
@@ -36,7 +37,7 @@ def parse_usd(raw: object) -> Decimal:
         raise UnusableCost("not_finite", "cost", raw)
     if amount < 0:
         raise UnusableCost("negative", "cost", raw)
-    if amount > Decimal(_MAX_PICO).scaleb(-12):
+    if amount > _MAX_USD:
         raise UnusableCost("too_large", "cost", raw)
     return abs(amount.quantize(_STEP, rounding=ROUND_HALF_EVEN))
 

@@ -140,12 +140,20 @@ def _extra(raw: Mapping[str, Any]) -> str:
     """
     kept: dict[str, object] = {}
     for key, value in list(raw.items())[:64]:
-        rest = _numbers(value, depth=2)
-        if key in _KNOWN or rest is None or rest == {}:
+        if key in _KNOWN:
             continue
-        text = canonical_json({**kept, str(key)[:64]: rest})
-        if len(text) <= _EXTRA_MAX:
+        rest = _numbers(value, depth=2)
+        if rest is not None and rest != {}:
             kept[str(key)[:64]] = rest
+    text = canonical_json(kept) if kept else ""
+    return text if len(text) <= _EXTRA_MAX else _fitting_extra(kept)
+
+
+def _fitting_extra(wanted: Mapping[str, object]) -> str:
+    kept: dict[str, object] = {}
+    for key, rest in wanted.items():
+        if len(canonical_json({**kept, key: rest})) <= _EXTRA_MAX:
+            kept[key] = rest
     return canonical_json(kept) if kept else ""
 
 
