@@ -213,9 +213,15 @@ def is_generation_id(value: object) -> bool:
     return isinstance(value, str) and _GENERATION_ID.fullmatch(value) is not None
 
 
+def generation_seconds(request_id: str) -> int | None:
+    """Return the second, since 1970, that OpenRouter wrote into a generation id."""
+    match = _GENERATION_SECONDS.match(request_id)
+    return int(match[1]) if match else None
+
+
 def generation_time(request_id: str) -> datetime | None:
     """Return the second that OpenRouter wrote into a generation id; old ids have none."""
-    seconds = _generation_seconds(request_id)
+    seconds = generation_seconds(request_id)
     return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
 
 
@@ -241,7 +247,7 @@ def store_ns(event_id: str, request_id: str, occurred_at: datetime, moved: int =
     if not _is_store_time(milliseconds):
         milliseconds = 0
     second = milliseconds // 1000
-    if _generation_seconds(request_id) == second:
+    if generation_seconds(request_id) == second:
         return second * 10**9 + spread % 10**9
     return milliseconds * 10**6 + spread % 10**6
 
@@ -263,11 +269,6 @@ def part_request_id(chat_id: str, message_id: str, began: datetime) -> str:
 def key_hash(api_key: str) -> str:
     """Return the first 8 hex digits of the sha256 of an OpenRouter key: it tells keys apart."""
     return sha256(api_key.encode()).hexdigest()[:8]
-
-
-def _generation_seconds(request_id: str) -> int | None:
-    match = _GENERATION_SECONDS.match(request_id)
-    return int(match[1]) if match else None
 
 
 def _is_store_time(milliseconds: int) -> bool:
@@ -751,6 +752,16 @@ def is_openrouter_chunk(chunk: Mapping[str, Any]) -> bool:
     )
 
 
+def is_openrouter_generation(chunk: Mapping[str, Any], metadata: Mapping[str, Any]) -> bool:
+    """Tell whether a chunk came from OpenRouter: it shows it, or the record of its model does."""
+    if is_openrouter_chunk(chunk):
+        return True
+    if not is_generation_id(chunk.get("id")):
+        return False
+    record = read_model_record(metadata.get("model"))
+    return record is not None and record.is_openrouter
+
+
 def is_running_total(chunk: Mapping[str, Any]) -> bool:
     """Tell whether the usage of this chunk may still grow: the chunk carries part of the answer."""
     choices = chunk.get("choices")
@@ -809,15 +820,18 @@ def host_user_id(user: object) -> str:
 # --------------------------------------------------------------------------------------------------
 
 
-# id: the generation whose chunks come now; begun: its first chunk, until it is booked; total: its
+# The name of the answer that the inlet waits for.
+WAITS_FOR = "waits_for"
+# id: the generation whose chunks come now; first: its first chunk, until it is booked; total: its
 # running total; finish: why it ended; booked: cost and tokens by request_id.
 _NEW_STATE: dict[str, Any] = {
     "id": None,
-    "begun": None,
+    "first": None,
     "total": None,
     "finish": None,
     "booked": {},
     KEY_HASH: None,
+    WAITS_FOR: None,
 }
 
 
@@ -853,86 +867,466 @@ def _is_answer_state(state: object) -> bool:
         and state.keys() >= _NEW_STATE.keys()
         and isinstance(state["booked"], dict)
         and isinstance(state["total"], dict | None)
-        and isinstance(state["begun"], dict | None)
+        and isinstance(state["first"], dict | None)
     )
 
 
 # --------------------------------------------------------------------------------------------------
-# pipelines/src/connection_keys.py
+# shared/domain/rows.py
 #
-# Which key an answer is billed to: a hash of it, read from Open WebUI's own connections.
+# What travels through a spool: usage events and the three kinds of rows beside them.
 # --------------------------------------------------------------------------------------------------
 
 
-# An administrator who enters another key sees it in the books after this long.
-_FRESH_SECONDS = 10.0
-# Part of what a hook may wait in all; the host reads its connections for every answer, too.
-_WAIT_SECONDS = 0.05
-_SETTINGS = ("openai.api_base_urls", "openai.api_keys", "openai.api_configs")
+class _SideRow(BaseModel):
+    """A row beside the usage events; never money."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", protected_namespaces=())
+
+    schema_version: int = 1
+
+    def to_json(self) -> str:
+        """Write the row as one line of JSON."""
+        return self.model_dump_json(exclude_none=True)
 
 
-class ConnectionKeys:
-    """Hashes of the keys by the index of their connection; no key is kept."""
+def _side_row_label(value: object) -> str:
+    return clean_label(value, "unknown")
+
+
+Label = Annotated[str, BeforeValidator(_side_row_label)]
+
+
+class UnmeteredRow(_SideRow):
+    """A generation that we know was made and whose cost no hook shows.
+
+    `request_id` is `task:<random>` for a background task, and the `turn:` id of the answer for an
+    inlet whose outlet never came; an event of that answer cancels the row.
+    """
+
+    request_id: RequestId
+    occurred_at: UtcTime
+    client_org_id: Label = UNASSIGNED
+    external_user: Label
+    model: Label
+    task: Label
+    chat_id: OptionalLabel = None
+    message_id: OptionalLabel = None
+
+    @property
+    def kind(self) -> Literal["unmetered"]:
+        """The kind of row this is in a spool."""
+        return "unmetered"
+
+    @property
+    def event_id(self) -> str:
+        """Identity of the row: the same inlet noted twice is one row."""
+        return digest(["unmetered", self.request_id])
+
+
+class HostRow(_SideRow):
+    """What one process that captures or delivers says of itself; the newest one is its status.
+
+    `counters` are totals since the process began; times are UTC, latencies milliseconds.
+    """
+
+    host_id: Label
+    occurred_at: UtcTime
+    host_kind: Literal["function", "pipeline", "sidecar"]
+    version: Label
+    started_at: UtcTime
+    delivery_state: Label = "idle"
+    breaker: Label = "closed"
+    message: Label = "ok"
+    queued: Annotated[int, Field(ge=0)] = 0
+    dead_letters: Annotated[int, Field(ge=0)] = 0
+    oldest_age_seconds: Annotated[float, Field(ge=0)] = 0.0
+    hook_p50_ms: float | None = None
+    hook_p99_ms: float | None = None
+    write_p50_ms: float | None = None
+    write_p99_ms: float | None = None
+    counters: dict[str, int] = Field(default_factory=dict)
+
+    @property
+    def kind(self) -> Literal["host"]:
+        """The kind of row this is in a spool."""
+        return "host"
+
+    @property
+    def event_id(self) -> str:
+        """Identity of the row: one statement of one process."""
+        return digest(["host", self.host_id, self.occurred_at.isoformat()])
+
+
+class UserRow(_SideRow):
+    """The name behind a user id: kept apart, so that it can be erased and events stay nameless."""
+
+    user_id: Label
+    occurred_at: UtcTime
+    name: OptionalLabel = None
+    email: OptionalLabel = None
+
+    @property
+    def kind(self) -> Literal["user"]:
+        """The kind of row this is in a spool."""
+        return "user"
+
+    @property
+    def event_id(self) -> str:
+        """Identity of the row: the same name of the same user is one row a day (UTC).
+
+        The day, so that a name that somebody comes back to is news again.
+        """
+        day = self.occurred_at.date().isoformat()
+        return digest(["user", self.user_id, self.name, self.email, day])
+
+
+Row = UsageEvent | UnmeteredRow | HostRow | UserRow
+RowKind = Literal["usage", "unmetered", "host", "user"]
+
+_SIDE_ROWS: dict[str, type[UnmeteredRow] | type[HostRow] | type[UserRow]] = {
+    "unmetered": UnmeteredRow,
+    "host": HostRow,
+    "user": UserRow,
+}
+
+
+def row_from_json(kind: str, text: str) -> Row:
+    """Read a row of a spool. Raises InvalidEvent when it is damaged or of an unknown kind."""
+    if kind == "usage":
+        return event_from_json(text)
+    if kind not in _SIDE_ROWS:
+        raise InvalidEvent("unknown_kind", "kind", kind)
+    try:
+        return _SIDE_ROWS[kind].model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        raise InvalidEvent(first["msg"], ".".join(map(str, first["loc"])), "...") from None
+
+
+def row_time(row: Row) -> datetime:
+    """Return the instant a row speaks of."""
+    return row.occurred_at
+
+
+# --------------------------------------------------------------------------------------------------
+# shared/domain/inlet.py
+#
+# The inlet of an answer: what a request tells of the answer to come.
+# --------------------------------------------------------------------------------------------------
+
+
+# How a model is billed: its record is OpenRouter's; a valve names its connection; nobody has seen
+# its record but its name is like OpenRouter's; by somebody else.
+Billing = Literal["openrouter", "named", "likely", "foreign"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inlet:
+    """What the inlet of an answer knew; the outlet is told none of it.
+
+    `model` is OpenRouter's name with presets and arenas resolved, or `unresolved:` and what was
+    asked for. Prices are US dollars per token.
+    """
+
+    at: datetime
+    user: str
+    requested_model: str
+    model: str
+    task: str
+    chat_id: str
+    message_id: str
+    is_continued: bool
+    billing: Billing
+    prompt_price: Decimal | None = None
+    completion_price: Decimal | None = None
+
+
+def read_inlet(
+    metadata: Mapping[str, Any],
+    requested: str,
+    user: str,
+    now: datetime,
+    known: Callable[[str], ModelRecord | None],
+    extra_connections: frozenset[str],
+) -> Inlet:
+    """Read what the metadata of a request tell of its answer.
+
+    `known` finds the record of another model under exactly its id, `extra_connections` are tags of
+    connections that bill through OpenRouter although their records do not show it.
+    """
+    task = short_text(metadata.get("task"))
+    # An arena draws a model for the chat; a background task names its own.
+    drawn = "" if task else short_text(metadata.get("selected_model_id"))
+    model, record = _resolve(metadata, drawn or requested, known)
+    message_id = host_id(metadata.get("message_id"))
+    return Inlet(
+        at=now,
+        user=user,
+        requested_model=requested,
+        model=model or f"unresolved:{requested}",
+        task=task or "chat",
+        chat_id=host_id(metadata.get("chat_id")),
+        message_id=message_id,
+        is_continued=bool(message_id) and metadata.get("assistant_message_id") == message_id,
+        billing=_billing(model, record, extra_connections),
+        prompt_price=record.prompt_price if record else None,
+        completion_price=record.completion_price if record else None,
+    )
+
+
+def _resolve(
+    metadata: Mapping[str, Any], model_id: str, known: Callable[[str], ModelRecord | None]
+) -> tuple[str | None, ModelRecord | None]:
+    """Find the model that answers behind a preset or an arena, and its record."""
+    record = read_model_record(metadata.get("model"))
+    if record is None or record.model_id != model_id:
+        record = known(model_id)
+    if record is not None and record.base_model_id:
+        model_id = record.base_model_id
+        record = known(model_id)
+    if record is not None:
+        return (None if record.is_arena else openrouter_model(model_id)), record
+    # Without a record a name is trusted only when it looks like OpenRouter's: author/model.
+    return (openrouter_model(model_id) if "/" in model_id else None), None
+
+
+def _billing(
+    model: str | None, record: ModelRecord | None, extra_connections: frozenset[str]
+) -> Billing:
+    if record is None:
+        return "foreign" if model is None else "likely"
+    if record.is_openrouter:
+        return "openrouter"
+    return "foreign" if record.tags.isdisjoint(extra_connections) else "named"
+
+
+def unmetered_row(inlet: Inlet, client_org_id: str, request_id: str | None = None) -> UnmeteredRow:
+    """Build the row of a generation whose cost no hook shows: a task, or an answer left silent."""
+    return UnmeteredRow(
+        request_id=request_id or _silent_request_id(inlet),
+        occurred_at=inlet.at,
+        client_org_id=client_org_id,
+        external_user=inlet.user,
+        model=inlet.model,
+        task=inlet.task,
+        chat_id=inlet.chat_id,
+        message_id=inlet.message_id,
+    )
+
+
+def _silent_request_id(inlet: Inlet) -> str:
+    if inlet.is_continued:
+        return part_request_id(inlet.chat_id, inlet.message_id, inlet.at)
+    return turn_request_id(inlet.chat_id, inlet.message_id)
+
+
+def is_fresh(generation_ids: Sequence[str], inlet: Inlet) -> bool:
+    """Tell whether one of these generations was begun by this inlet, not by an earlier part.
+
+    An id has whole seconds, and one of the old form has none.
+    """
+    began = inlet.at.replace(microsecond=0)
+    return any((generation_time(found) or began) >= began for found in generation_ids)
+
+
+# --------------------------------------------------------------------------------------------------
+# pipelines/src/inlet_memory.py
+#
+# What Pipelines remembers between the inlet and the outlet of an answer: bounded, for hours.
+# --------------------------------------------------------------------------------------------------
+
+
+InletKey = tuple[str, str]
+
+INLETS_MAX = 10_000
+INLET_LIFETIME = timedelta(hours=1)
+
+
+@dataclass(frozen=True)
+class BookedPart:
+    """The ids that a Function left in the outlets of one message, of this part and before it."""
+
+    began: datetime
+    earlier: frozenset[str] | None
+    latest: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Legacy:
+    """What a memory leaves behind: its inlets, the keys of the silent ones, its records."""
+
+    inlets: list[Inlet]
+    silent: list[InletKey]
+    records: list[ModelRecord]
+
+
+class InletMemory:
+    """Inlets by chat and message, model records by id; any thread may use it.
+
+    An inlet stays after its outlet, so that a repeated outlet is read in the same way. Those that
+    stay silent are handed back once: something was billed there.
+    """
 
     def __init__(self) -> None:
-        self._hashes: dict[int, str] = {}
-        self._read_at: float | None = None
-        self._reading: asyncio.Future[Mapping[str, Any]] | None = None
+        self._lock = threading.Lock()
+        self._inlets: OrderedDict[InletKey, Inlet] = OrderedDict()
+        self._silent: OrderedDict[InletKey, Inlet] = OrderedDict()
+        self._booked: OrderedDict[InletKey, BookedPart] = OrderedDict()
+        self._records: OrderedDict[str, ModelRecord] = OrderedDict()
 
-    async def hash_of(self, metadata: Mapping[str, Any]) -> str:
-        """Return the hash of the key that pays for an answer, `none` where the host cannot tell."""
-        index = _connection_index(metadata)
-        if index is None:
-            return NO_KEY
-        if self._read_at is None or time.monotonic() - self._read_at > _FRESH_SECONDS:
-            await self._read()
-        return self._hashes.get(index, NO_KEY)
+    def remember(self, inlet: Inlet) -> list[Inlet]:
+        """Remember an inlet; return those it drives out before their outlet came."""
+        key = (inlet.chat_id, inlet.message_id)
+        with self._lock:
+            self._inlets.pop(key, None)
+            driven_out = [self._silent.pop(key, None)]
+            self._inlets[key] = self._silent[key] = inlet
+            while len(self._inlets) > INLETS_MAX:
+                oldest, _ = self._inlets.popitem(last=False)
+                driven_out.append(self._silent.pop(oldest, None))
+        return [found for found in driven_out if found is not None]
 
-    async def _read(self) -> None:
-        """Read the connections anew; what is known stays when that fails or takes long."""
-        if self._reading is None:
-            config = getattr(sys.modules.get("open_webui.models.config"), "Config", None)
-            if config is None:
-                return
-            self._reading = asyncio.ensure_future(config.get_many(*_SETTINGS))
-        reading, self._read_at = self._reading, time.monotonic()
-        await asyncio.wait({reading}, timeout=_WAIT_SECONDS)
-        if reading.done():
-            self._reading = None
-            if not reading.cancelled() and reading.exception() is None:
-                self._hashes = _key_hashes(reading.result())
+    def answered(self, chat_id: str, message_id: str) -> Inlet | None:
+        """Return the inlet of an outlet, which is silent no longer."""
+        key = (chat_id, message_id)
+        with self._lock:
+            self._silent.pop(key, None)
+            return self._inlets.get(key)
+
+    def has_new_ids(self, inlet: Inlet, generation_ids: Sequence[str]) -> bool | None:
+        """Tell whether a Function booked more of this message than its earlier parts show.
+
+        None when no earlier part showed any: then only time can tell.
+        """
+        key = (inlet.chat_id, inlet.message_id)
+        with self._lock:
+            part = self._booked.pop(key, None)
+            earlier: frozenset[str] | None = None
+            if part is not None:
+                # The same outlet may come again: it is compared with the part before it.
+                earlier = part.earlier if part.began == inlet.at else part.latest
+            self._booked[key] = BookedPart(inlet.at, earlier, frozenset(generation_ids))
+            if len(self._booked) > INLETS_MAX:
+                self._booked.popitem(last=False)
+        return None if earlier is None else not earlier.issuperset(generation_ids)
+
+    def give_up(self, now: datetime, wait: timedelta) -> list[Inlet]:
+        """Return the inlets that were silent for so long; an hour later forget them.
+
+        Whoever answers after all is then still read as the inlet said.
+        """
+        lifetime = wait + INLET_LIFETIME
+        with self._lock:
+            lost = [key for key, inlet in self._silent.items() if now - inlet.at >= wait]
+            old = [key for key, inlet in self._inlets.items() if now - inlet.at >= lifetime]
+            for key in old:
+                if key not in self._silent:
+                    del self._inlets[key]
+            return [self._silent.pop(key) for key in lost]
+
+    def leave(self) -> Legacy:
+        """Give everything away, to the next one who waits for these answers."""
+        with self._lock:
+            legacy = Legacy(
+                inlets=list(self._inlets.values()),
+                silent=list(self._silent),
+                records=list(self._records.values()),
+            )
+            self._inlets.clear()
+            self._silent.clear()
+        return legacy
+
+    def inherit(self, legacy: Legacy) -> None:
+        """Go on where another memory ended."""
+        silent = set(legacy.silent)
+        for record in legacy.records[-INLETS_MAX:]:
+            self.learn(record)
+        with self._lock:
+            for inlet in legacy.inlets[-INLETS_MAX:]:
+                key = (inlet.chat_id, inlet.message_id)
+                self._inlets[key] = inlet
+                if key in silent:
+                    self._silent[key] = inlet
+
+    def learn(self, record: ModelRecord) -> None:
+        """Remember a model record under exactly its id."""
+        with self._lock:
+            self._records[record.model_id] = record
+            self._records.move_to_end(record.model_id)
+            while len(self._records) > INLETS_MAX:
+                self._records.popitem(last=False)
+
+    def record(self, model_id: str) -> ModelRecord | None:
+        """Return the record of a model, None when no inlet carried it."""
+        with self._lock:
+            return self._records.get(model_id)
 
 
-def _connection_index(metadata: Mapping[str, Any]) -> int | None:
-    """Find the connection of the model that answers, behind a preset or an arena too."""
-    record = json_object(metadata.get("model"))
-    behind = short_text(metadata.get("selected_model_id")) or short_text(
-        json_object(record.get("info")).get("base_model_id")
-    )
-    if behind:
-        # By the host's own table: of the models an answer is asked from, a plain dict.
-        state = getattr(getattr(sys.modules.get("open_webui.main"), "app", None), "state", None)
-        record = json_object(json_object(getattr(state, "OPENAI_MODELS", None)).get(behind))
-    index = record.get("urlIdx")
-    return index if type(index) is int else None
+# --------------------------------------------------------------------------------------------------
+# pipelines/src/request_marks.py
+#
+# Marks in the metadata of a request, so that a second copy of this file books the same rows.
+#
+# A Pipelines server hands what one plugin returned to the next; Open WebUI never sends metadata on.
+# --------------------------------------------------------------------------------------------------
 
 
-def _key_hashes(settings: Mapping[str, Any]) -> dict[int, str]:
-    urls, keys = (_listed(settings.get(name)) for name in _SETTINGS[:2])
-    configs = json_object(settings.get(_SETTINGS[2]))
-    return {
-        index: key_hash(key)
-        for index, (url, key) in enumerate(zip(urls, keys, strict=False))
-        if isinstance(key, str) and key and _sends_key(configs.get(str(index), configs.get(url)))
-    }
+_TASK_KEY = "usage_ledger_task"
+_TASK_PREFIX = "task:"
+_PART_KEY = "usage_ledger_part"
+_PART_MILLISECONDS_MAX = 60_000
 
 
-def _sends_key(config: object) -> bool:
-    return json_object(config).get("auth_type") in (None, "bearer")
+def task_id(metadata: dict[str, Any]) -> str:
+    """Name a background task, which has no message, by chance."""
+    left = host_id(metadata.get(_TASK_KEY))
+    if not left.startswith(_TASK_PREFIX):
+        left = f"{_TASK_PREFIX}{secrets.token_hex(12)}"
+        metadata[_TASK_KEY] = left
+    return left
 
 
-def _listed(value: object) -> list[Any]:
-    return value if isinstance(value, list) else []
+def part_began(metadata: dict[str, Any], now: datetime) -> datetime:
+    """Say when a continued part of an answer began: its message is named by more than one."""
+    milliseconds = utc_milliseconds(now)
+    left = metadata.setdefault(_PART_KEY, milliseconds)
+    if type(left) is int and abs(left - milliseconds) <= _PART_MILLISECONDS_MAX:
+        milliseconds = left
+    return datetime.fromtimestamp(0, UTC) + timedelta(milliseconds=milliseconds)
+
+
+# --------------------------------------------------------------------------------------------------
+# pipelines/src/begun_answers.py
+#
+# Answers that have begun inside Open WebUI and of which no hook has shown anything yet.
+# --------------------------------------------------------------------------------------------------
+
+
+class BegunAnswers:
+    """Waits for the first word or the outlet of every answer; a stopped answer may have neither."""
+
+    def __init__(self) -> None:
+        self.memory = InletMemory()
+
+    def begin(self, body: dict[str, Any], metadata: dict[str, Any], inlet: Inlet) -> list[Inlet]:
+        """Wait for an answer; return what it ends the wait for: an earlier part of its message.
+
+        An answer of the API has no message and gets a name by chance. A second copy of this file
+        leaves the wait to the first.
+        """
+        state = answer_state(metadata)
+        if state[WAITS_FOR] is not None:
+            return []
+        if inlet.is_continued:
+            inlet = replace(inlet, at=part_began(json_object(body.get("metadata")), inlet.at))
+        state[WAITS_FOR] = inlet.message_id or f"api-{secrets.token_hex(12)}"
+        return self.memory.remember(replace(inlet, message_id=state[WAITS_FOR]))
+
+    def shown(self, metadata: dict[str, Any]) -> Inlet | None:
+        """Wait no longer, something of the answer is seen; return how it began."""
+        name = host_id(answer_state(metadata)[WAITS_FOR])
+        return self.memory.answered(host_id(metadata.get("chat_id")), name) if name else None
 
 
 # --------------------------------------------------------------------------------------------------
@@ -957,6 +1351,14 @@ def cost_line(amounts: Iterable[tuple[str | None, int]]) -> str:
     return f"{money}, {sum(tokens)} tokens"
 
 
+def show_cost(metadata: dict[str, Any], user: object, emit: EventEmitter | None) -> None:
+    """Show the cost of an answer to a user whose own valve asks for it."""
+    booked = json_object(metadata.get(LEDGER_KEY)).get("booked")
+    wants = getattr(json_object(user).get("valves"), "show_cost", False)
+    if emit is not None and booked and wants is True:
+        show_status(emit, cost_line(booked.values()))
+
+
 def show_status(emit: EventEmitter, description: str) -> None:
     """Show a line under the answer, which does not wait for it."""
     event = {"type": "status", "data": {"description": description, "done": True}}
@@ -970,6 +1372,25 @@ def _shown_or_not(done: asyncio.Future[object]) -> None:
     _SHOWING.discard(done)
     # Whoever looks at an error keeps asyncio from logging it: nothing depends on the line.
     _ = done.cancelled() or done.exception()
+
+
+# --------------------------------------------------------------------------------------------------
+# pipelines/src/host_models.py
+#
+# The models of this Open WebUI, by its own table of what its connections offer.
+# --------------------------------------------------------------------------------------------------
+
+
+def host_model(model_id: str) -> dict[str, object]:
+    """Return the record of a model as the host keeps it, empty where it keeps none."""
+    # A plain dict of the process; `MODELS`, which has presets too, may be one in Redis.
+    state = getattr(getattr(sys.modules.get("open_webui.main"), "app", None), "state", None)
+    return json_object(json_object(getattr(state, "OPENAI_MODELS", None)).get(model_id))
+
+
+def host_model_record(model_id: str) -> ModelRecord | None:
+    """Read that record."""
+    return read_model_record(host_model(model_id))
 
 
 # --------------------------------------------------------------------------------------------------
@@ -1137,6 +1558,14 @@ class UsageValves(LenientValves):
         description="Tags of connections that bill through OpenRouter although their models do "
         "not show it (a proxy in front, for instance), separated by commas.",
     )
+    answer_wait_seconds: int = Field(
+        default=3600,
+        ge=1,
+        le=86_400,
+        title="Wait for an answer (s)",
+        description="An answer whose end is not shown in this time (stopped, hung up) is listed "
+        "as unmetered; should it end later, it is booked and no longer listed.",
+    )
     user_directory: bool = Field(
         default=True,
         title="Keep names of users",
@@ -1230,14 +1659,6 @@ class PipelineValves(UsageValves):
         description="`*` for all models, or exact model ids separated by commas. Takes effect "
         "when Open WebUI loads its model list again.",
     )
-    answer_wait_seconds: int = Field(
-        default=3600,
-        ge=1,
-        le=86_400,
-        title="Wait for an answer (s)",
-        description="An answer whose end is not shown in this time (stopped, hung up) is listed "
-        "as unmetered; should it end later, it is booked and no longer listed.",
-    )
     add_user: bool = Field(
         default=True,
         title="Tell OpenRouter the user id",
@@ -1255,144 +1676,6 @@ class PipelineValves(UsageValves):
         title="Send chat, message and task along",
         description="Adds `trace`, so that OpenRouter's webhook can name them.",
     )
-
-
-# --------------------------------------------------------------------------------------------------
-# shared/domain/rows.py
-#
-# What travels through a spool: usage events and the three kinds of rows beside them.
-# --------------------------------------------------------------------------------------------------
-
-
-class _SideRow(BaseModel):
-    """A row beside the usage events; never money."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore", protected_namespaces=())
-
-    schema_version: int = 1
-
-    def to_json(self) -> str:
-        """Write the row as one line of JSON."""
-        return self.model_dump_json(exclude_none=True)
-
-
-def _side_row_label(value: object) -> str:
-    return clean_label(value, "unknown")
-
-
-Label = Annotated[str, BeforeValidator(_side_row_label)]
-
-
-class UnmeteredRow(_SideRow):
-    """A generation that we know was made and whose cost no hook shows.
-
-    `request_id` is `task:<random>` for a background task, and the `turn:` id of the answer for an
-    inlet whose outlet never came; an event of that answer cancels the row.
-    """
-
-    request_id: RequestId
-    occurred_at: UtcTime
-    client_org_id: Label = UNASSIGNED
-    external_user: Label
-    model: Label
-    task: Label
-    chat_id: OptionalLabel = None
-    message_id: OptionalLabel = None
-
-    @property
-    def kind(self) -> Literal["unmetered"]:
-        """The kind of row this is in a spool."""
-        return "unmetered"
-
-    @property
-    def event_id(self) -> str:
-        """Identity of the row: the same inlet noted twice is one row."""
-        return digest(["unmetered", self.request_id])
-
-
-class HostRow(_SideRow):
-    """What one process that captures or delivers says of itself; the newest one is its status.
-
-    `counters` are totals since the process began; times are UTC, latencies milliseconds.
-    """
-
-    host_id: Label
-    occurred_at: UtcTime
-    host_kind: Literal["function", "pipeline", "sidecar"]
-    version: Label
-    started_at: UtcTime
-    delivery_state: Label = "idle"
-    breaker: Label = "closed"
-    message: Label = "ok"
-    queued: Annotated[int, Field(ge=0)] = 0
-    dead_letters: Annotated[int, Field(ge=0)] = 0
-    oldest_age_seconds: Annotated[float, Field(ge=0)] = 0.0
-    hook_p50_ms: float | None = None
-    hook_p99_ms: float | None = None
-    write_p50_ms: float | None = None
-    write_p99_ms: float | None = None
-    counters: dict[str, int] = Field(default_factory=dict)
-
-    @property
-    def kind(self) -> Literal["host"]:
-        """The kind of row this is in a spool."""
-        return "host"
-
-    @property
-    def event_id(self) -> str:
-        """Identity of the row: one statement of one process."""
-        return digest(["host", self.host_id, self.occurred_at.isoformat()])
-
-
-class UserRow(_SideRow):
-    """The name behind a user id: kept apart, so that it can be erased and events stay nameless."""
-
-    user_id: Label
-    occurred_at: UtcTime
-    name: OptionalLabel = None
-    email: OptionalLabel = None
-
-    @property
-    def kind(self) -> Literal["user"]:
-        """The kind of row this is in a spool."""
-        return "user"
-
-    @property
-    def event_id(self) -> str:
-        """Identity of the row: the same name of the same user is one row a day (UTC).
-
-        The day, so that a name that somebody comes back to is news again.
-        """
-        day = self.occurred_at.date().isoformat()
-        return digest(["user", self.user_id, self.name, self.email, day])
-
-
-Row = UsageEvent | UnmeteredRow | HostRow | UserRow
-RowKind = Literal["usage", "unmetered", "host", "user"]
-
-_SIDE_ROWS: dict[str, type[UnmeteredRow] | type[HostRow] | type[UserRow]] = {
-    "unmetered": UnmeteredRow,
-    "host": HostRow,
-    "user": UserRow,
-}
-
-
-def row_from_json(kind: str, text: str) -> Row:
-    """Read a row of a spool. Raises InvalidEvent when it is damaged or of an unknown kind."""
-    if kind == "usage":
-        return event_from_json(text)
-    if kind not in _SIDE_ROWS:
-        raise InvalidEvent("unknown_kind", "kind", kind)
-    try:
-        return _SIDE_ROWS[kind].model_validate_json(text)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        raise InvalidEvent(first["msg"], ".".join(map(str, first["loc"])), "...") from None
-
-
-def row_time(row: Row) -> datetime:
-    """Return the instant a row speaks of."""
-    return row.occurred_at
 
 
 # --------------------------------------------------------------------------------------------------
@@ -1421,12 +1704,17 @@ INTEGER_FIELDS: Mapping[str, tuple[str, ...]] = {
         "cached_tokens",
         "cache_write_tokens",
         "reasoning_tokens",
-        "latency_ms",
-        "part",
     ),
     "unmetered": ("schema_version",),
     "host": ("schema_version", "queued", "dead_letters"),
     "user": ("schema_version",),
+}
+# Those that a row may do without are written where there is a value.
+RARE_INTEGER_FIELDS: Mapping[str, tuple[str, ...]] = {
+    "usage": ("latency_ms", "part"),
+    "unmetered": (),
+    "host": (),
+    "user": (),
 }
 FLOAT_FIELDS: Mapping[str, tuple[str, ...]] = {
     "usage": (),
@@ -1434,13 +1722,16 @@ FLOAT_FIELDS: Mapping[str, tuple[str, ...]] = {
     "host": ("oldest_age_seconds", "hook_p50_ms", "hook_p99_ms", "write_p50_ms", "write_p99_ms"),
     "user": (),
 }
+# Strings that are the same for many rows of a kind, and those that are a row's own.
+LABEL_FIELDS: Mapping[str, tuple[str, ...]] = {
+    "usage": ("grain", "requested_model", "provider", "cost_source"),
+    "unmetered": (),
+    "host": (),
+    "user": (),
+}
 STRING_FIELDS: Mapping[str, tuple[str, ...]] = {
     "usage": (
         "request_id",
-        "grain",
-        "requested_model",
-        "provider",
-        "cost_source",
         "chat_id",
         "message_id",
         "finish_reason",
@@ -1457,6 +1748,21 @@ AMOUNT_FIELDS = {
     "upstream_cost_usd": "upstream_pico_usd",
     "estimated_cost_usd": "estimated_pico_usd",
 }
+FIELDS: Mapping[str, tuple[str, ...]] = {
+    kind: (
+        *INTEGER_FIELDS[kind],
+        *RARE_INTEGER_FIELDS[kind],
+        *FLOAT_FIELDS[kind],
+        *LABEL_FIELDS[kind],
+        *STRING_FIELDS[kind],
+        "occurred_at_ms",
+    )
+    for kind in TAGS
+}
+_LABELS = {kind: (*TAGS[kind], *LABEL_FIELDS[kind]) for kind in TAGS}
+_INTEGERS = {
+    kind: ",".join([f"{name}={{:d}}i" for name in names]) for kind, names in INTEGER_FIELDS.items()
+}
 
 
 def render_line(kind: str, text: str, store_ns: int, measurement: str) -> str:
@@ -1467,7 +1773,7 @@ def render_line(kind: str, text: str, store_ns: int, measurement: str) -> str:
     name = measurement if kind == "usage" else MEASUREMENTS.get(kind, "")
     try:
         return _render(kind, from_json(text), store_ns, name)
-    except (KeyError, TypeError, ValueError, ArithmeticError):
+    except (KeyError, TypeError, AttributeError, ValueError, ArithmeticError):
         # An older version wrote it or it is damaged: the model fills in what is missing or refuses.
         row = row_from_json(kind, text)
     return _render(kind, row.model_dump(mode="json", exclude_none=True), store_ns, name)
@@ -1479,10 +1785,8 @@ def derived_milliseconds(store_ns: int, request_id: str) -> int:
     A line's time holds the identity of its event below the second (ids that name one) or the
     millisecond; the few events that happened at another instant carry it as a field.
     """
-    second = generation_time(request_id)
-    if second is not None and store_ns // 10**9 == int(second.timestamp()):
-        return store_ns // 10**9 * 1000
-    return store_ns // 10**6
+    second = store_ns // 10**9
+    return second * 1000 if generation_seconds(request_id) == second else store_ns // 10**6
 
 
 def escape_key(text: str) -> str:
@@ -1491,8 +1795,9 @@ def escape_key(text: str) -> str:
 
 
 def _render(kind: str, row: Mapping[str, Any], store_ns: int, measurement: str) -> str:
-    tags = ",".join([f"{tag}={_escape_tag(row[tag])}" for tag in TAGS[kind]])
-    fields = [f"{name}={row[name]:d}i" for name in INTEGER_FIELDS[kind] if name in row]
+    tags, labels = _write_labels(kind, tuple([row[name] for name in _LABELS[kind]]))
+    fields = [_INTEGERS[kind].format(*[row[name] for name in INTEGER_FIELDS[kind]]), *labels]
+    fields += [f"{name}={row[name]:d}i" for name in RARE_INTEGER_FIELDS[kind] if name in row]
     fields += [f"{name}={float(row[name])!r}" for name in FLOAT_FIELDS[kind] if row.get(name)]
     fields += [f"{name}={_quote_field(row[name])}" for name in STRING_FIELDS[kind] if row.get(name)]
     if kind == "usage":
@@ -1506,7 +1811,7 @@ def _render(kind: str, row: Mapping[str, Any], store_ns: int, measurement: str) 
 
 
 def _amount_fields(row: Mapping[str, Any]) -> list[str]:
-    fields = [f"is_byok={'true' if row['is_byok'] else 'false'}"]
+    fields = ["is_byok=true" if row["is_byok"] else "is_byok=false"]
     for name, field in AMOUNT_FIELDS.items():
         if name in row:
             fields.append(f"{field}={int(Decimal(row[name]).scaleb(12))}i")
@@ -1516,6 +1821,14 @@ def _amount_fields(row: Mapping[str, Any]) -> list[str]:
 
 
 @lru_cache(maxsize=8192)
+def _write_labels(kind: str, values: tuple[str, ...]) -> tuple[str, list[str]]:
+    """Write the tags of a row and the fields that are labels too: the same few come again."""
+    count = len(TAGS[kind])
+    tags = [f"{name}={_escape_tag(text)}" for name, text in zip(TAGS[kind], values, strict=False)]
+    labels = zip(LABEL_FIELDS[kind], values[count:], strict=True)
+    return ",".join(tags), [f"{name}={_quote_field(text)}" for name, text in labels if text]
+
+
 def _escape_tag(text: str) -> str:
     if not text or text.endswith("\\") or "\n" in text:
         raise InvalidEvent("unusable_tag", "label", text)
@@ -2256,7 +2569,7 @@ def read_settings(
         extra_connections=frozenset(tag.strip() for tag in effective.extra_connections),
         user_directory=effective.user_directory,
         quiet_seconds=getattr(effective, "quiet_seconds", 120),
-        answer_wait_seconds=getattr(effective, "answer_wait_seconds", 3600),
+        answer_wait_seconds=effective.answer_wait_seconds,
         add_user=getattr(effective, "add_user", False),
         add_session_id=getattr(effective, "add_session_id", False),
         add_trace=getattr(effective, "add_trace", False),
@@ -2318,127 +2631,6 @@ def _variable(valve: str, environment: Mapping[str, str], problems: list[str]) -
     except (OSError, ValueError) as error:
         problems.append(f"{name}_FILE: cannot be read ({type(error).__name__})")
         return None
-
-
-# --------------------------------------------------------------------------------------------------
-# shared/domain/inlet.py
-#
-# The inlet of an answer: what a request tells of the answer to come.
-# --------------------------------------------------------------------------------------------------
-
-
-# How a model is billed: its record is OpenRouter's; a valve names its connection; nobody has seen
-# its record but its name is like OpenRouter's; by somebody else.
-Billing = Literal["openrouter", "named", "likely", "foreign"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Inlet:
-    """What the inlet of an answer knew; the outlet is told none of it.
-
-    `model` is OpenRouter's name with presets and arenas resolved, or `unresolved:` and what was
-    asked for. Prices are US dollars per token.
-    """
-
-    at: datetime
-    user: str
-    requested_model: str
-    model: str
-    task: str
-    chat_id: str
-    message_id: str
-    is_continued: bool
-    billing: Billing
-    prompt_price: Decimal | None = None
-    completion_price: Decimal | None = None
-
-
-def read_inlet(
-    metadata: Mapping[str, Any],
-    requested: str,
-    user: str,
-    now: datetime,
-    known: Callable[[str], ModelRecord | None],
-    extra_connections: frozenset[str],
-) -> Inlet:
-    """Read what the metadata of a request tell of its answer.
-
-    `known` finds the record of another model under exactly its id, `extra_connections` are tags of
-    connections that bill through OpenRouter although their records do not show it.
-    """
-    task = short_text(metadata.get("task"))
-    # An arena draws a model for the chat; a background task names its own.
-    drawn = "" if task else short_text(metadata.get("selected_model_id"))
-    model, record = _resolve(metadata, drawn or requested, known)
-    message_id = host_id(metadata.get("message_id"))
-    return Inlet(
-        at=now,
-        user=user,
-        requested_model=requested,
-        model=model or f"unresolved:{requested}",
-        task=task or "chat",
-        chat_id=host_id(metadata.get("chat_id")),
-        message_id=message_id,
-        is_continued=bool(message_id) and metadata.get("assistant_message_id") == message_id,
-        billing=_billing(model, record, extra_connections),
-        prompt_price=record.prompt_price if record else None,
-        completion_price=record.completion_price if record else None,
-    )
-
-
-def _resolve(
-    metadata: Mapping[str, Any], model_id: str, known: Callable[[str], ModelRecord | None]
-) -> tuple[str | None, ModelRecord | None]:
-    """Find the model that answers behind a preset or an arena, and its record."""
-    record = read_model_record(metadata.get("model"))
-    if record is None or record.model_id != model_id:
-        record = known(model_id)
-    if record is not None and record.base_model_id:
-        model_id = record.base_model_id
-        record = known(model_id)
-    if record is not None:
-        return (None if record.is_arena else openrouter_model(model_id)), record
-    # Without a record a name is trusted only when it looks like OpenRouter's: author/model.
-    return (openrouter_model(model_id) if "/" in model_id else None), None
-
-
-def _billing(
-    model: str | None, record: ModelRecord | None, extra_connections: frozenset[str]
-) -> Billing:
-    if record is None:
-        return "foreign" if model is None else "likely"
-    if record.is_openrouter:
-        return "openrouter"
-    return "foreign" if record.tags.isdisjoint(extra_connections) else "named"
-
-
-def unmetered_row(inlet: Inlet, client_org_id: str, request_id: str | None = None) -> UnmeteredRow:
-    """Build the row of a generation whose cost no hook shows: a task, or an answer left silent."""
-    return UnmeteredRow(
-        request_id=request_id or _silent_request_id(inlet),
-        occurred_at=inlet.at,
-        client_org_id=client_org_id,
-        external_user=inlet.user,
-        model=inlet.model,
-        task=inlet.task,
-        chat_id=inlet.chat_id,
-        message_id=inlet.message_id,
-    )
-
-
-def _silent_request_id(inlet: Inlet) -> str:
-    if inlet.is_continued:
-        return part_request_id(inlet.chat_id, inlet.message_id, inlet.at)
-    return turn_request_id(inlet.chat_id, inlet.message_id)
-
-
-def is_fresh(generation_ids: Sequence[str], inlet: Inlet) -> bool:
-    """Tell whether one of these generations was begun by this inlet, not by an earlier part.
-
-    An id has whole seconds, and one of the old form has none.
-    """
-    began = inlet.at.replace(microsecond=0)
-    return any((generation_time(found) or began) >= began for found in generation_ids)
 
 
 # --------------------------------------------------------------------------------------------------
@@ -3102,16 +3294,10 @@ class SpoolFile:
             with spool_lock(self.path):
                 connection.close()
 
-    def renew_log(self) -> None:
-        """Move what the log holds into the file, as far as no reader needs it, and sync both.
-
-        A log has its size from the start and is written over: a sync that need not record how
-        much a file has grown takes the disk half the time.
-        """
+    def checkpoint(self) -> None:
+        """Move what the log holds into the file, as far as no reader needs it, and sync both."""
         if self._connection is not None:
             with spool_lock(self.path):
-                if Path(f"{self.path}-wal").stat().st_size < _SPOOL_LOG_BYTES:
-                    _fill_spool_log(self._connection)
                 self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
     def close(self) -> None:
@@ -3137,6 +3323,9 @@ class SpoolFile:
         if self._connection is None:
             self._connection = self._open_or_replace()
             self._identity = self._file_identity()
+            # Without that room every commit is slower, and nothing worse.
+            with suppress(OSError, sqlite3.Error):
+                _lay_out_log(self._connection, Path(f"{self.path}-wal"))
         return self._connection
 
     def _file_identity(self) -> tuple[int, int] | None:
@@ -3185,19 +3374,18 @@ class SpoolFile:
         return True
 
 
-def _fill_spool_log(connection: sqlite3.Connection) -> None:
-    """Write so much that the log reaches its size, and take all of it back.
+def _lay_out_log(connection: sqlite3.Connection, log: Path) -> None:
+    """Prolong a log with zeros, which SQLite takes for the rest of an older log.
 
-    With hardly a page of cache, SQLite writes to the log before there is anything to commit.
+    It is written over from then on: a sync that need not record how much a file has grown takes
+    the disk half the time. In a transaction, so that nobody else appends to the log meanwhile.
     """
-    connection.execute("PRAGMA cache_size = 1")
+    connection.execute("BEGIN IMMEDIATE")
     try:
-        connection.execute("BEGIN IMMEDIATE")
-        connection.execute("CREATE TABLE filling (content BLOB)")
-        connection.execute("INSERT INTO filling VALUES (zeroblob(?))", (_SPOOL_LOG_BYTES,))
+        with log.open("ab") as file:
+            file.write(bytes(max(0, _SPOOL_LOG_BYTES - file.tell())))
     finally:
         connection.rollback()
-        connection.execute(f"PRAGMA cache_size = -{_SPOOL_CACHE_KIB}")
 
 
 def is_corrupt(error: BaseException) -> bool:
@@ -3755,7 +3943,7 @@ class SpoolWriter:
         self._clock = clock
         self._upkeep = upkeep
         self._upkeep_at = time.monotonic()
-        self._renew_at = inf
+        self._checkpoint_at = inf
         self._commits_in_log = 0
         self._process_id = os.getpid()
         self._backlog = SpoolBacklog()
@@ -3831,17 +4019,17 @@ class SpoolWriter:
 
     def _run(self) -> None:
         while not self._stopped or self._backlog:
-            seconds = min(self._upkeep_at, self._renew_at) - time.monotonic()
+            seconds = min(self._upkeep_at, self._checkpoint_at) - time.monotonic()
             if jobs := self._backlog.take_next(seconds, _JOBS_PER_COMMIT):
                 self._commit(jobs)
             if time.monotonic() >= self._upkeep_at:
                 self._upkeep_at = time.monotonic() + _UPKEEP_RETRY_SECONDS
                 self._commit([SpoolJob(self._run_upkeep, Future())])
-                self._renew_at = 0.0
-            if time.monotonic() >= self._renew_at:
+                self._checkpoint_at = 0.0
+            if time.monotonic() >= self._checkpoint_at:
                 # Between two commits: no hook has to wait for it, unless it comes just now.
-                self._commits_in_log, self._renew_at = 0, inf
-                self._tidy(self._file.renew_log)
+                self._commits_in_log, self._checkpoint_at = 0, inf
+                self._tidy(self._file.checkpoint)
         self._tidy(self._file.close)
         if not self._is_exiting:
             atexit.unregister(self._exit)
@@ -3885,17 +4073,17 @@ class SpoolWriter:
             carried = self._counters.unsaved()
             save_counters(db, tx.counted + Counter(carried))
         self._counters.commit(carried, +tx.counted)
-        self._plan_renewal(is_synced=is_synced and db.total_changes > changes)
+        self._plan_checkpoint(is_synced=is_synced and db.total_changes > changes)
         return answers
 
-    def _plan_renewal(self, *, is_synced: bool) -> None:
+    def _plan_checkpoint(self, *, is_synced: bool) -> None:
         self._commits_in_log += 1
         if self._commits_in_log >= _COMMITS_PER_LOG:
-            self._renew_at = 0.0
+            self._checkpoint_at = 0.0
         elif is_synced:
-            self._renew_at = inf
+            self._checkpoint_at = inf
         else:
-            self._renew_at = min(self._renew_at, time.monotonic() + _UNSYNCED_SECONDS)
+            self._checkpoint_at = min(self._checkpoint_at, time.monotonic() + _UNSYNCED_SECONDS)
 
     def _fail(self, jobs: Sequence[SpoolJob], error: Exception) -> None:
         self._counters.add("write_failed", len(jobs))
@@ -5372,6 +5560,205 @@ class Recorder:
 
 
 # --------------------------------------------------------------------------------------------------
+# pipelines/src/silent_answers.py
+#
+# Answers that begin and are never shown: each becomes an unmetered row.
+# --------------------------------------------------------------------------------------------------
+
+
+def unmetered_rows(
+    inlets: Iterable[Inlet], settings: PluginSettings, request_id: str | None = None
+) -> list[Row]:
+    """Return the rows of answers or of a task, those of foreign models left out."""
+    return [
+        unmetered_row(inlet, settings.client_org_id, request_id)
+        for inlet in inlets
+        if inlet.billing != "foreign"
+    ]
+
+
+def silent_rows(memory: InletMemory, settings: PluginSettings, now: datetime) -> list[Row]:
+    """Return the rows of the answers that nobody waits for any longer."""
+    wait = timedelta(seconds=settings.answer_wait_seconds)
+    return unmetered_rows(memory.give_up(now, wait), settings)
+
+
+# --------------------------------------------------------------------------------------------------
+# pipelines/src/connection_keys.py
+#
+# Which key an answer is billed to: a hash of it, read from Open WebUI's own connections.
+# --------------------------------------------------------------------------------------------------
+
+
+# An administrator who enters another key sees it in the books after this long.
+_FRESH_SECONDS = 10.0
+# Part of what a hook may wait in all; the host reads its connections for every answer, too.
+_WAIT_SECONDS = 0.05
+_SETTINGS = ("openai.api_base_urls", "openai.api_keys", "openai.api_configs")
+
+
+class ConnectionKeys:
+    """Hashes of the keys by the index of their connection; no key is kept."""
+
+    def __init__(self) -> None:
+        self._hashes: dict[int, str] = {}
+        self._read_at: float | None = None
+        self._reading: asyncio.Future[Mapping[str, Any]] | None = None
+
+    async def hash_of(self, metadata: Mapping[str, Any]) -> str:
+        """Return the hash of the key that pays for an answer, `none` where the host cannot tell."""
+        index = _connection_index(metadata)
+        if index is None:
+            return NO_KEY
+        if self._read_at is None or time.monotonic() - self._read_at > _FRESH_SECONDS:
+            await self._read()
+        return self._hashes.get(index, NO_KEY)
+
+    async def _read(self) -> None:
+        """Read the connections anew; what is known stays when that fails or takes long."""
+        if self._reading is None:
+            config = getattr(sys.modules.get("open_webui.models.config"), "Config", None)
+            if config is None:
+                return
+            self._reading = asyncio.ensure_future(config.get_many(*_SETTINGS))
+        reading, self._read_at = self._reading, time.monotonic()
+        await asyncio.wait({reading}, timeout=_WAIT_SECONDS)
+        if reading.done():
+            self._reading = None
+            if not reading.cancelled() and reading.exception() is None:
+                self._hashes = _key_hashes(reading.result())
+
+
+def _connection_index(metadata: Mapping[str, Any]) -> int | None:
+    """Find the connection of the model that answers, behind a preset or an arena too."""
+    record = json_object(metadata.get("model"))
+    behind = short_text(metadata.get("selected_model_id")) or short_text(
+        json_object(record.get("info")).get("base_model_id")
+    )
+    if behind:
+        record = host_model(behind)
+    index = record.get("urlIdx")
+    return index if type(index) is int else None
+
+
+def _key_hashes(settings: Mapping[str, Any]) -> dict[int, str]:
+    urls, keys = (_listed(settings.get(name)) for name in _SETTINGS[:2])
+    configs = json_object(settings.get(_SETTINGS[2]))
+    return {
+        index: key_hash(key)
+        for index, (url, key) in enumerate(zip(urls, keys, strict=False))
+        if isinstance(key, str) and key and _sends_key(configs.get(str(index), configs.get(url)))
+    }
+
+
+def _sends_key(config: object) -> bool:
+    return json_object(config).get("auth_type") in (None, "bearer")
+
+
+def _listed(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+# --------------------------------------------------------------------------------------------------
+# pipelines/src/stream_capture.py
+#
+# The chunks of a stream: a generation is noted with its first, and booked with its usage.
+# --------------------------------------------------------------------------------------------------
+
+
+class StreamCapture:
+    """Books the generations of all answers; what it knows of one stands in its metadata."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder = recorder
+        self._keys = ConnectionKeys()
+
+    async def take(
+        self, valves: UsageValves, event: dict[str, Any], metadata: dict[str, Any]
+    ) -> bool:
+        """Take an event of a stream; tell whether it is of a generation of OpenRouter."""
+        chunk = generation_chunk(event)
+        if not is_openrouter_generation(chunk, metadata):
+            self._saw_part(event, metadata)
+            return False
+        state = await self.state(metadata)
+        if state["id"] != chunk["id"]:
+            await self.put_total(valves, state, metadata)
+            state["id"], state["finish"] = chunk["id"], None
+            if not chunk.get("usage") or is_running_total(chunk):
+                state["first"] = without_content(chunk)
+                self._recorder.note_open(valves, partial(generation_event, chunk, metadata))
+        usage = chunk.get("usage")
+        if isinstance(usage, dict) and usage:
+            await self._take_usage(valves, chunk, state, metadata)
+        return True
+
+    async def state(self, metadata: dict[str, Any]) -> dict[str, Any]:
+        """Return the state of an answer, which knows from its beginning on who pays."""
+        state = answer_state(metadata)
+        if state[KEY_HASH] is None:
+            state[KEY_HASH] = await self._keys.hash_of(metadata)
+        return state
+
+    async def put_total(
+        self, valves: UsageValves, state: dict[str, Any], metadata: dict[str, Any]
+    ) -> None:
+        """Book the last running total of a generation that has ended."""
+        total, state["total"] = state["total"], None
+        if total:
+            await self._put_generation(valves, total, state, metadata)
+
+    def name_answer(
+        self, valves: UsageValves, body: dict[str, Any], metadata: dict[str, Any]
+    ) -> None:
+        """Give a generation that ended without usage the name that its answer has only now.
+
+        A Pipelines outlet of the API, which sees no generation, lists the answer under this name.
+        """
+        first = answer_state(metadata)["first"]
+        if first and not metadata.get("message_id"):
+            named = {**metadata, "message_id": host_id(body.get("id"))}
+            self._recorder.note_open(valves, partial(generation_event, first, named))
+
+    def _saw_part(self, event: dict[str, Any], metadata: dict[str, Any]) -> None:
+        """Keep a generation open whose events do not name it, as in the Responses API."""
+        state = json_object(metadata.get(LEDGER_KEY))
+        if state.get("id") and is_response_event(event):
+            self._recorder.saw(state["id"])
+
+    async def _take_usage(
+        self,
+        valves: UsageValves,
+        chunk: dict[str, Any],
+        state: dict[str, Any],
+        metadata: dict[str, Any],
+    ) -> None:
+        """Book what a chunk says was used, unless it may still grow; leave the ids beside it."""
+        usage = chunk["usage"]
+        if is_running_total(chunk):
+            state["total"] = without_content(chunk)
+            self._recorder.follow(valves).open.grew(state["total"], metadata)
+            usage[LEDGER_KEY] = [*state["booked"], chunk["id"]]
+            return
+        state["total"] = None
+        await self._put_generation(valves, chunk, state, metadata)
+        if state["booked"]:
+            usage[LEDGER_KEY] = list(state["booked"])
+
+    async def _put_generation(
+        self,
+        valves: UsageValves,
+        chunk: dict[str, Any],
+        state: dict[str, Any],
+        metadata: dict[str, Any],
+    ) -> None:
+        """Book a generation; only what the spool took is left as booked for others to see."""
+        state["first"] = None
+        draft = partial(generation_event, chunk, metadata, finish_reason=state["finish"])
+        leave_booked(state, await self._recorder.book(valves, draft))
+
+
+# --------------------------------------------------------------------------------------------------
 # pipelines/src/user_directory.py
 #
 # Names of users: said once per process, kept apart from the events.
@@ -5436,9 +5823,23 @@ class Filter:
 
     def __init__(self) -> None:
         self.valves = self.Valves()
-        self._keys = ConnectionKeys()
+        self._begun = BegunAnswers()
         self._users = UserDirectory()
-        self._recorder = Recorder("function", function_spool_dir)
+        self._recorder = Recorder(
+            "function", function_spool_dir, partial(silent_rows, self._begun.memory)
+        )
+        self._streams = StreamCapture(self._recorder)
+
+    async def inlet(
+        self, body: dict[str, Any], __metadata__: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """Remember that an answer begins: one that is never shown was made all the same."""
+        try:
+            if isinstance(body, dict) and isinstance(__metadata__, dict):
+                self._take_request(body, __metadata__)
+        except Exception as error:  # noqa: BLE001 a raising inlet kills the chat
+            self._recorder.counters.complain("failed_inlet", type(error).__name__)
+        return body
 
     async def stream(
         self, event: dict[str, Any], __metadata__: dict[str, Any] | None = None
@@ -5461,7 +5862,7 @@ class Filter:
                 if finish := chunk_finish_reason(event):
                     state["finish"] = finish
             else:
-                await self._take_chunk(event, __metadata__)
+                await self._take_event(event, __metadata__)
         except Exception as error:  # noqa: BLE001 a raising stream hook empties the answer
             self._recorder.counters.complain("failed_stream", type(error).__name__)
         return event
@@ -5484,83 +5885,46 @@ class Filter:
             elif isinstance(__metadata__, dict):
                 await self._take_answer(json_object(body), __metadata__)
                 self._put_name(__user__)
-                _show_cost(__metadata__, __user__, __event_emitter__)
+                show_cost(__metadata__, __user__, __event_emitter__)
         except Exception as error:  # noqa: BLE001 the answer must not depend on its bookkeeping
             self._recorder.counters.complain("failed_outlet", type(error).__name__)
         return body
 
-    async def _take_chunk(self, event: dict[str, Any], metadata: dict[str, Any]) -> None:
-        chunk = generation_chunk(event)
-        if not _is_openrouter_generation(chunk, metadata):
-            self._saw_part(event, metadata)
-            return
-        state = await self._state(metadata)
-        if state["id"] != chunk["id"]:
-            await self._put_total(state, metadata)
-            state["id"], state["finish"] = chunk["id"], None
-            if not chunk.get("usage") or is_running_total(chunk):
-                state["begun"] = without_content(chunk)
-                self._recorder.note_open(self.valves, partial(generation_event, chunk, metadata))
-        usage = chunk.get("usage")
-        if not isinstance(usage, dict) or not usage:
-            return
-        if is_running_total(chunk):
-            state["total"] = without_content(chunk)
-            self._recorder.follow(self.valves).open.grew(state["total"], metadata)
-            usage[LEDGER_KEY] = [*state["booked"], chunk["id"]]
-            return
-        state["total"] = None
-        await self._put_generation(chunk, state, metadata)
-        if state["booked"]:
-            usage[LEDGER_KEY] = list(state["booked"])
+    def _take_request(self, body: dict[str, Any], metadata: dict[str, Any]) -> None:
+        inlet = self._read_inlet(metadata, body.get("model"))
+        recording = self._recorder.follow(self.valves)
+        driven_out = self._begun.begin(body, metadata, inlet)
+        if rows := unmetered_rows(driven_out, recording.settings):
+            recording.spool.put(rows)
 
-    def _saw_part(self, event: dict[str, Any], metadata: dict[str, Any]) -> None:
-        """Keep a generation open whose events do not name it, as in the Responses API."""
-        state = json_object(metadata.get(LEDGER_KEY))
-        if state.get("id") and is_response_event(event):
-            self._recorder.saw(state["id"])
+    def _read_inlet(self, metadata: dict[str, Any], model: object) -> Inlet:
+        return read_inlet(
+            metadata,
+            short_text(model),
+            short_text(metadata.get("user_id")),
+            self._recorder.clock.now(),
+            host_model_record,
+            self._recorder.follow(self.valves).settings.extra_connections,
+        )
 
-    async def _state(self, metadata: dict[str, Any]) -> dict[str, Any]:
-        """Return the state of an answer, which knows from its beginning on who pays."""
-        state = answer_state(metadata)
-        if state[KEY_HASH] is None:
-            state[KEY_HASH] = await self._keys.hash_of(metadata)
-        return state
-
-    async def _put_generation(
-        self, chunk: dict[str, Any], state: dict[str, Any], metadata: dict[str, Any]
-    ) -> None:
-        """Book a generation; only what the spool took is left as booked for others to see."""
-        state["begun"] = None
-        draft = partial(generation_event, chunk, metadata, finish_reason=state["finish"])
-        leave_booked(state, await self._recorder.book(self.valves, draft))
-
-    async def _put_total(self, state: dict[str, Any], metadata: dict[str, Any]) -> None:
-        """Book the last running total of a generation that has ended."""
-        total, state["total"] = state["total"], None
-        if total:
-            await self._put_generation(total, state, metadata)
+    async def _take_event(self, event: dict[str, Any], metadata: dict[str, Any]) -> None:
+        if await self._streams.take(self.valves, event, metadata):
+            self._begun.shown(metadata)
 
     async def _take_answer(self, body: dict[str, Any], metadata: dict[str, Any]) -> None:
-        if metadata.get(LEDGER_KEY):
-            state = answer_state(metadata)
-            await self._put_total(state, metadata)
-            self._name_answer(state, body, metadata)
+        state, begun = answer_state(metadata), self._begun.shown(metadata)
+        if state["id"] is not None or state["booked"]:
+            await self._streams.put_total(self.valves, state, metadata)
+            self._streams.name_answer(self.valves, body, metadata)
             return
         message = answer_message(body)
         usage = json_object(message.get("usage"))
-        settings = self._recorder.follow(self.valves).settings
-        inlet = read_inlet(
-            {**metadata, "message_id": body.get("id")},
-            short_text(body.get("model")),
-            short_text(metadata.get("user_id")),
-            self._recorder.clock.now(),
-            lambda _: None,
-            settings.extra_connections,
-        )
+        inlet = self._read_inlet({**metadata, "message_id": body.get("id")}, body.get("model"))
+        if begun is not None:
+            inlet = replace(inlet, at=begun.at)
         is_metered = inlet.billing in ("openrouter", "named") or has_openrouter_usage(usage)
         if usage and is_metered:
-            state = await self._state(metadata)
+            state = await self._streams.state(metadata)
             answer = Answer(
                 source="function",
                 user=inlet.user,
@@ -5570,18 +5934,9 @@ class Filter:
             )
             draft = partial(turn_event, answer, inlet)
             leave_booked(state, await self._recorder.book(self.valves, draft))
-
-    def _name_answer(
-        self, state: dict[str, Any], body: dict[str, Any], metadata: dict[str, Any]
-    ) -> None:
-        """Give a generation that ended without usage the name that its answer has only now.
-
-        A Pipelines outlet of the API, which sees no generation, lists the answer under this name.
-        """
-        begun = state["begun"]
-        if begun and not metadata.get("message_id"):
-            named = {**metadata, "message_id": host_id(body.get("id"))}
-            self._recorder.note_open(self.valves, partial(generation_event, begun, named))
+        elif not usage and (begun or is_metered):
+            rows = unmetered_rows([inlet], self._recorder.follow(self.valves).settings)
+            await self._recorder.put(self.valves, rows)
 
     def _put_name(self, user: object) -> None:
         """Hand the name of a user to the spool; it is no money, so nobody waits for it."""
@@ -5590,156 +5945,6 @@ class Filter:
             row = self._users.row(user, self._recorder.clock.now())
             if row is not None:
                 recording.spool.put([row])
-
-
-def _is_openrouter_generation(chunk: dict[str, Any], metadata: dict[str, Any]) -> bool:
-    if is_openrouter_chunk(chunk):
-        return True
-    if not is_generation_id(chunk.get("id")):
-        return False
-    record = read_model_record(metadata.get("model"))
-    return record is not None and record.is_openrouter
-
-
-def _show_cost(metadata: dict[str, Any], user: object, emit: EventEmitter | None) -> None:
-    """Show the cost of an answer to a user whose own valve asks for it."""
-    booked = json_object(metadata.get(LEDGER_KEY)).get("booked")
-    wants = getattr(json_object(user).get("valves"), "show_cost", False)
-    if emit is not None and booked and wants is True:
-        show_status(emit, cost_line(booked.values()))
-
-
-# --------------------------------------------------------------------------------------------------
-# pipelines/src/inlet_memory.py
-#
-# What Pipelines remembers between the inlet and the outlet of an answer: bounded, for hours.
-# --------------------------------------------------------------------------------------------------
-
-
-InletKey = tuple[str, str]
-
-INLETS_MAX = 10_000
-INLET_LIFETIME = timedelta(hours=1)
-
-
-@dataclass(frozen=True)
-class BookedPart:
-    """The ids that a Function left in the outlets of one message, of this part and before it."""
-
-    began: datetime
-    earlier: frozenset[str] | None
-    latest: frozenset[str]
-
-
-@dataclass(frozen=True)
-class Legacy:
-    """What a memory leaves behind: its inlets, the keys of the silent ones, its records."""
-
-    inlets: list[Inlet]
-    silent: list[InletKey]
-    records: list[ModelRecord]
-
-
-class InletMemory:
-    """Inlets by chat and message, model records by id; any thread may use it.
-
-    An inlet stays after its outlet, so that a repeated outlet is read in the same way. Those that
-    stay silent are handed back once: something was billed there.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._inlets: OrderedDict[InletKey, Inlet] = OrderedDict()
-        self._silent: OrderedDict[InletKey, Inlet] = OrderedDict()
-        self._booked: OrderedDict[InletKey, BookedPart] = OrderedDict()
-        self._records: OrderedDict[str, ModelRecord] = OrderedDict()
-
-    def remember(self, inlet: Inlet) -> list[Inlet]:
-        """Remember an inlet; return those it drives out before their outlet came."""
-        key = (inlet.chat_id, inlet.message_id)
-        with self._lock:
-            self._inlets.pop(key, None)
-            driven_out = [self._silent.pop(key, None)]
-            self._inlets[key] = self._silent[key] = inlet
-            while len(self._inlets) > INLETS_MAX:
-                oldest, _ = self._inlets.popitem(last=False)
-                driven_out.append(self._silent.pop(oldest, None))
-        return [found for found in driven_out if found is not None]
-
-    def answered(self, chat_id: str, message_id: str) -> Inlet | None:
-        """Return the inlet of an outlet, which is silent no longer."""
-        key = (chat_id, message_id)
-        with self._lock:
-            self._silent.pop(key, None)
-            return self._inlets.get(key)
-
-    def has_new_ids(self, inlet: Inlet, generation_ids: Sequence[str]) -> bool | None:
-        """Tell whether a Function booked more of this message than its earlier parts show.
-
-        None when no earlier part showed any: then only time can tell.
-        """
-        key = (inlet.chat_id, inlet.message_id)
-        with self._lock:
-            part = self._booked.pop(key, None)
-            earlier: frozenset[str] | None = None
-            if part is not None:
-                # The same outlet may come again: it is compared with the part before it.
-                earlier = part.earlier if part.began == inlet.at else part.latest
-            self._booked[key] = BookedPart(inlet.at, earlier, frozenset(generation_ids))
-            if len(self._booked) > INLETS_MAX:
-                self._booked.popitem(last=False)
-        return None if earlier is None else not earlier.issuperset(generation_ids)
-
-    def give_up(self, now: datetime, wait: timedelta) -> list[Inlet]:
-        """Return the inlets that were silent for so long; an hour later forget them.
-
-        Whoever answers after all is then still read as the inlet said.
-        """
-        lifetime = wait + INLET_LIFETIME
-        with self._lock:
-            lost = [key for key, inlet in self._silent.items() if now - inlet.at >= wait]
-            old = [key for key, inlet in self._inlets.items() if now - inlet.at >= lifetime]
-            for key in old:
-                if key not in self._silent:
-                    del self._inlets[key]
-            return [self._silent.pop(key) for key in lost]
-
-    def leave(self) -> Legacy:
-        """Give everything away, to the next one who waits for these answers."""
-        with self._lock:
-            legacy = Legacy(
-                inlets=list(self._inlets.values()),
-                silent=list(self._silent),
-                records=list(self._records.values()),
-            )
-            self._inlets.clear()
-            self._silent.clear()
-        return legacy
-
-    def inherit(self, legacy: Legacy) -> None:
-        """Go on where another memory ended."""
-        silent = set(legacy.silent)
-        for record in legacy.records[-INLETS_MAX:]:
-            self.learn(record)
-        with self._lock:
-            for inlet in legacy.inlets[-INLETS_MAX:]:
-                key = (inlet.chat_id, inlet.message_id)
-                self._inlets[key] = inlet
-                if key in silent:
-                    self._silent[key] = inlet
-
-    def learn(self, record: ModelRecord) -> None:
-        """Remember a model record under exactly its id."""
-        with self._lock:
-            self._records[record.model_id] = record
-            self._records.move_to_end(record.model_id)
-            while len(self._records) > INLETS_MAX:
-                self._records.popitem(last=False)
-
-    def record(self, model_id: str) -> ModelRecord | None:
-        """Return the record of a model, None when no inlet carried it."""
-        with self._lock:
-            return self._records.get(model_id)
 
 
 # --------------------------------------------------------------------------------------------------
@@ -5777,39 +5982,6 @@ def take_over(memory: InletMemory, path: Path) -> None:
 
 
 # --------------------------------------------------------------------------------------------------
-# pipelines/src/request_marks.py
-#
-# Marks in the metadata of a request, so that a second copy of this file books the same rows.
-#
-# A Pipelines server hands what one plugin returned to the next; Open WebUI never sends metadata on.
-# --------------------------------------------------------------------------------------------------
-
-
-_TASK_KEY = "usage_ledger_task"
-_TASK_PREFIX = "task:"
-_PART_KEY = "usage_ledger_part"
-_PART_MILLISECONDS_MAX = 60_000
-
-
-def task_id(metadata: dict[str, Any]) -> str:
-    """Name a background task, which has no message, by chance."""
-    left = host_id(metadata.get(_TASK_KEY))
-    if not left.startswith(_TASK_PREFIX):
-        left = f"{_TASK_PREFIX}{secrets.token_hex(12)}"
-        metadata[_TASK_KEY] = left
-    return left
-
-
-def part_began(metadata: dict[str, Any], now: datetime) -> datetime:
-    """Say when a continued part of an answer began: its message is named by more than one."""
-    milliseconds = utc_milliseconds(now)
-    left = metadata.setdefault(_PART_KEY, milliseconds)
-    if type(left) is int and abs(left - milliseconds) <= _PART_MILLISECONDS_MAX:
-        milliseconds = left
-    return datetime.fromtimestamp(0, UTC) + timedelta(milliseconds=milliseconds)
-
-
-# --------------------------------------------------------------------------------------------------
 # pipelines/src/pipeline_filter.py
 #
 # The Pipelines filter: background tasks, merged usage of answers, and who asked, upstream.
@@ -5839,7 +6011,7 @@ class Pipeline:
         self._memory = InletMemory()
         self._users = UserDirectory()
         self._recorder = Recorder(
-            "pipeline", pipeline_spool_dir, partial(_silent_rows, self._memory)
+            "pipeline", pipeline_spool_dir, partial(silent_rows, self._memory)
         )
 
     async def on_startup(self) -> None:
@@ -5907,9 +6079,9 @@ class Pipeline:
             _say_who_asked(body, inlet, settings)
         rows: list[Row] = []
         if inlet.task != "chat":
-            rows += _rows_of([inlet], settings, task_id(metadata))
+            rows += unmetered_rows([inlet], settings, task_id(metadata))
         elif inlet.chat_id and inlet.message_id:
-            rows += _rows_of(self._memory.remember(inlet), settings)
+            rows += unmetered_rows(self._memory.remember(inlet), settings)
         person = self._users.row(user, inlet.at) if settings.user_directory else None
         if person is not None:
             rows.append(person)
@@ -5935,7 +6107,7 @@ class Pipeline:
             answer = Answer(source="pipeline", user=host_user_id(user), body=body, message=message)
             await self._recorder.book(self.valves, partial(turn_event, answer, inlet))
         elif not usage and (remembered or is_metered):
-            await self._put_rows(_rows_of([inlet], settings))
+            await self._put_rows(unmetered_rows([inlet], settings))
 
     def _is_booked(self, inlet: Inlet, generation_ids: list[str]) -> bool:
         """Tell whether a Function booked this answer; ids alone may be those of an earlier part."""
@@ -5980,18 +6152,3 @@ def _say_who_asked(body: dict[str, Any], inlet: Inlet, settings: PluginSettings)
             "owui_task": inlet.task,
         }
         body.setdefault("trace", {name: value for name, value in trace.items() if value})
-
-
-def _rows_of(
-    inlets: Iterable[Inlet], settings: PluginSettings, request_id: str | None = None
-) -> list[Row]:
-    """Return the unmetered rows of answers or of a task, those of foreign models left out."""
-    return [
-        unmetered_row(inlet, settings.client_org_id, request_id)
-        for inlet in inlets
-        if inlet.billing != "foreign"
-    ]
-
-
-def _silent_rows(memory: InletMemory, settings: PluginSettings, now: datetime) -> list[Row]:
-    return _rows_of(memory.give_up(now, timedelta(seconds=settings.answer_wait_seconds)), settings)

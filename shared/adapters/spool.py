@@ -1,6 +1,5 @@
 """The spool: the durable queue on local disk between capture and delivery, over sqlite3."""
 
-import asyncio
 import os
 import sqlite3
 import weakref
@@ -90,7 +89,10 @@ class SqliteSpool:
         now = self._clock.now()
         row = incoming_row(event, now, self.settings.max_cost_usd)
         owner = self._process.owner
-        self._submit(lambda tx: write_note(tx, row, owner, utc_milliseconds(now)))
+        seen_ms = utc_milliseconds(now)
+        self._process.writer.submit(
+            lambda tx: write_note(tx, row, owner, seen_ms), is_awaited=False
+        )
 
     def note_seen(self, request_ids: Sequence[str]) -> None:
         """Keep open generations of this process from expiring; costs a microsecond, no disk."""
@@ -212,23 +214,6 @@ class SqliteSpool:
 
     def _pages(self, read: Callable[..., list[DeadLetter]]) -> Iterator[DeadLetter]:
         return letters_by_page(self._reading, read)
-
-
-async def put_within(
-    spool: SqliteSpool, rows: Sequence[Row], seconds: float = 0.25
-) -> list[PutOutcome] | None:
-    """Queue rows and wait for the disk, but not longer than this; None when it took longer.
-
-    An overrun is counted and the commit goes on. Raises SpoolError when nothing was queued.
-    """
-    future = asyncio.wrap_future(spool.put(rows))
-    # Somebody must look at an error that comes after the wait; the writer has counted it.
-    future.add_done_callback(lambda done: done.cancelled() or done.exception())
-    done, _ = await asyncio.wait({future}, timeout=seconds)
-    if not done:
-        spool.count("overrun")
-        return None
-    return future.result()
 
 
 def _stop_writers(processes: dict[int, SpoolProcess]) -> None:

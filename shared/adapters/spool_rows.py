@@ -49,8 +49,7 @@ class SpoolTransaction:
         return True
 
 
-@dataclass(frozen=True, kw_only=True)
-class IncomingRow:
+class IncomingRow(NamedTuple):
     """A row made ready for the writer: nothing in it can fail any more."""
 
     kind: str

@@ -9,10 +9,10 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
-from queue import Empty, SimpleQueue
+from math import inf
 from typing import Any
 
+from shared.adapters.spool_backlog import SpoolBacklog, SpoolJob
 from shared.adapters.spool_counters import SpoolCounters
 from shared.adapters.spool_file import SpoolFile, is_corrupt
 from shared.adapters.spool_marks import save_counters
@@ -28,15 +28,11 @@ _JOBS_PER_COMMIT = 1000
 _JOBS_WAITING_MAX = 10_000
 _SPOOL_EXIT_SECONDS = 5.0
 _UPKEEP_RETRY_SECONDS = 30.0
+# A note that nobody waits for reaches the disk with the next commit, and no later than this.
+_UNSYNCED_SECONDS = 1.0
+# So many commits of hooks fit into the log as it was laid out: it is written anew, not prolonged.
+_COMMITS_PER_LOG = 128
 _COMPLAINT_SECONDS = 60.0
-
-
-@dataclass(frozen=True)
-class SpoolJob:
-    """Work for one transaction. It may refuse with a UsageError before its first change."""
-
-    run: Callable[[SpoolTransaction], Any]
-    future: Future[Any]
 
 
 class SpoolWriter:
@@ -59,9 +55,11 @@ class SpoolWriter:
         self._clock = clock
         self._upkeep = upkeep
         self._upkeep_at = time.monotonic()
+        self._checkpoint_at = inf
+        self._commits_in_log = 0
         self._process_id = os.getpid()
-        # SimpleQueue and RLock: a garbage collection that ends a spool may enter both once more.
-        self._jobs: SimpleQueue[SpoolJob | None] = SimpleQueue()
+        self._backlog = SpoolBacklog()
+        # Reentrant: a garbage collection that ends a spool may enter it once more.
         self._lock = threading.RLock()
         self._thread: threading.Thread | None = None
         self._stopped = False
@@ -69,7 +67,9 @@ class SpoolWriter:
         self._complaint = ""
         self._complain_at = 0.0
 
-    def submit(self, run: Callable[[SpoolTransaction], Any]) -> Future[Any]:
+    def submit(
+        self, run: Callable[[SpoolTransaction], Any], *, is_awaited: bool = True
+    ) -> Future[Any]:
         """Have work done in one of the next transactions.
 
         The future ends in a UsageError of the work itself or in SpoolError; it cannot be cancelled,
@@ -78,7 +78,7 @@ class SpoolWriter:
         future: Future[Any] = Future()
         future.set_running_or_notify_cancel()
         try:
-            self._enqueue(SpoolJob(run, future))
+            self._enqueue(SpoolJob(run, future, is_awaited))
         except SpoolError as error:
             future.set_exception(error)
         return future
@@ -88,7 +88,7 @@ class SpoolWriter:
         with self._lock:
             if not self._stopped:
                 self._stopped = True
-                self._jobs.put(None)
+                self._backlog.wake()
 
     def join(self, seconds: float) -> bool:
         """Wait for the thread to end after `stop`; False if it has not."""
@@ -103,13 +103,13 @@ class SpoolWriter:
             if self._stopped:
                 self._counters.add("refused_closed")
                 raise SpoolError(f"spool {self._file.path} is closed")
-            if self._jobs.qsize() >= _JOBS_WAITING_MAX:
+            if len(self._backlog) >= _JOBS_WAITING_MAX:
                 self._counters.add("refused_backlog")
                 raise SpoolFull(
                     f"the disk of {self._file.path} does not keep up: {_JOBS_WAITING_MAX} jobs wait"
                 )
             self._start()
-            self._jobs.put(job)
+            self._backlog.add(job)
 
     def _start(self) -> None:
         if self._thread is not None and self._thread.is_alive():
@@ -130,37 +130,26 @@ class SpoolWriter:
             self.join(_SPOOL_EXIT_SECONDS)
 
     def _run(self) -> None:
-        while not self._stopped or not self._jobs.empty():
-            jobs = self._next_jobs()
-            if jobs:
+        while not self._stopped or self._backlog:
+            seconds = min(self._upkeep_at, self._checkpoint_at) - time.monotonic()
+            if jobs := self._backlog.take_next(seconds, _JOBS_PER_COMMIT):
                 self._commit(jobs)
             if time.monotonic() >= self._upkeep_at:
                 self._upkeep_at = time.monotonic() + _UPKEEP_RETRY_SECONDS
                 self._commit([SpoolJob(self._run_upkeep, Future())])
-                # Here nobody waits for it; otherwise it falls to one hook in some hundreds.
+                self._checkpoint_at = 0.0
+            if time.monotonic() >= self._checkpoint_at:
+                # Between two commits: no hook has to wait for it, unless it comes just now.
+                self._commits_in_log, self._checkpoint_at = 0, inf
                 self._tidy(self._file.checkpoint)
         self._tidy(self._file.close)
         if not self._is_exiting:
             atexit.unregister(self._exit)
 
-    def _next_jobs(self) -> list[SpoolJob]:
-        """Wait for a job or for the next upkeep, then take everything else that waits."""
-        jobs: list[SpoolJob] = []
-        try:
-            job = self._jobs.get(timeout=max(0.0, self._upkeep_at - time.monotonic()))
-            while True:
-                if job is not None:
-                    jobs.append(job)
-                if len(jobs) == _JOBS_PER_COMMIT:
-                    return jobs
-                job = self._jobs.get_nowait()
-        except Empty:
-            return jobs
-
     def _run_upkeep(self, tx: SpoolTransaction) -> None:
         self._upkeep_at = time.monotonic() + self._upkeep(tx)
 
-    def _commit(self, jobs: Sequence[SpoolJob]) -> None:
+    def _commit(self, jobs: list[SpoolJob]) -> None:
         """Commit jobs together and tell their callers; a failure is theirs, never the thread's."""
         try:
             answers = self._transact(jobs)
@@ -174,7 +163,7 @@ class SpoolWriter:
             else:
                 job.future.set_result(answer)
 
-    def _transact(self, jobs: Sequence[SpoolJob]) -> list[Any]:
+    def _transact(self, jobs: list[SpoolJob]) -> list[Any]:
         try:
             return self._transact_once(jobs)
         except sqlite3.DatabaseError as error:
@@ -183,14 +172,30 @@ class SpoolWriter:
             # The file has been set aside; nothing of these jobs is in the new one yet.
             return self._transact_once(jobs)
 
-    def _transact_once(self, jobs: Sequence[SpoolJob]) -> list[Any]:
-        with self._file.writing() as db:
+    def _transact_once(self, jobs: list[SpoolJob]) -> list[Any]:
+        """Run jobs in one transaction, and what has come in by its end: `jobs` grows by it."""
+        is_synced = any(job.is_awaited for job in jobs)
+        with self._file.writing(is_synced=is_synced) as db:
+            changes = db.total_changes
             tx = SpoolTransaction(db, utc_milliseconds(self._clock.now()))
-            answers = [_run_spool_job(job, tx) for job in jobs]
+            answers = [job.answer(tx) for job in jobs]
+            while is_synced and (late := self._backlog.take(_JOBS_PER_COMMIT - len(jobs))):
+                jobs += late
+                answers += [job.answer(tx) for job in late]
             carried = self._counters.unsaved()
             save_counters(db, tx.counted + Counter(carried))
         self._counters.commit(carried, +tx.counted)
+        self._plan_checkpoint(is_synced=is_synced and db.total_changes > changes)
         return answers
+
+    def _plan_checkpoint(self, *, is_synced: bool) -> None:
+        self._commits_in_log += 1
+        if self._commits_in_log >= _COMMITS_PER_LOG:
+            self._checkpoint_at = 0.0
+        elif is_synced:
+            self._checkpoint_at = inf
+        else:
+            self._checkpoint_at = min(self._checkpoint_at, time.monotonic() + _UNSYNCED_SECONDS)
 
     def _fail(self, jobs: Sequence[SpoolJob], error: Exception) -> None:
         self._counters.add("write_failed", len(jobs))
@@ -214,10 +219,3 @@ class SpoolWriter:
             step()
         except (sqlite3.Error, OSError) as error:
             logger.warning("spool %s: %s", self._file.path, error)
-
-
-def _run_spool_job(job: SpoolJob, tx: SpoolTransaction) -> Any:
-    try:
-        return job.run(tx)
-    except UsageError as refusal:
-        return refusal.with_traceback(None)  # it would keep the transaction alive

@@ -14,10 +14,11 @@ from pathlib import Path
 import pytest
 
 from shared.adapters import spool_writer
-from shared.adapters.spool import SqliteSpool, put_within
+from shared.adapters.spool import SqliteSpool
 from shared.adapters.spool_file import SpoolFile
 from shared.adapters.spool_lock import spool_lock
 from shared.adapters.spool_process import SpoolSettings
+from shared.adapters.spool_waiting import put_within
 from shared.errors import SpoolError, SpoolFull
 from shared.ports import PutOutcome
 from tests.builders import generation_id, pending, settled
@@ -112,8 +113,8 @@ def test_everything_that_waits_is_one_transaction(
     original = SpoolFile.writing
 
     @contextmanager
-    def counting(file: SpoolFile) -> Iterator[object]:
-        with original(file) as db:
+    def counting(file: SpoolFile, *, is_synced: bool) -> Iterator[object]:
+        with original(file, is_synced=is_synced) as db:
             transactions.append(1)
             yield db
 
