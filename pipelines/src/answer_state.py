@@ -9,15 +9,18 @@ from shared.domain.event import UsageEvent
 from shared.domain.money import format_usd
 from shared.domain.openwebui import KEY_HASH, LEDGER_IDS_MAX, LEDGER_KEY
 
-# id: the generation whose chunks come now; begun: its first chunk, until it is booked; total: its
+# The name of the answer that the inlet waits for.
+WAITS_FOR = "waits_for"
+# id: the generation whose chunks come now; first: its first chunk, until it is booked; total: its
 # running total; finish: why it ended; booked: cost and tokens by request_id.
 _NEW_STATE: dict[str, Any] = {
     "id": None,
-    "begun": None,
+    "first": None,
     "total": None,
     "finish": None,
     "booked": {},
     KEY_HASH: None,
+    WAITS_FOR: None,
 }
 
 
@@ -53,5 +56,5 @@ def _is_answer_state(state: object) -> bool:
         and state.keys() >= _NEW_STATE.keys()
         and isinstance(state["booked"], dict)
         and isinstance(state["total"], dict | None)
-        and isinstance(state["begun"], dict | None)
+        and isinstance(state["first"], dict | None)
     )

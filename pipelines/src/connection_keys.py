@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from pipelines.src.host_models import host_model
 from shared.domain.identity import NO_KEY, key_hash
 from shared.domain.openwebui import json_object, short_text
 
@@ -55,9 +56,7 @@ def _connection_index(metadata: Mapping[str, Any]) -> int | None:
         json_object(record.get("info")).get("base_model_id")
     )
     if behind:
-        # By the host's own table: of the models an answer is asked from, a plain dict.
-        state = getattr(getattr(sys.modules.get("open_webui.main"), "app", None), "state", None)
-        record = json_object(json_object(getattr(state, "OPENAI_MODELS", None)).get(behind))
+        record = host_model(behind)
     index = record.get("urlIdx")
     return index if type(index) is int else None
 

@@ -6,6 +6,7 @@ from decimal import Decimal
 from typing import Any
 
 from shared.domain.money import format_usd
+from shared.domain.openwebui import LEDGER_KEY, json_object
 
 EventEmitter = Callable[[dict[str, Any]], Awaitable[object]]
 
@@ -20,6 +21,14 @@ def cost_line(amounts: Iterable[tuple[str | None, int]]) -> str:
     if known and len(known) < len(costs):
         money = f"at least {money}"
     return f"{money}, {sum(tokens)} tokens"
+
+
+def show_cost(metadata: dict[str, Any], user: object, emit: EventEmitter | None) -> None:
+    """Show the cost of an answer to a user whose own valve asks for it."""
+    booked = json_object(metadata.get(LEDGER_KEY)).get("booked")
+    wants = getattr(json_object(user).get("valves"), "show_cost", False)
+    if emit is not None and booked and wants is True:
+        show_status(emit, cost_line(booked.values()))
 
 
 def show_status(emit: EventEmitter, description: str) -> None:

@@ -2,32 +2,29 @@
 
 import os
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pipelines.src.answer_state import answer_state, leave_booked, without_content
-from pipelines.src.connection_keys import ConnectionKeys
-from pipelines.src.cost_line import EventEmitter, cost_line, show_status
+from pipelines.src.answer_state import answer_state, leave_booked
+from pipelines.src.begun_answers import BegunAnswers
+from pipelines.src.cost_line import EventEmitter, show_cost
+from pipelines.src.host_models import host_model_record
 from pipelines.src.recorder import Recorder
+from pipelines.src.silent_answers import silent_rows, unmetered_rows
+from pipelines.src.stream_capture import StreamCapture
 from pipelines.src.user_directory import UserDirectory
 from pipelines.src.valves import FunctionUserValves, FunctionValves
-from shared.domain.capture import Answer, generation_event, turn_event
-from shared.domain.identity import is_generation_id
-from shared.domain.inlet import read_inlet
+from shared.domain.capture import Answer, turn_event
+from shared.domain.inlet import Inlet, read_inlet
 from shared.domain.openwebui import (
     KEY_HASH,
     LEDGER_KEY,
     answer_message,
     chunk_finish_reason,
-    generation_chunk,
     has_openrouter_usage,
-    host_id,
-    is_openrouter_chunk,
-    is_response_event,
-    is_running_total,
     json_object,
-    read_model_record,
     short_text,
 )
 
@@ -53,9 +50,23 @@ class Filter:
 
     def __init__(self) -> None:
         self.valves = self.Valves()
-        self._keys = ConnectionKeys()
+        self._begun = BegunAnswers()
         self._users = UserDirectory()
-        self._recorder = Recorder("function", function_spool_dir)
+        self._recorder = Recorder(
+            "function", function_spool_dir, partial(silent_rows, self._begun.memory)
+        )
+        self._streams = StreamCapture(self._recorder)
+
+    async def inlet(
+        self, body: dict[str, Any], __metadata__: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """Remember that an answer begins: one that is never shown was made all the same."""
+        try:
+            if isinstance(body, dict) and isinstance(__metadata__, dict):
+                self._take_request(body, __metadata__)
+        except Exception as error:  # noqa: BLE001 a raising inlet kills the chat
+            self._recorder.counters.complain("failed_inlet", type(error).__name__)
+        return body
 
     async def stream(
         self, event: dict[str, Any], __metadata__: dict[str, Any] | None = None
@@ -78,7 +89,7 @@ class Filter:
                 if finish := chunk_finish_reason(event):
                     state["finish"] = finish
             else:
-                await self._take_chunk(event, __metadata__)
+                await self._take_event(event, __metadata__)
         except Exception as error:  # noqa: BLE001 a raising stream hook empties the answer
             self._recorder.counters.complain("failed_stream", type(error).__name__)
         return event
@@ -101,83 +112,46 @@ class Filter:
             elif isinstance(__metadata__, dict):
                 await self._take_answer(json_object(body), __metadata__)
                 self._put_name(__user__)
-                _show_cost(__metadata__, __user__, __event_emitter__)
+                show_cost(__metadata__, __user__, __event_emitter__)
         except Exception as error:  # noqa: BLE001 the answer must not depend on its bookkeeping
             self._recorder.counters.complain("failed_outlet", type(error).__name__)
         return body
 
-    async def _take_chunk(self, event: dict[str, Any], metadata: dict[str, Any]) -> None:
-        chunk = generation_chunk(event)
-        if not _is_openrouter_generation(chunk, metadata):
-            self._saw_part(event, metadata)
-            return
-        state = await self._state(metadata)
-        if state["id"] != chunk["id"]:
-            await self._put_total(state, metadata)
-            state["id"], state["finish"] = chunk["id"], None
-            if not chunk.get("usage") or is_running_total(chunk):
-                state["begun"] = without_content(chunk)
-                self._recorder.note_open(self.valves, partial(generation_event, chunk, metadata))
-        usage = chunk.get("usage")
-        if not isinstance(usage, dict) or not usage:
-            return
-        if is_running_total(chunk):
-            state["total"] = without_content(chunk)
-            self._recorder.follow(self.valves).open.grew(state["total"], metadata)
-            usage[LEDGER_KEY] = [*state["booked"], chunk["id"]]
-            return
-        state["total"] = None
-        await self._put_generation(chunk, state, metadata)
-        if state["booked"]:
-            usage[LEDGER_KEY] = list(state["booked"])
+    def _take_request(self, body: dict[str, Any], metadata: dict[str, Any]) -> None:
+        inlet = self._read_inlet(metadata, body.get("model"))
+        recording = self._recorder.follow(self.valves)
+        driven_out = self._begun.begin(body, metadata, inlet)
+        if rows := unmetered_rows(driven_out, recording.settings):
+            recording.spool.put(rows)
 
-    def _saw_part(self, event: dict[str, Any], metadata: dict[str, Any]) -> None:
-        """Keep a generation open whose events do not name it, as in the Responses API."""
-        state = json_object(metadata.get(LEDGER_KEY))
-        if state.get("id") and is_response_event(event):
-            self._recorder.saw(state["id"])
+    def _read_inlet(self, metadata: dict[str, Any], model: object) -> Inlet:
+        return read_inlet(
+            metadata,
+            short_text(model),
+            short_text(metadata.get("user_id")),
+            self._recorder.clock.now(),
+            host_model_record,
+            self._recorder.follow(self.valves).settings.extra_connections,
+        )
 
-    async def _state(self, metadata: dict[str, Any]) -> dict[str, Any]:
-        """Return the state of an answer, which knows from its beginning on who pays."""
-        state = answer_state(metadata)
-        if state[KEY_HASH] is None:
-            state[KEY_HASH] = await self._keys.hash_of(metadata)
-        return state
-
-    async def _put_generation(
-        self, chunk: dict[str, Any], state: dict[str, Any], metadata: dict[str, Any]
-    ) -> None:
-        """Book a generation; only what the spool took is left as booked for others to see."""
-        state["begun"] = None
-        draft = partial(generation_event, chunk, metadata, finish_reason=state["finish"])
-        leave_booked(state, await self._recorder.book(self.valves, draft))
-
-    async def _put_total(self, state: dict[str, Any], metadata: dict[str, Any]) -> None:
-        """Book the last running total of a generation that has ended."""
-        total, state["total"] = state["total"], None
-        if total:
-            await self._put_generation(total, state, metadata)
+    async def _take_event(self, event: dict[str, Any], metadata: dict[str, Any]) -> None:
+        if await self._streams.take(self.valves, event, metadata):
+            self._begun.shown(metadata)
 
     async def _take_answer(self, body: dict[str, Any], metadata: dict[str, Any]) -> None:
-        if metadata.get(LEDGER_KEY):
-            state = answer_state(metadata)
-            await self._put_total(state, metadata)
-            self._name_answer(state, body, metadata)
+        state, begun = answer_state(metadata), self._begun.shown(metadata)
+        if state["id"] is not None or state["booked"]:
+            await self._streams.put_total(self.valves, state, metadata)
+            self._streams.name_answer(self.valves, body, metadata)
             return
         message = answer_message(body)
         usage = json_object(message.get("usage"))
-        settings = self._recorder.follow(self.valves).settings
-        inlet = read_inlet(
-            {**metadata, "message_id": body.get("id")},
-            short_text(body.get("model")),
-            short_text(metadata.get("user_id")),
-            self._recorder.clock.now(),
-            lambda _: None,
-            settings.extra_connections,
-        )
+        inlet = self._read_inlet({**metadata, "message_id": body.get("id")}, body.get("model"))
+        if begun is not None:
+            inlet = replace(inlet, at=begun.at)
         is_metered = inlet.billing in ("openrouter", "named") or has_openrouter_usage(usage)
         if usage and is_metered:
-            state = await self._state(metadata)
+            state = await self._streams.state(metadata)
             answer = Answer(
                 source="function",
                 user=inlet.user,
@@ -187,18 +161,9 @@ class Filter:
             )
             draft = partial(turn_event, answer, inlet)
             leave_booked(state, await self._recorder.book(self.valves, draft))
-
-    def _name_answer(
-        self, state: dict[str, Any], body: dict[str, Any], metadata: dict[str, Any]
-    ) -> None:
-        """Give a generation that ended without usage the name that its answer has only now.
-
-        A Pipelines outlet of the API, which sees no generation, lists the answer under this name.
-        """
-        begun = state["begun"]
-        if begun and not metadata.get("message_id"):
-            named = {**metadata, "message_id": host_id(body.get("id"))}
-            self._recorder.note_open(self.valves, partial(generation_event, begun, named))
+        elif not usage and (begun or is_metered):
+            rows = unmetered_rows([inlet], self._recorder.follow(self.valves).settings)
+            await self._recorder.put(self.valves, rows)
 
     def _put_name(self, user: object) -> None:
         """Hand the name of a user to the spool; it is no money, so nobody waits for it."""
@@ -207,20 +172,3 @@ class Filter:
             row = self._users.row(user, self._recorder.clock.now())
             if row is not None:
                 recording.spool.put([row])
-
-
-def _is_openrouter_generation(chunk: dict[str, Any], metadata: dict[str, Any]) -> bool:
-    if is_openrouter_chunk(chunk):
-        return True
-    if not is_generation_id(chunk.get("id")):
-        return False
-    record = read_model_record(metadata.get("model"))
-    return record is not None and record.is_openrouter
-
-
-def _show_cost(metadata: dict[str, Any], user: object, emit: EventEmitter | None) -> None:
-    """Show the cost of an answer to a user whose own valve asks for it."""
-    booked = json_object(metadata.get(LEDGER_KEY)).get("booked")
-    wants = getattr(json_object(user).get("valves"), "show_cost", False)
-    if emit is not None and booked and wants is True:
-        show_status(emit, cost_line(booked.values()))

@@ -1,9 +1,7 @@
 """The Pipelines filter: background tasks, merged usage of answers, and who asked, upstream."""
 
 import os
-from collections.abc import Iterable
 from dataclasses import replace
-from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,10 +11,11 @@ from pipelines.src.inlet_memory import InletMemory
 from pipelines.src.plugin_settings import PluginSettings
 from pipelines.src.recorder import Recorder
 from pipelines.src.request_marks import part_began, task_id
+from pipelines.src.silent_answers import silent_rows, unmetered_rows
 from pipelines.src.user_directory import UserDirectory
 from pipelines.src.valves import PipelineValves
 from shared.domain.capture import Answer, is_merged_wrongly, turn_event
-from shared.domain.inlet import Inlet, is_fresh, read_inlet, unmetered_row
+from shared.domain.inlet import Inlet, is_fresh, read_inlet
 from shared.domain.openwebui import (
     answer_message,
     has_openrouter_usage,
@@ -52,7 +51,7 @@ class Pipeline:
         self._memory = InletMemory()
         self._users = UserDirectory()
         self._recorder = Recorder(
-            "pipeline", pipeline_spool_dir, partial(_silent_rows, self._memory)
+            "pipeline", pipeline_spool_dir, partial(silent_rows, self._memory)
         )
 
     async def on_startup(self) -> None:
@@ -120,9 +119,9 @@ class Pipeline:
             _say_who_asked(body, inlet, settings)
         rows: list[Row] = []
         if inlet.task != "chat":
-            rows += _rows_of([inlet], settings, task_id(metadata))
+            rows += unmetered_rows([inlet], settings, task_id(metadata))
         elif inlet.chat_id and inlet.message_id:
-            rows += _rows_of(self._memory.remember(inlet), settings)
+            rows += unmetered_rows(self._memory.remember(inlet), settings)
         person = self._users.row(user, inlet.at) if settings.user_directory else None
         if person is not None:
             rows.append(person)
@@ -148,7 +147,7 @@ class Pipeline:
             answer = Answer(source="pipeline", user=host_user_id(user), body=body, message=message)
             await self._recorder.book(self.valves, partial(turn_event, answer, inlet))
         elif not usage and (remembered or is_metered):
-            await self._put_rows(_rows_of([inlet], settings))
+            await self._put_rows(unmetered_rows([inlet], settings))
 
     def _is_booked(self, inlet: Inlet, generation_ids: list[str]) -> bool:
         """Tell whether a Function booked this answer; ids alone may be those of an earlier part."""
@@ -193,18 +192,3 @@ def _say_who_asked(body: dict[str, Any], inlet: Inlet, settings: PluginSettings)
             "owui_task": inlet.task,
         }
         body.setdefault("trace", {name: value for name, value in trace.items() if value})
-
-
-def _rows_of(
-    inlets: Iterable[Inlet], settings: PluginSettings, request_id: str | None = None
-) -> list[Row]:
-    """Return the unmetered rows of answers or of a task, those of foreign models left out."""
-    return [
-        unmetered_row(inlet, settings.client_org_id, request_id)
-        for inlet in inlets
-        if inlet.billing != "foreign"
-    ]
-
-
-def _silent_rows(memory: InletMemory, settings: PluginSettings, now: datetime) -> list[Row]:
-    return _rows_of(memory.give_up(now, timedelta(seconds=settings.answer_wait_seconds)), settings)

@@ -71,7 +71,7 @@ def read_settings(
         extra_connections=frozenset(tag.strip() for tag in effective.extra_connections),
         user_directory=effective.user_directory,
         quiet_seconds=getattr(effective, "quiet_seconds", 120),
-        answer_wait_seconds=getattr(effective, "answer_wait_seconds", 3600),
+        answer_wait_seconds=effective.answer_wait_seconds,
         add_user=getattr(effective, "add_user", False),
         add_session_id=getattr(effective, "add_session_id", False),
         add_trace=getattr(effective, "add_trace", False),

@@ -63,6 +63,14 @@ class UsageValves(LenientValves):
         description="Tags of connections that bill through OpenRouter although their models do "
         "not show it (a proxy in front, for instance), separated by commas.",
     )
+    answer_wait_seconds: int = Field(
+        default=3600,
+        ge=1,
+        le=86_400,
+        title="Wait for an answer (s)",
+        description="An answer whose end is not shown in this time (stopped, hung up) is listed "
+        "as unmetered; should it end later, it is booked and no longer listed.",
+    )
     user_directory: bool = Field(
         default=True,
         title="Keep names of users",
@@ -155,14 +163,6 @@ class PipelineValves(UsageValves):
         title="Models",
         description="`*` for all models, or exact model ids separated by commas. Takes effect "
         "when Open WebUI loads its model list again.",
-    )
-    answer_wait_seconds: int = Field(
-        default=3600,
-        ge=1,
-        le=86_400,
-        title="Wait for an answer (s)",
-        description="An answer whose end is not shown in this time (stopped, hung up) is listed "
-        "as unmetered; should it end later, it is booked and no longer listed.",
     )
     add_user: bool = Field(
         default=True,

@@ -150,6 +150,16 @@ def is_openrouter_chunk(chunk: Mapping[str, Any]) -> bool:
     )
 
 
+def is_openrouter_generation(chunk: Mapping[str, Any], metadata: Mapping[str, Any]) -> bool:
+    """Tell whether a chunk came from OpenRouter: it shows it, or the record of its model does."""
+    if is_openrouter_chunk(chunk):
+        return True
+    if not is_generation_id(chunk.get("id")):
+        return False
+    record = read_model_record(metadata.get("model"))
+    return record is not None and record.is_openrouter
+
+
 def is_running_total(chunk: Mapping[str, Any]) -> bool:
     """Tell whether the usage of this chunk may still grow: the chunk carries part of the answer."""
     choices = chunk.get("choices")

@@ -91,7 +91,7 @@ async def test_the_key_of_the_connection_stands_in_the_event_as_a_hash(
     await plugin.stream(last_chunk(), __metadata__=asked())
     assert hashes(plugin) == [key_hash(KEY)]
     assert KEY not in "".join(event.to_json() for event in events(plugin))
-    assert KEY not in repr(vars(plugin._keys))
+    assert KEY not in repr(vars(plugin._streams._keys))
 
 
 @pytest.mark.parametrize(
@@ -167,7 +167,7 @@ async def test_the_host_is_asked_once_for_many_answers(plugin: Any, config: Conf
 async def test_another_key_is_seen_after_a_moment(plugin: Any, config: Config) -> None:
     await plugin.stream(last_chunk(1), __metadata__=asked())
     config.values = config.values | {"openai.api_keys": [OTHER_KEY]}
-    plugin._keys._read_at -= 11
+    plugin._streams._keys._read_at -= 11
     await plugin.stream(last_chunk(2), __metadata__=asked())
     assert hashes(plugin) == [key_hash(KEY), key_hash(OTHER_KEY)]
 
