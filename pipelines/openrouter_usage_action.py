@@ -218,8 +218,8 @@ def _month_html(month: MonthUsage) -> str:
 
 
 def _models_html(models: list[ModelUsage]) -> str:
-    number = 'style="text-align:right;padding-left:0.75em;vertical-align:top"'
-    name = 'style="text-align:left;font-weight:400;overflow-wrap:anywhere"'
+    number = 'style="text-align:right;padding-left:0.75em;white-space:nowrap"'
+    name = 'style="text-align:left;overflow-wrap:anywhere"'
     rows = "".join(
         f'<tr><th scope="row" {name}>{_text(each.model)}</th><td {number}>{each.events:,}</td>'
         f"<td {number}>{each.total_tokens:,}</td><td {number}>{_text(each.cost_usd)}</td></tr>"
@@ -229,8 +229,9 @@ def _models_html(models: list[ModelUsage]) -> str:
         f'<th scope="col" {name if head == "Model" else number}>{head}</th>'
         for head in ("Model", "Requests", "Tokens", "USD")
     )
-    table = '<table style="width:100%;font-size:0.9em;font-variant-numeric:tabular-nums">'
-    return f"{table}<thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>" if models else ""
+    style = 'style="width:100%;margin-top:0.5em;font-size:0.9em;font-variant-numeric:tabular-nums"'
+    table = f"<table {style}><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>"
+    return table if models else ""
 
 
 def _counted(number: int, noun: str, rest: str = "") -> str:
