@@ -23,6 +23,7 @@ from shared.domain.usage import Usage, parse_usage
 CaptureSource = Literal["function", "pipeline"]
 # In Open WebUI's record of an answer these are of its last generation; the others are sums.
 _LAST_NAMES = ("prompt_tokens", "completion_tokens")
+_ROUNDING_USD = Decimal("1e-12")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +84,9 @@ def turn_event(
     occurred_at = inlet.at if inlet.is_continued else message_time(answer.message) or now
     if inlet.is_continued or is_merged_wrongly(answer.message):
         amounts = _last_amounts(raw_usage, inlet)
+    elif _lacks_a_step(usage, _last_usage(raw_usage), inlet):
+        unknown = {"cost_usd": None, "upstream_cost_usd": None, "cost_source": "estimate"}
+        amounts = usage.event_fields() | unknown | {"estimated_cost_usd": _estimate(usage, inlet)}
     else:
         amounts = {
             **usage.event_fields(),
@@ -123,6 +127,20 @@ def is_merged_wrongly(message: Mapping[str, Any]) -> bool:
     return (merged.input_tokens, merged.output_tokens) != (last.input_tokens, last.output_tokens)
 
 
+def _lacks_a_step(usage: Usage, last: Usage, inlet: Inlet) -> bool:
+    """Tell whether the cost of a tool loop is that of all its steps but the last, or of that alone.
+
+    Open WebUI adds a cost of null as 0. Only where every token is charged at its list price can
+    the sum tell; cached ones are not, and of the last step their number is unknown.
+    """
+    whole, end = _estimate(usage, inlet), _estimate(last, inlet)
+    if usage.cost_usd is None or whole is None or end is None or not 0 < end < whole:
+        return False
+    if usage.cached_tokens or usage.cache_write_tokens:
+        return False
+    return any(abs(usage.cost_usd - sum_) <= _ROUNDING_USD for sum_ in (whole - end, end))
+
+
 def _last_usage(raw_usage: Mapping[str, Any]) -> Usage:
     return parse_usage({name: raw_usage.get(name) for name in _LAST_NAMES})
 
@@ -143,7 +161,7 @@ def _last_amounts(raw_usage: Mapping[str, Any], inlet: Inlet) -> dict[str, Any]:
     }
 
 
-def _estimate(last: Usage, inlet: Inlet) -> Decimal | None:
+def _estimate(usage: Usage, inlet: Inlet) -> Decimal | None:
     if inlet.prompt_price is None or inlet.completion_price is None:
         return None
-    return last.input_tokens * inlet.prompt_price + last.output_tokens * inlet.completion_price
+    return usage.input_tokens * inlet.prompt_price + usage.output_tokens * inlet.completion_price

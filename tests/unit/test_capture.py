@@ -152,6 +152,46 @@ def test_sums_are_trusted_where_a_tool_may_have_run(output: object) -> None:
     assert (event.cost_usd, event.cost_source) == (Decimal("0.0000405"), "outlet")
 
 
+# A tool loop of three: 36 and 12 tokens, 40 and 12, 45 and 9; one of them with a cost of null.
+LOOP = {
+    "prompt_tokens": 45,
+    "completion_tokens": 9,
+    "input_tokens": 121,
+    "output_tokens": 33,
+    "total_tokens": 154,
+    "cost": 0.00009625,
+}
+STEPS = [{"type": "function_call"}, {"type": "message"}]
+
+
+@pytest.mark.parametrize("cost", [0.000067, 0.00002925], ids=["the last step", "all others"])
+def test_a_tool_loop_that_lacks_the_cost_of_a_step_is_estimated(cost: float) -> None:
+    usage = LOOP | {"cost": cost}
+    event = booked({"usage": usage, "output": STEPS}, inlet_of({"model": RECORD}))
+    assert (event.cost_usd, event.cost_source) == (None, "estimate")
+    assert event.estimated_cost_usd == Decimal("0.00009625")
+    assert (event.input_tokens, event.output_tokens, event.total_tokens) == (121, 33, 154)
+
+
+@pytest.mark.parametrize(
+    ("fields", "record"),
+    [
+        ({}, RECORD),
+        ({"cost": 0.0000952875}, RECORD),  # a discount of 1 %
+        ({"cost": 0.0000048125}, RECORD),  # the fee of a key of one's own
+        ({"cost": 0.000067, "prompt_tokens_details": {"cached_tokens": 9}}, RECORD),
+        ({"cost": 0.000067}, {"id": "openai/gpt-5-mini"}),
+        ({"cost": 0.0}, RECORD | {"pricing": {"prompt": "0", "completion": "0"}}),
+        ({"cost": 0.0}, RECORD | {"pricing": {"prompt": "-1", "completion": "-1"}}),
+    ],
+)
+def test_a_tool_loop_whose_sum_tells_nothing_is_as_outlet_says(
+    fields: dict[str, Any], record: dict[str, Any]
+) -> None:
+    event = booked({"usage": LOOP | fields, "output": STEPS}, inlet_of({"model": record}))
+    assert event.cost_source == "outlet"
+
+
 def test_an_answer_that_was_not_merged_is_as_outlet_says() -> None:
     event = booked({"usage": USAGE, "output": TEXT}, inlet_of({"model": RECORD}))
     assert (event.cost_usd, event.cost_source) == (Decimal("0.00002025"), "outlet")
