@@ -13,15 +13,24 @@ import pytest
 from shared.domain.rows import UserRow
 from tests.builders import ALICE, BOB, NOON, generation_id, pending, settled, unmetered
 from tests.pages import Visitor, count_at, text_of, value_at, values_in
+from tests.services.postgres import a_database
 from tests.sidecars import ADMIN, SidecarAtHand
 
 MONTH = {"start": "2026-11-01", "end": "2026-11-24"}
 OCTOBER = NOON - timedelta(days=31)
 
 
-@pytest.fixture
-def desk(tmp_path: Path) -> Iterator[SidecarAtHand]:
-    found = SidecarAtHand(tmp_path, usage_open_webui_url="https://chat.example/")
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.service)])
+def desk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SidecarAtHand]:
+    with a_database(request.param, tmp_path) as url:
+        yield from furnished(
+            SidecarAtHand(
+                tmp_path, usage_database_url=url, usage_open_webui_url="https://chat.example/"
+            )
+        )
+
+
+def furnished(found: SidecarAtHand) -> Iterator[SidecarAtHand]:
     for name in ("acme", "globex"):
         body = {"organization_id": name, "name": name.title(), "markup": "1.3"}
         found.client.post(f"{ADMIN}/organizations", json=body)
@@ -157,6 +166,20 @@ def test_a_late_event_shows_at_once_wherever_it_belongs(
         [settled(request_id=generation_id(6, earlier), occurred_at=OCTOBER, message_id="m-6")]
     )
     assert value_at(visitor.page("/"), "before-billed") == "2.600026325"
+
+
+def test_a_first_visit_finds_what_was_added_up_before(
+    desk: SidecarAtHand, visitor: Visitor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    traffic(desk)
+    desk.sidecar.run_job("pages")
+    asked: list[object] = []
+    monkeypatch.setattr(desk.sidecar.books, "usage", lambda *wanted: asked.append(wanted))
+    for by in ("organization_id", "external_user", "provider", "source", "week", "month"):
+        page = visitor.page("/ui/usage", **MONTH, by=by)
+        assert value_at(page, "total-billed") == "16.049435221604"
+    assert asked == []
+    assert visitor.client.get("/ui/usage?model=openai/gpt-5-mini").status_code == 500
 
 
 def test_names_are_text_whatever_they_are(desk: SidecarAtHand, visitor: Visitor) -> None:

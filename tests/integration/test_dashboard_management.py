@@ -9,13 +9,18 @@ import pytest
 
 from tests.builders import ALICE, BOB, NOON, generation_id, settled
 from tests.pages import Visitor, text_of, value_at
+from tests.services.postgres import a_database
 from tests.sidecars import ADMIN, SidecarAtHand
 from tests.waiting import wait_for
 
 
-@pytest.fixture
-def desk(tmp_path: Path) -> Iterator[SidecarAtHand]:
-    found = SidecarAtHand(tmp_path)
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.service)])
+def desk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SidecarAtHand]:
+    with a_database(request.param, tmp_path) as url:
+        yield from furnished(SidecarAtHand(tmp_path, usage_database_url=url))
+
+
+def furnished(found: SidecarAtHand) -> Iterator[SidecarAtHand]:
     found.book(
         [
             settled(cost_usd=2),

@@ -7,6 +7,8 @@ import shutil
 import socket
 import subprocess
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from itertools import count
@@ -45,6 +47,18 @@ class PostgresServer:
         name = make_url(database_url).database
         with psycopg.connect(self.url, autocommit=True) as connection:
             connection.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+
+
+@contextmanager
+def a_database(kind: str, folder: Path) -> Iterator[str]:
+    """Give the URL of a new database, `sqlite` in a folder or `postgresql`, and drop it."""
+    if kind == "sqlite":
+        yield f"sqlite:///{folder / 'summaries.sqlite3'}"
+        return
+    server = postgres_server()
+    url = server.database()
+    yield url
+    server.drop(url)
 
 
 @cache
