@@ -7,12 +7,13 @@ from typing import Any, TypeVar
 from shared.adapters.influx_query import InfluxQuery, Series
 from shared.adapters.influx_rows import (
     read_events,
+    read_group,
     read_hosts,
     read_identities,
     read_unmetered,
     read_users,
 )
-from shared.adapters.influx_statements import FINGERPRINTED, SUMMED, Statements
+from shared.adapters.influx_statements import Statements
 from shared.adapters.influx_windows import bounds, is_on_seconds, outward
 from shared.adapters.influx_write import InfluxSettings, InfluxSink
 from shared.adapters.usage_sums import add_up, fingerprint_events
@@ -26,7 +27,6 @@ from shared.ports import (
     SpooledRow,
     StoreHealth,
     UsageGroup,
-    UsageSums,
     Window,
     WriteResult,
 )
@@ -66,9 +66,9 @@ class InfluxStore:
             return add_up(self.events(window))
         groups = self._query.ask(self._statements.sums, bounds(window))
         found = [(group.tags, _named(group, group.rows[0])) for group in groups]
-        if any(_may_overflow(sums, SUMMED) for _, sums in found):
+        if self._may_overflow(window, [sums["events"] for _, sums in found]):
             return add_up(self.events(window))
-        return [_group(tags, sums) for tags, sums in found]
+        return [read_group(tags, sums) for tags, sums in found]
 
     def is_unique(self, window: Window) -> bool:
         """Tell whether no bill was observed twice in the window and an hour beyond its edges."""
@@ -115,7 +115,7 @@ class InfluxStore:
             return fingerprint_events(self.events(window))
         answer = self._query.ask(self._statements.fingerprints, bounds(window))
         found = [_named(series, row) for series in answer for row in series.rows]
-        if any(_may_overflow(sums, FINGERPRINTED) for sums in found):
+        if self._may_overflow(window, [sums["events"] for sums in found]):
             return fingerprint_events(self.events(window))
         return {
             _EPOCH + sums["time"] // 10**9 * _SECOND: Fingerprint(
@@ -199,6 +199,15 @@ class InfluxStore:
         answer = self._query.ask(statement, bounds(window) if window else None)
         return [row for series in answer for row in read(series)]
 
+    def _may_overflow(self, window: Window, counts: Sequence[int]) -> bool:
+        """Tell whether a sum of so many events may pass 63 bits, where InfluxDB wraps in silence.
+
+        By the largest summand of all: asked after the sums, so that it is one of theirs at least.
+        """
+        answer = self._query.ask(self._statements.peaks, bounds(window)) if counts else []
+        peaks = [value or 0 for series in answer for row in series.rows for value in row[1:]]
+        return max(counts, default=0) * max(peaks, default=0) > _INT64_MAX
+
     def _count_of_source(self, source: str) -> int:
         answer = self._query.ask(self._statements.count_of_source, {"source": source})
         return sum(row[1] for series in answer for row in series.rows)
@@ -209,26 +218,5 @@ class InfluxStore:
             self._query.ask(self._statements.delete_source(source), write=True)
 
 
-def _may_overflow(sums: dict[str, Any], fields: Sequence[str]) -> bool:
-    return any(sums[f"peak_{field}"] * sums["events"] > _INT64_MAX for field in fields)
-
-
 def _named(series: Series, row: Sequence[Any]) -> dict[str, Any]:
     return {name: value or 0 for name, value in zip(series.columns, row, strict=True)}
-
-
-def _group(tags: Any, sums: dict[str, Any]) -> UsageGroup:
-    return UsageGroup(
-        client_org_id=tags["client_org_id"],
-        external_user=tags["external_user"],
-        model=tags["model"],
-        task=tags["task"],
-        source=tags["source"],
-        sums=UsageSums(
-            events=sums["events"] - sums["parts"],
-            pending=sums["events"] - sums["settled"],
-            estimated=sums["estimated"],
-            **{field: sums[field] for field in SUMMED},
-        ),
-        parts=sums["parts"],
-    )

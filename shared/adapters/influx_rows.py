@@ -8,12 +8,14 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from shared.adapters.influx_query import Series
+from shared.adapters.influx_statements import SUMMED
 from shared.domain.entanglement import Identity
 from shared.domain.event import UsageEvent
 from shared.domain.line_protocol import AMOUNT_FIELDS, derived_milliseconds
 from shared.domain.money import from_pico
 from shared.domain.rows import HostRow, UnmeteredRow, UserRow
 from shared.errors import InvalidEvent, Misconfigured
+from shared.ports import UsageGroup, UsageSums
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _Read = TypeVar("_Read", bound=BaseModel)
@@ -47,6 +49,24 @@ def read_hosts(series: Series) -> Iterator[HostRow]:
 def read_users(series: Series) -> Iterator[UserRow]:
     """Return the user rows of a series of points."""
     return _read(series, UserRow, lambda point: None)
+
+
+def read_group(tags: Mapping[str, str], sums: Mapping[str, Any]) -> UsageGroup:
+    """Return one group of sums; `sums` holds what the statement of sums names."""
+    return UsageGroup(
+        client_org_id=tags["client_org_id"],
+        external_user=tags["external_user"],
+        model=tags["model"],
+        task=tags["task"],
+        source=tags["source"],
+        sums=UsageSums(
+            events=sums["events"] - sums["parts"],
+            pending=sums["events"] - sums["settled"],
+            estimated=sums["estimated"],
+            **{field: sums[field] for field in SUMMED},
+        ),
+        parts=sums["parts"],
+    )
 
 
 def _read(
