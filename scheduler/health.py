@@ -133,16 +133,16 @@ class Health:
             return
         last = (state.succeeded_at if state else None) or self._sidecar.started_at
         patience = max(_INTERVALS_MISSED * interval, _LEAST_SECONDS)
-        if (now - last).total_seconds() > patience:
+        # A time ahead is one of before the clock was set back.
+        if abs((now - last).total_seconds()) > patience:
             yield Problem(what.split()[-1], f"{what} has not ended well since {last:%F %T} UTC")
 
     def _hosts(self, elsewhere: Sequence[HostRow]) -> list[HostRow]:
-        """Return the newest row of every host, from the spools here and from the store."""
-        newest: dict[str, HostRow] = {}
-        for row in (*self._sidecar.hosts_here(), *elsewhere):
-            known = newest.get(row.host_id)
-            if known is None or known.occurred_at < row.occurred_at:
-                newest[row.host_id] = row
+        """Return the newest row of every host: from its spool if that is here, else the store's.
+
+        A spool knows it first, and forgets what was said before a clock was set back.
+        """
+        newest = {row.host_id: row for row in (*elsewhere, *self._sidecar.hosts_here())}
         return [newest[host_id] for host_id in sorted(newest)]
 
 

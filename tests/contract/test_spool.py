@@ -249,6 +249,12 @@ def test_only_the_newest_word_of_a_host_waits(spool: SqliteSpool) -> None:
     assert spool.hosts()[0].message == "disk is nearly full"
 
 
+def test_a_word_of_before_the_clock_was_set_back_does_not_last(spool: SqliteSpool) -> None:
+    put(spool, host(3600, message="from the future"))
+    put(spool, host(0))
+    assert [row.message for row in spool.hosts()] == ["ok"]
+
+
 def test_one_owner_delivers_at_a_time(spool: SqliteSpool, clock: SetClock) -> None:
     assert spool.lease("alice", 30)
     assert spool.lease("alice", 30)
