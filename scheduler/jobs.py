@@ -93,6 +93,21 @@ def scheduled(sidecar: Sidecar, jobs: tuple[Job, ...] = JOBS) -> BackgroundSched
     return scheduler
 
 
+def follow_clock(scheduler: BackgroundScheduler) -> None:
+    """Bring back the jobs whose next time lies further ahead than it can: the clock was set back.
+
+    APScheduler waits by the wall clock, and would stand still until the old time comes again.
+    """
+    now = datetime.now(UTC)
+    for job in scheduler.get_jobs():
+        if isinstance(job.trigger, IntervalTrigger):
+            latest = now + job.trigger.interval
+        else:
+            latest = job.trigger.get_next_fire_time(None, now)
+        if job.next_run_time > latest:
+            scheduler.modify_job(job.id, next_run_time=latest)
+
+
 def guarded(job: Job, sidecar: Sidecar) -> None:
     """Run a job; whatever goes wrong is logged, and other jobs go on."""
     try:

@@ -13,7 +13,7 @@ from apscheduler.triggers.interval import IntervalTrigger
 from scheduler.batches import Batches
 from scheduler.intake import Intake
 from scheduler.job_log import JobLog, JobState, sentence_of, trouble_of
-from scheduler.jobs import JOBS, Job, guarded, scheduled
+from scheduler.jobs import JOBS, Job, follow_clock, guarded, scheduled
 from scheduler.own_spools import OwnSpools
 from scheduler.sidecar import Sidecar
 from scheduler.states import Identity, ScheduleLine, SpoolState, host_statement
@@ -29,7 +29,7 @@ from shared.settings import Settings
 
 log = logging.getLogger("owui_usage")
 
-_STATEMENT_SECONDS = 60
+_STATEMENT_SECONDS = 20
 # What a passive sidecar does too: look whether it is needed, say how it does, show its pages.
 _ALWAYS = ("role", "statement", "pages")
 
@@ -78,6 +78,11 @@ class RunningSidecar(Sidecar):
         self._scheduler = scheduled(self, jobs)
         self._scheduler.start()
 
+    def follow_clock(self) -> None:
+        """Let the schedule go on when the clock was set back."""
+        if self._scheduler is not None:
+            follow_clock(self._scheduler)
+
     def keep_role(self) -> None:
         """Take the active role if it is free; give it up when its lock was lost."""
         was_active, self._is_active = self._is_active, self._lock.hold()
@@ -93,7 +98,7 @@ class RunningSidecar(Sidecar):
         guarded(replace(job, run=self._logged_run(job)), self)
 
     def put_statement(self) -> None:
-        """Say how this sidecar does, as every host does once a minute."""
+        """Say how this sidecar does, as every host does three times a minute."""
         self.spools.manual.put_host(self.statement())
 
     def statement(self) -> HostRow:

@@ -11,6 +11,8 @@ from shared.settings import Settings
 
 log = logging.getLogger("owui_usage")
 
+_CLOCK_LOOK_SECONDS = 5.0
+
 
 def serve(settings: Settings) -> None:
     """Run the sidecar and its API until SIGTERM or Ctrl-C. Raises UsageError when it cannot begin.
@@ -33,7 +35,8 @@ def serve(settings: Settings) -> None:
                 settings.usage_spool_dir.resolve(),
             )
             _say_what_is_unusual(settings)
-            sidecar.stop.wait()
+            while not sidecar.stop.wait(_CLOCK_LOOK_SECONDS):
+                sidecar.follow_clock()
             log.info("sidecar stops")
         finally:
             server.stop()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from scheduler.jobs import scheduled
+from scheduler.jobs import JOBS, follow_clock, scheduled
 from shared.adapters.spool import SqliteSpool
 from shared.domain.days import ONE_DAY
 from shared.errors import Unavailable
@@ -39,6 +39,29 @@ def test_times_zone_and_intervals_come_from_the_settings(desk: SidecarAtHand) ->
     assert jobs["refresh"].trigger.interval == timedelta(seconds=17)
     for job in jobs.values():
         assert (job.coalesce, job.max_instances, job.misfire_grace_time) == (True, 1, 3600)
+
+
+def test_a_clock_that_is_set_back_does_not_stop_the_schedule(desk: SidecarAtHand) -> None:
+    scheduler = scheduled(desk.sidecar)
+    scheduler.start(paused=True)
+    before = {job.id: job.next_run_time for job in scheduler.get_jobs()}
+    follow_clock(scheduler)
+    assert {job.id: job.next_run_time for job in scheduler.get_jobs()} == before
+    for job in scheduler.get_jobs():
+        scheduler.modify_job(job.id, next_run_time=job.next_run_time + 30 * ONE_DAY)
+    follow_clock(scheduler)
+    now, after = datetime.now(UTC), {job.id: job.next_run_time for job in scheduler.get_jobs()}
+    scheduler.shutdown()
+    assert after["drain"] <= now + timedelta(seconds=1)
+    assert after["refresh"] <= now + timedelta(seconds=17)
+    assert (after["daily"], after["weekly"]) == (next_daily(desk), before["weekly"])
+
+
+def next_daily(desk: SidecarAtHand) -> datetime:
+    [job] = [job for job in JOBS if job.name == "daily"]
+    found = job.trigger(desk.sidecar.settings).get_next_fire_time(None, datetime.now(UTC))
+    assert isinstance(found, datetime)
+    return found
 
 
 def test_days_that_were_missed_for_a_week_are_caught_up(desk: SidecarAtHand) -> None:
