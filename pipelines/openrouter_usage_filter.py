@@ -3427,6 +3427,7 @@ def spool_bytes_used(connection: sqlite3.Connection) -> int:
 
 # No row of ours comes near; it bounds what a caller can put on the disk at once.
 _ROW_BYTES_MAX = 64 * 1024
+_HOST_CLOCK_SLACK_MS = 60_000
 # A row's columns and its entries in the indexes, beside its JSON.
 _ROW_OVERHEAD_BYTES = 200
 
@@ -3586,12 +3587,20 @@ def _refuse_when_full(tx: SpoolTransaction, rows: Sequence[IncomingRow], max_byt
 
 
 def _keep_newest_host(tx: SpoolTransaction, row: IncomingRow) -> None:
-    """Remember what a host last said; of what waits for delivery only the newest is of use."""
+    """Remember what a host last said; of what waits for delivery only the newest is of use.
+
+    What was said well in the future was said before a clock was set back: it does not last.
+    """
     tx.db.execute(
         "INSERT INTO hosts (host_id, occurred_at, json) VALUES (?, ?, ?)"
         " ON CONFLICT (host_id) DO UPDATE SET occurred_at = excluded.occurred_at,"
-        " json = excluded.json WHERE excluded.occurred_at >= occurred_at",
-        (row.request_id, utc_milliseconds(row.occurred_at), row.json),
+        " json = excluded.json WHERE excluded.occurred_at >= occurred_at OR occurred_at > ?",
+        (
+            row.request_id,
+            utc_milliseconds(row.occurred_at),
+            row.json,
+            tx.now_ms + _HOST_CLOCK_SLACK_MS,
+        ),
     )
     tx.db.execute(
         "DELETE FROM rows WHERE request_id = ? AND kind = 'host' AND state = 'queued'",

@@ -28,7 +28,7 @@ def missing_hosts(
     if expected == "any" and not heard:
         yield (
             "no plugin has reported: is the filter installed and enabled, did its host load it? "
-            "It reports once a minute after its first use (USAGE_EXPECT_HOSTS)"
+            "It reports from its first use on (USAGE_EXPECT_HOSTS)"
         )
     for kind, count in _expected(expected):
         if heard[kind] < count:

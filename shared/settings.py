@@ -114,7 +114,7 @@ class Settings(BaseSettings):
     usage_failures_per_minute: Annotated[int, Field(ge=1, le=10_000)] = 5
     usage_standby_seconds: Annotated[int, Field(ge=1, le=60)] = 10
     usage_expect_hosts: Annotated[str, Field(pattern=_EXPECTED_HOSTS)] = "any"
-    usage_host_silent_seconds: Annotated[int, Field(ge=1, le=86_400)] = 300
+    usage_host_silent_seconds: Annotated[int, Field(ge=1, le=86_400)] = 50
     usage_backlog_seconds: Annotated[int, Field(ge=1, le=604_800)] = 300
     usage_open_webui_url: Annotated[str, Field(pattern=r"^(https?://\S+)?$")] = ""
     usage_audit_days: Annotated[int, Field(ge=1, le=36_500)] = 400

@@ -27,7 +27,8 @@ HostKind = Literal["function", "pipeline"]
 Overdue = Callable[[PluginSettings, datetime], Sequence[Row]]
 TICK_SECONDS = 1.0
 _REFRESH_SECONDS = 30.0
-_STATEMENT_SECONDS = 60.0
+# So often that a host without its plugin is missed within a minute.
+_STATEMENT_SECONDS = 20.0
 _LEASE_SECONDS = 10.0
 _LAST_STEP_SECONDS = 0.1
 
