@@ -1,22 +1,18 @@
 """A host whose clock jumps, forward and back: nothing lost, nothing twice, nothing stuck."""
 
-import mmap
-import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
-from struct import pack
-from subprocess import run
 
 import pytest
 
-from tests.conftest import missing
 from tests.faults.books import Books
 from tests.faults.conftest import HostMaker
 from tests.faults.host import delivering_to
 from tests.faults.sidecar import scheduler
 from tests.faults.traffic import Bill, an_answer, pass_a_moment, pouring, send_answers
+from tests.jumping_clock import JumpingClock
 from tests.services.influx import InfluxServer
 
 pytestmark = pytest.mark.service
@@ -26,32 +22,8 @@ _MINUTE, _DAY = 60, 86_400
 _BACK, _FORWARD = -50 * _MINUTE, 3 * _DAY
 
 
-class JumpingClock:
-    """The wall clock of processes that are started with `environment`."""
-
-    def __init__(self, folder: Path) -> None:
-        shim, offset = folder / "clock_shim.so", folder / "offset"
-        source = Path(__file__).with_name("clock_shim.c")
-        run(["gcc", "-shared", "-fPIC", "-O2", "-o", shim, source], check=True)
-        offset.write_bytes(bytes(8))
-        self.environment = {"LD_PRELOAD": str(shim), "CLOCK_OFFSET_FILE": str(offset)}
-        self._file = offset.open("r+b")
-        self._page = mmap.mmap(self._file.fileno(), 8)
-
-    def jump_to(self, seconds: float) -> None:
-        """Set the clock so far ahead of the real one."""
-        self._page[:] = pack("q", round(seconds * 10**9))
-
-    def close(self) -> None:
-        """Let the file go."""
-        self._page.close()
-        self._file.close()
-
-
 @pytest.fixture
 def clock(tmp_path: Path) -> Iterator[JumpingClock]:
-    if shutil.which("gcc") is None:
-        missing("gcc", "install it: the clock shim of this test is compiled")
     jumping = JumpingClock(tmp_path)
     yield jumping
     jumping.close()

@@ -5,79 +5,23 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import closing, suppress
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
-import httpx
 import psycopg
 import pytest
 
 from shared.adapters.active_lock import active_lock
 from shared.adapters.spool import SqliteSpool
-from shared.domain.days import ONE_DAY
 from tests.builders import generation_id, settled
 from tests.conftest import ROOT
 from tests.services.postgres import postgres_server
-from tests.sidecars import ADMIN, TOKEN, WEBHOOK_TOKEN
+from tests.sidecar_process import SidecarProcess
+from tests.sidecars import ADMIN
 from tests.waiting import wait_for
 
 DATABASES = ["sqlite", pytest.param("postgresql", marks=pytest.mark.service)]
-
-
-class Process:
-    """A sidecar as an admin runs it: `python -m scheduler`, its settings from the environment."""
-
-    def __init__(self, home: Path, name: str, database_url: str) -> None:
-        self.log = home / f"{name}.log"
-        environment = {
-            "PATH": os.environ["PATH"],
-            "PYTHONPATH": str(ROOT),
-            "USAGE_PORT": "0",
-            "USAGE_ADMIN_TOKEN": TOKEN,
-            "USAGE_WEBHOOK_TOKEN": WEBHOOK_TOKEN,
-            "USAGE_SPOOL_DIR": str(home / "spool"),
-            "USAGE_STORE_PATH": str(home / "events.sqlite3"),
-            "USAGE_DATABASE_URL": database_url,
-            "USAGE_STANDBY_SECONDS": "1",
-            "USAGE_REFRESH_SECONDS": "1",
-            "INFLUXDB_FLUSH_INTERVAL": "100",
-            "USAGE_EXPECT_HOSTS": "none",
-        }
-        with self.log.open("wb") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "scheduler"], env=environment, stderr=log, cwd=home
-            )
-
-    def wait_until_ready(self) -> None:
-        """Wait for the API; its address is in the log."""
-        wait_for(lambda: "API on" in self.said())
-        [line] = [line for line in self.said().splitlines() if "API on" in line]
-        url = line.partition("API on ")[2].partition(",")[0]
-        headers = {"Authorization": f"Bearer {TOKEN}"}
-        self.client = httpx.Client(base_url=url, headers=headers, timeout=20, trust_env=False)
-
-    def said(self) -> str:
-        """Return the log so far."""
-        return self.log.read_text()
-
-    def role(self) -> str:
-        """Return the role it says it has."""
-        return str(self.client.get(f"{ADMIN}/service-status").json()["role"])
-
-    def booked(self) -> int:
-        """Return how many events its summaries hold."""
-        today = datetime.now(UTC).date()
-        params = {"start": f"{today - ONE_DAY}", "end": f"{today + ONE_DAY}"}
-        found = self.client.get(f"{ADMIN}/summaries", params=params).json()
-        return int(found["total"]["events"])
-
-    def end(self, number: int) -> int:
-        """Send a signal and wait for the end."""
-        with suppress(ProcessLookupError):
-            self.process.send_signal(number)
-        self.client.close()
-        return self.process.wait(20)
 
 
 @pytest.fixture(params=DATABASES)
@@ -97,11 +41,12 @@ class Fleet:
     def __init__(self, home: Path, database_url: str) -> None:
         self._home = home
         self._database_url = database_url
-        self._all: list[Process] = []
+        self._all: list[SidecarProcess] = []
 
-    def start(self, name: str) -> Process:
+    def start(self, name: str) -> SidecarProcess:
         """Start one more, listed before it is ready: it must end with the test all the same."""
-        started = Process(self._home, name, self._database_url)
+        settings = {"USAGE_DATABASE_URL": self._database_url, "USAGE_EXPECT_HOSTS": "none"}
+        started = SidecarProcess(self._home, name, settings)
         self._all.append(started)
         started.wait_until_ready()
         return started
@@ -109,9 +54,7 @@ class Fleet:
     def end(self) -> None:
         """End those that still run."""
         for each in self._all:
-            if each.process.poll() is None:
-                each.process.kill()
-                each.process.wait(20)
+            each.kill()
 
 
 @pytest.fixture
