@@ -14,7 +14,7 @@ from migration_tools.manifest import (
     day_records,
 )
 from migration_tools.newcomers import bring, differing_newcomers, unknown_moves, unknown_newcomers
-from migration_tools.occupancy import Occupancy, find_occupancy
+from migration_tools.occupancy import HELD, Occupancy, find_occupancy
 from migration_tools.plan import Plan, Progress, Remarks, make_plan, wanted_events
 from migration_tools.source import DaySpan, Remark, Source
 from migration_tools.writing import write_events, write_side_rows
@@ -73,6 +73,8 @@ class Migration:
             plan.remarks.add(remark)
         for organization_id in unknown_newcomers(directory, known):
             plan.remarks.add(_coming(organization_id))
+        for organization_id in sorted({name for name, _ in occupancy.held}):
+            plan.remarks.add(_held(organization_id))
         return plan
 
     def run(
@@ -117,9 +119,16 @@ class Migration:
                 place, before, now = changed[0]
                 raise MigrationError(
                     f"{len(changed)} days are not what {known.backup_id} imported, first "
-                    f"{place.organization_id} on {place.local_date}: {before['events']} events and "
-                    f"{before['cost_pico_usd']} pico-USD then, {now['events']} and "
+                    f"{place.organization_id} on {place.local_date}: {before['events']} requests "
+                    f"and {before['cost_pico_usd']} pico-USD then, {now['events']} and "
                     f"{now['cost_pico_usd']} now; roll it back first"
+                )
+        for remark in plan.remarks.listed:
+            if remark.what == HELD:
+                raise MigrationError(
+                    f"{remark.organization_id} on {remark.local_date} came from another database. "
+                    "One whose organization was renamed looks like two: roll the other import "
+                    "back first"
                 )
         if not self.source.keeps_source:
             check_deletion(self.ledger.settings)
@@ -192,4 +201,16 @@ def _coming(organization_id: str) -> Remark:
         local_date=None,
         what="comes along",
         detail="the organization is not known here yet; it is added with its rates and people",
+    )
+
+
+def _held(organization_id: str) -> Remark:
+    return Remark(
+        organization_id=organization_id,
+        local_date=None,
+        what="other import",
+        detail=(
+            "another database brought days of it in this span; if that was this one, before an "
+            "organization was renamed, roll that import back first"
+        ),
     )

@@ -3,17 +3,20 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 from itertools import chain
 from typing import Literal, Self
 
 from migration_tools.identifiers import Identifiers
 from migration_tools.source import DaySpan, Remark, Source
-from shared.domain.days import ONE_DAY, day_start, local_day
+from shared.domain.days import ONE_DAY, day_bounds, day_start, local_day
 from shared.domain.event import UsageEvent
 from shared.ports import EventStore, UsageGroup, Window
 
 _BEGINNING = datetime(2000, 1, 1, tzinfo=UTC)
 WHOLE_DAYS = "import:legacy-"
+HELD = "held"
+_OTHER_IMPORT = "another import holds the day; roll it back first"
 Matches = Callable[[UsageGroup], bool]
 
 
@@ -21,15 +24,16 @@ Matches = Callable[[UsageGroup], bool]
 class Occupancy:
     """What stands in the way of a source, found before its import begins.
 
-    `taken` are days of the ledger's zone with the reason why nothing may come in; on a day of
-    `answers` only what the store knows by its id may come in, because the rest may be part of an
-    answer that is billed as a whole.
+    `taken` are days of the ledger's zone with the reason why nothing may come in, `held` those of
+    organizations that another database's whole days fill; on a day of `answers` only what the
+    store knows by its id may come in: the rest may be part of an answer that is billed as a whole.
     """
 
     zone: str
     today: date
     first_live: datetime | None = None
     taken: dict[date, str] = field(default_factory=dict)
+    held: set[tuple[str, date]] = field(default_factory=set)
     answers: set[date] = field(default_factory=set)
     known: Identifiers = field(default_factory=Identifiers)
 
@@ -52,6 +56,8 @@ class Occupancy:
         day = local_day(event.occurred_at, self.zone)
         if day in self.taken:
             return _objection(event, day, "taken", self.taken[day])
+        if (event.client_org_id, day) in self.held:
+            return _objection(event, day, HELD, _OTHER_IMPORT)
         if day in self.answers and event.request_id not in self.known:
             reason = "the day has answers billed as a whole (USAGE_TURNS=bill)"
             return _objection(event, day, "answers", reason)
@@ -76,8 +82,8 @@ def find_occupancy(
     if source.whole_days:
         end = day_start(span.last + ONE_DAY, zone) + ONE_DAY
         occupancy.first_live = first_live_event(stores, Window(_BEGINNING, end))
-        others = days.holding(span, _others(source))
-        occupancy.taken = dict.fromkeys(others, "another import holds the day; roll it back first")
+        occupancy.taken = dict.fromkeys(days.holding(span, _is_of_requests), _OTHER_IMPORT)
+        occupancy.held = days.organizations(span, partial(_is_of_other_days, own))
         return occupancy
     whole = days.holding(span, lambda group: group.source.startswith(WHOLE_DAYS))
     occupancy.taken = dict.fromkeys(whole, "an import of whole days holds it; roll it back first")
@@ -118,6 +124,16 @@ class Days:
             *self.holding(DaySpan(span.first, middle), matches),
             *self.holding(DaySpan(middle + ONE_DAY, span.last), matches),
         ]
+
+    def organizations(self, span: DaySpan, matches: Matches) -> set[tuple[str, date]]:
+        """Return whose days hold an event of a matching source."""
+        return {
+            (group.client_org_id, day)
+            for day in self.holding(span, matches)
+            for store in self.stores
+            for group in store.usage(Window(*day_bounds(day, self.zone)))
+            if matches(group)
+        }
 
     def events(self, day: date) -> Iterator[UsageEvent]:
         """Return the events of a day and of the hour on either side."""
@@ -163,17 +179,14 @@ def _is_live(group: UsageGroup) -> bool:
     return is_live(group.source)
 
 
-def _others(source: Source) -> Matches:
-    """Match what other imports hold; whole days of other organizations are in nobody's way."""
-    own = own_label(source)
-    ours = {each.organization.organization_id for each in source.directory().newcomers}
+def _is_of_requests(group: UsageGroup) -> bool:
+    """Match imports that know single requests."""
+    return group.source.startswith("import:") and not group.source.startswith(WHOLE_DAYS)
 
-    def matches(group: UsageGroup) -> bool:
-        if not group.source.startswith("import:") or group.source.startswith(own):
-            return False
-        return not group.source.startswith(WHOLE_DAYS) or group.client_org_id in ours
 
-    return matches
+def _is_of_other_days(own: str, group: UsageGroup) -> bool:
+    """Match whole days that came from another database than the own one."""
+    return group.source.startswith(WHOLE_DAYS) and not _is(group.source, own)
 
 
 def _holds(stores: Sequence[EventStore], window: Window, matches: Matches) -> bool:

@@ -61,9 +61,10 @@ def split_day(day: LegacyDay, rules: Rules) -> Split:
 
 def _of_generations(day: LegacyDay, rules: Rules) -> Split:
     """Take single generations where no daily table has the day: their user and model are lost."""
-    if day.damaged and not rules.accept_differences:
+    if not day.generations or (day.damaged and not rules.accept_differences):
         return Split(refused="; ".join(day.damaged))
-    return Split(generations=day.generations, notes=["only processed_generations has this day"])
+    said = "only processed_generations has this day"
+    return Split(generations=day.generations, notes=[*day.damaged, said])
 
 
 def _by_name(rows: Sequence[Portion]) -> list[Portion]:

@@ -7,7 +7,14 @@ from datetime import date, timedelta
 from typing import Any
 
 from migration_tools.source import Directory, Membership, Newcomer, Remark
-from migration_tools.sources.legacy_rows import tables_of
+from migration_tools.sources.legacy_rows import (
+    TABLES,
+    day_of,
+    is_usable,
+    label_of,
+    organization_label,
+    tables_of,
+)
 from shared.domain.days import zone_named
 from shared.domain.identity import clean_label, digest, key_hash
 from shared.domain.money import PPM, parse_usd, rate_ppm, to_pico
@@ -78,7 +85,7 @@ def read_directory(connection: sqlite3.Connection, currency: str) -> Directory:
 def _organization(
     organization_id: Any, name: Any, api_key: Any, markup: Any, zone: Any
 ) -> LegacyOrganization:
-    label = clean_label(str(organization_id), "unassigned")
+    label = organization_label(organization_id)
     remarks = []
     try:
         ppm = rate_ppm(markup) if markup is not None else ORIGINAL_RATE
@@ -129,17 +136,16 @@ def _costs(connection: sqlite3.Connection) -> Iterator[tuple[str, date, int, int
     if "client_daily_usage" not in tables_of(connection):
         return
     rows = connection.execute(
-        "SELECT client_org_id, substr(usage_date, 1, 10), raw_cost, markup_cost"
-        " FROM client_daily_usage ORDER BY usage_date"
+        f"SELECT label(client_org_id), {day_of('usage_date')}, raw_cost, markup_cost"  # noqa: S608 no data
+        f" FROM client_daily_usage WHERE {is_usable('usage_date')} ORDER BY 2"
     )
     for organization_id, day, raw, marked_up in rows:
         try:
             amounts = to_pico(parse_usd(raw)), to_pico(parse_usd(marked_up))
-            found = date.fromisoformat(str(day))
-        except (UnusableCost, ValueError):
+        except UnusableCost:
             continue
         if all(amounts):
-            yield clean_label(str(organization_id), "unassigned"), found, *amounts
+            yield organization_id, date.fromisoformat(day), *amounts
 
 
 def _explains(rate: int, raw: int, marked_up: int) -> bool:
@@ -171,10 +177,7 @@ def _memberships(
         "SELECT user_id, client_org_id FROM user_client_mapping"
         " WHERE coalesce(is_active, 1) AND user_id IS NOT NULL ORDER BY updated_at, id"
     )
-    newest = {
-        clean_label(str(user), ""): clean_label(str(organization), "")
-        for user, organization in rows
-    }
+    newest = {label_of(user, ""): organization_label(organization) for user, organization in rows}
     for user, organization in sorted(newest.items()):
         if user and organization in organizations:
             yield Membership(user, organization, after)
@@ -183,9 +186,10 @@ def _memberships(
 def _last_day(connection: sqlite3.Connection) -> date:
     days = []
     present = tables_of(connection)
-    for table in ("client_daily_usage", "client_user_daily_usage", "client_model_daily_usage"):
+    for table in TABLES:
         if table in present:
-            query = f"SELECT max(date(substr(usage_date, 1, 10))) FROM {table}"  # noqa: S608
+            day, usable = day_of("usage_date"), is_usable("usage_date")
+            query = f"SELECT max({day}) FROM {table} WHERE {usable}"  # noqa: S608 no data
             days += [day for (day,) in connection.execute(query) if day]
     return date.fromisoformat(max(days)) if days else ALWAYS
 

@@ -1,48 +1,59 @@
 """Rows of the original system's SQLite database, day by day, read without changing the file."""
 
+import re
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date
+from functools import lru_cache
 from heapq import merge
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-from migration_tools.source import DaySpan
-from shared.domain.money import parse_usd, to_pico
+from migration_tools.source import ENDLESS, EVER, DaySpan
+from shared.domain.identity import LABEL_MAX_BYTES, clean_label, digest
+from shared.domain.money import format_usd, from_pico, parse_usd, to_pico
 from shared.errors import MigrationError, UnusableCost
 
 TABLES = ("client_daily_usage", "client_user_daily_usage", "client_model_daily_usage")
 # Every request stands a millisecond after the other, from noon on, before any zone's day ends.
 REQUESTS_MAX = 10_000_000
-_DAY = "substr(usage_date, 1, 10)"
-_GENERATION_DAY = "substr(generation_date, 1, 10)"
-# One query per table, all in the same order, so that days come together without being collected.
+# Names that are longer than a label are told apart by what follows their first characters.
+_NAME_KEPT = 24
+_DIGITS = re.compile(r"[0-9]{1,19}")
+
+
+def day_of(column: str) -> str:
+    """Return the SQL of the day that a column says, whatever time stands behind it."""
+    return f"substr({column}, 1, 10)"
+
+
+def is_usable(column: str) -> str:
+    """Return the SQL that tells whether a column says a day that an import could name."""
+    day = day_of(column)
+    return f"({day} = date({day}) AND {day} BETWEEN '{EVER}' AND '{ENDLESS}')"
+
+
+def _query(table: str, column: str, names: str, amounts: str) -> tuple[str, str]:
+    """Ask for some days of a table, in the same order as all others, so that days come together."""
+    query = (
+        f"SELECT {day_of(column)}, label(client_org_id), {names}, {amounts} FROM {table}"  # noqa: S608 no data
+        f" WHERE {is_usable(column)} AND {day_of(column)} BETWEEN ? AND ? ORDER BY 1, 2, 3"
+    )
+    return table, query
+
+
+_SUMS = "total_tokens, total_requests, raw_cost"
+_USER = "coalesce(nullif(user_id, ''), openrouter_user_id)"
 _QUERIES = {
-    "total": (
-        "client_daily_usage",
-        f"SELECT {_DAY}, client_org_id, NULL, NULL, total_tokens, total_requests, raw_cost,"  # noqa: S608 no data
-        f" markup_cost FROM client_daily_usage WHERE {_DAY} BETWEEN ? AND ? ORDER BY 1, 2",
-    ),
-    "users": (
-        "client_user_daily_usage",
-        f"SELECT {_DAY}, client_org_id, coalesce(nullif(user_id, ''), openrouter_user_id), NULL,"  # noqa: S608
-        " total_tokens, total_requests, raw_cost, markup_cost FROM client_user_daily_usage"
-        f" WHERE {_DAY} BETWEEN ? AND ? ORDER BY 1, 2",
-    ),
-    "models": (
-        "client_model_daily_usage",
-        f"SELECT {_DAY}, client_org_id, model_name, provider, total_tokens, total_requests,"  # noqa: S608
-        " raw_cost, markup_cost FROM client_model_daily_usage"
-        f" WHERE {_DAY} BETWEEN ? AND ? ORDER BY 1, 2",
-    ),
-    "generations": (
-        "processed_generations",
-        f"SELECT {_GENERATION_DAY}, client_org_id, id, NULL, total_tokens, 1, total_cost, NULL"  # noqa: S608
-        f" FROM processed_generations WHERE {_GENERATION_DAY} BETWEEN ? AND ? ORDER BY 1, 2, 3",
+    "total": _query("client_daily_usage", "usage_date", "NULL, NULL", _SUMS),
+    "users": _query("client_user_daily_usage", "usage_date", f"{_USER}, NULL", _SUMS),
+    "models": _query("client_model_daily_usage", "usage_date", "model_name, provider", _SUMS),
+    "generations": _query(
+        "processed_generations", "generation_date", "id, NULL", "total_tokens, 1, total_cost"
     ),
 }
 
@@ -60,7 +71,7 @@ class Portion:
 
 @dataclass
 class LegacyDay:
-    """What all tables say of one organization's day; `damaged` holds what could not be read."""
+    """What all tables say of one organization's day; `damaged` holds what is wrong with it."""
 
     organization_id: str
     day: date
@@ -73,11 +84,15 @@ class LegacyDay:
 
 @contextmanager
 def readable(path: Path) -> Iterator[sqlite3.Connection]:
-    """Open a database for reading; whatever is wrong with it is said in one sentence."""
+    """Open a database for reading; whatever is wrong with it is said in one sentence.
+
+    Its SQL knows `label`: rows of one organization must meet, however each table writes its id.
+    """
     try:
         if not path.is_file():
             raise MigrationError(f"{path}: there is no such file")
         connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=30)
+        connection.create_function("label", 1, organization_label, deterministic=True)
         try:
             yield connection
         finally:
@@ -97,6 +112,7 @@ def legacy_days(connection: sqlite3.Connection, span: DaySpan) -> Iterator[Legac
     """Return every organization's days in order; only one day is in memory at a time."""
     bounds = (str(span.first), str(span.last))
     present = tables_of(connection)
+    listed = _listed(connection) if "client_daily_usage" in present else set()
     # A cursor of its own for each table: they are read side by side.
     streams = [
         _tagged(connection.execute(query, bounds), kind)
@@ -106,38 +122,35 @@ def legacy_days(connection: sqlite3.Connection, span: DaySpan) -> Iterator[Legac
     for (day, organization_id), rows in groupby(
         merge(*streams, key=itemgetter(0, 1)), key=itemgetter(0, 1)
     ):
-        try:
-            found = LegacyDay(organization_id, date.fromisoformat(day))
-        except ValueError:
-            continue  # `strange_dates` counts these
+        found = LegacyDay(organization_id, date.fromisoformat(day))
         for _, _, kind, row in rows:
             _add(found, kind, row)
+        found.damaged += _unlisted(found, listed)
         yield found
 
 
 def strange_dates(connection: sqlite3.Connection) -> dict[str, int]:
-    """Count the rows of each table whose date is no date: no range of days includes them."""
+    """Count the rows of each table whose date is of no use: no range of days includes them."""
     counts: dict[str, int] = {}
     present = tables_of(connection)
     for table in (*TABLES, "processed_generations"):
-        column = _GENERATION_DAY if table == "processed_generations" else _DAY
+        column = "generation_date" if table == "processed_generations" else "usage_date"
         if table in present:
-            query = f"SELECT count(*) FROM {table} WHERE date({column}) IS NOT {column}"  # noqa: S608
-            query += f" OR {column} IS NULL"
+            query = f"SELECT count(*) FROM {table} WHERE {is_usable(column)} IS NOT TRUE"  # noqa: S608
             [counts[table]] = connection.execute(query).fetchone()
     return {table: count for table, count in counts.items() if count}
 
 
 def _tagged(rows: sqlite3.Cursor, kind: str) -> Iterator[tuple[str, str, str, tuple[Any, ...]]]:
     for row in rows:
-        yield str(row[0]), str(row[1] or "unassigned"), kind, row
+        yield row[0], row[1], kind, row
 
 
 def _add(found: LegacyDay, kind: str, row: tuple[Any, ...]) -> None:
-    _, _, name, provider, tokens, requests, cost, _ = row
+    _, _, name, provider, tokens, requests, cost = row
     try:
         portion = Portion(
-            name=str(name or "unknown"),
+            name=_id(name) if kind == "generations" else label_of(name, "unknown"),
             provider=str(provider or ""),
             tokens=_count(tokens, "total_tokens"),
             requests=_count(requests, "total_requests", REQUESTS_MAX),
@@ -151,9 +164,58 @@ def _add(found: LegacyDay, kind: str, row: tuple[Any, ...]) -> None:
         getattr(found, kind).append(portion)
 
 
+def _listed(connection: sqlite3.Connection) -> set[str]:
+    """Return the organizations that have a day in the daily table."""
+    rows = connection.execute("SELECT DISTINCT label(client_org_id) FROM client_daily_usage")
+    return {organization_id for (organization_id,) in rows}
+
+
+def _unlisted(found: LegacyDay, listed: Collection[str]) -> list[str]:
+    """Say where the daily table lacks a day of which others tell.
+
+    An organization that was renamed in some of the tables would be billed under both its names. A
+    known one may have a day of which only its generations are left.
+    """
+    rows = found.users or found.models
+    if not rows and found.organization_id not in listed:
+        rows = found.generations
+    if not listed or found.total or not rows:
+        return []
+    requests, pico = sum(row.requests for row in rows), sum(row.pico for row in rows)
+    cost = format_usd(from_pico(pico))
+    return [f"client_daily_usage has no row for {requests} requests and {cost} USD of the day"]
+
+
+def organization_label(value: object) -> str:
+    """Return the organization that a column names."""
+    return label_of(value, "unassigned")
+
+
+@lru_cache(maxsize=65_536, typed=True)
+def label_of(value: object, default: str) -> str:
+    """Make a label of whatever stands in a column; two names that are too long stay two."""
+    text = "" if value is None else str(value)
+    if len(text) <= _NAME_KEPT or len(text.encode(errors="replace")) <= LABEL_MAX_BYTES:
+        return clean_label(text, default)
+    return f"{clean_label(text[:_NAME_KEPT], default)}~{digest(text, size=8)}"
+
+
+def _id(value: object) -> str:
+    if value in (None, ""):
+        raise ValueError("a row has no id")
+    return str(value)
+
+
 def _count(value: object, column: str, most: int = 2**53) -> int:
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    if isinstance(value, int) and 0 <= value <= most:
-        return value
+    match value:
+        case float() if value.is_integer():
+            number = int(value)
+        case str() if _DIGITS.fullmatch(value):
+            number = int(value)
+        case int():
+            number = value
+        case _:
+            number = -1
+    if 0 <= number <= most:
+        return number
     raise ValueError(f"{column} {str(value)[:40]!r} is no count")

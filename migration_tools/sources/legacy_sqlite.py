@@ -1,7 +1,7 @@
 """The original system's SQLite database: daily tables, without any single request."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from itertools import chain
 from pathlib import Path
@@ -26,7 +26,7 @@ from migration_tools.sources.legacy_rows import (
     tables_of,
 )
 from shared.domain.event import UsageEvent, new_event
-from shared.domain.identity import clean_label, digest, is_generation_id
+from shared.domain.identity import digest, is_generation_id
 from shared.domain.money import from_pico
 from shared.domain.rows import UnmeteredRow, UserRow
 from shared.errors import MigrationError
@@ -90,10 +90,7 @@ class LegacySqlite:
             detail = f"{count} rows of {table} have no usable date"
             remark(_remark(None, "", "date", detail, left_out=True))
         with readable(self._path) as connection:
-            for found in legacy_days(connection, span):
-                day = replace(
-                    found, organization_id=clean_label(found.organization_id, "unassigned")
-                )
+            for day in legacy_days(connection, span):
                 split = split_day(day, self._rules(day))
                 for note in split.notes:
                     remark(_remark(day.day, day.organization_id, "note", note))
@@ -148,7 +145,7 @@ class LegacySqlite:
                 yield {
                     "request_id": f"{prefix}:{number if cell.requests else 'part'}",
                     "part": None if cell.requests else 1,
-                    "external_user": clean_label(cell.user, "unknown"),
+                    "external_user": cell.user,
                     "requested_model": cell.model,
                     "model": cell.model,
                     "provider": cell.provider,

@@ -46,6 +46,12 @@ def test_days_whose_tables_disagree_stay_out_with_the_figures(lab: Lab) -> None:
         "UPDATE client_daily_usage SET total_tokens = 1.5 WHERE id = 'acme:2025-01-02'",
         "UPDATE client_daily_usage SET total_requests = 1000000000 WHERE id = 'acme:2025-01-02'",
         "UPDATE client_daily_usage SET usage_date = 'soon' WHERE id = 'acme:2025-01-02'",
+        "UPDATE client_daily_usage SET usage_date = '0001-01-01' WHERE id = 'acme:2025-01-02'",
+        "UPDATE client_daily_usage SET usage_date = '9999-12-31' WHERE id = 'acme:2025-01-02'",
+        "UPDATE client_daily_usage SET usage_date = '20250102' WHERE id = 'acme:2025-01-02'",
+        "UPDATE client_user_daily_usage SET client_org_id = 'ACME' WHERE client_org_id = 'acme'",
+        "UPDATE processed_generations SET client_org_id = 'ACME' WHERE client_org_id = 'acme'",
+        "UPDATE processed_generations SET id = NULL WHERE client_org_id = 'acme'",
         "DELETE FROM client_user_daily_usage WHERE id = 'acme:2025-01-02:bob-id'",
         "INSERT INTO client_daily_usage SELECT 'twice', client_org_id, usage_date, total_tokens,"
         " total_requests, raw_cost, markup_cost, '', 0, 0, 0 FROM client_daily_usage"
@@ -54,8 +60,75 @@ def test_days_whose_tables_disagree_stay_out_with_the_figures(lab: Lab) -> None:
 )
 def test_a_damaged_day_is_said_and_never_guessed(lab: Lab, damage: str) -> None:
     change(lab.folder / "webui.db", damage)
-    said = lab.run("plan", *SPAN, code=1)
+    said = lab.run("migrate", code=1)
     assert any(remark["left_out"] for remark in said["remarks"])
+    whole = truth(believable_requests())
+    assert all(sums == whole[place] for place, sums in lab.summed().items())
+    assert lab.run("verify", code=1)["differences"] == []
+
+
+NO_ORGANIZATION = "UPDATE {} SET client_org_id = NULL WHERE client_org_id = 'acme'"
+TABLES = (
+    "client_daily_usage",
+    "client_user_daily_usage",
+    "client_model_daily_usage",
+    "processed_generations",
+)
+
+
+def test_days_without_an_organization_are_one_organization_of_their_own(lab: Lab) -> None:
+    for table in TABLES:
+        change(lab.folder / "webui.db", NO_ORGANIZATION.format(table))
+    change(
+        lab.folder / "webui.db",
+        "UPDATE client_model_daily_usage SET client_org_id = ' unassigned '"
+        " WHERE client_org_id IS NULL",
+    )
+    lab.run("migrate", *SPAN)
+    assert lab.summed() == {
+        (organization.replace("acme", "unassigned"), day): sums
+        for (organization, day), sums in truth(believable_requests()).items()
+    }
+
+
+def test_numbers_written_as_text_are_numbers(lab: Lab) -> None:
+    path = lab.folder / "webui.db"
+    for table in TABLES[:3]:
+        change(path, f"ALTER TABLE {table} RENAME TO old")
+        change(path, f"CREATE TABLE {table} AS SELECT * FROM old")  # noqa: S608
+        change(
+            path,
+            f"UPDATE {table} SET total_tokens = CAST(total_tokens AS TEXT),"  # noqa: S608
+            " total_requests = CAST(total_requests AS TEXT), raw_cost = CAST(raw_cost AS TEXT)",
+        )
+        change(path, "DROP TABLE old")
+    lab.run("migrate", *SPAN)
+    assert lab.summed() == truth(believable_requests())
+
+
+def test_two_people_stay_two_however_long_their_ids_are(lab: Lab) -> None:
+    for user, last in (("alice-id", "a"), ("bob-id", "b")):
+        change(
+            lab.folder / "webui.db",
+            "UPDATE client_user_daily_usage SET user_id = ? WHERE user_id = ?",
+            "x" * 5000 + last,
+            user,
+        )
+    lab.run("migrate", *SPAN)
+    people = {event.external_user for event in lab.events() if event.client_org_id == "acme"}
+    assert len(people) == 2
+
+
+def test_a_database_whose_organization_was_renamed_since_is_not_imported_twice(lab: Lab) -> None:
+    path = lab.folder / "webui.db"
+    lab.run("migrate", *SPAN)
+    before = lab.summed()
+    change(path, "UPDATE client_organizations SET id = 'acme-2' WHERE id = 'acme'")
+    assert lab.run("migrate", *SPAN, code=1)["events"] == 0
+    for table in TABLES:
+        change(path, f"UPDATE {table} SET client_org_id = 'acme-2' WHERE client_org_id = 'acme'")  # noqa: S608
+    assert "was renamed looks like two" in lab.run("migrate", *SPAN, code=3)["error"]
+    assert lab.summed() == before
 
 
 def test_a_damaged_file_is_refused_in_one_sentence(lab: Lab) -> None:
