@@ -18,7 +18,9 @@ HOSTS = ROOT / ".cache" / "hosts"
 PROXY_TAG = "openrouter-behind-a-proxy"
 PIPELINES_KEY = "pipelines-key-of-the-mock"
 PASSWORD = "correct-horse-battery"  # noqa: S105  of accounts that end with the demo
-OPENROUTER, FOREIGN, PIPELINES, PREFIXED, PROXIED = range(5)  # the order of the connections
+# The order of the connections.
+OPENROUTER, FOREIGN, PIPELINES, PREFIXED, PROXIED, RESPONSES = range(6)
+OPENROUTER_KEY, PREFIXED_KEY = "sk-or-v1-of-the-mock", "sk-or-v1-another-key"
 # Four workers on two busy cores have been seen to need 100 s.
 _BOOT_SECONDS = 300.0
 _WORKER_IS_UP = "Scheduler worker started"  # what Open WebUI 0.12 logs last, once per process
@@ -109,7 +111,7 @@ class Installation:
         """Return the connections in the order of the constants above."""
         openrouter = Connection(
             url=self.openrouter.url + "/api/v1",
-            key="sk-or-v1-of-the-mock",
+            key=OPENROUTER_KEY,
             tags=["openrouter"],
             headers=_LEDGER_HEADERS,
         )
@@ -117,9 +119,10 @@ class Installation:
             url=self.openrouter.url + "/foreign/v1", key="any", headers=_LEDGER_HEADERS
         )
         pipelines = Connection(url=self.pipelines.url, key=PIPELINES_KEY)
-        prefixed = replace(openrouter, key="sk-or-v1-another-key", prefix="or")
+        prefixed = replace(openrouter, key=PREFIXED_KEY, prefix="or")
         proxied = replace(foreign, url=self.openrouter.url + "/proxy/v1", tags=[PROXY_TAG])
-        return [openrouter, foreign, pipelines, prefixed, proxied]
+        responses = replace(openrouter, prefix="responses", api_type="responses")
+        return [openrouter, foreign, pipelines, prefixed, proxied, responses]
 
     def _servers(self) -> list[Server]:
         return [self.openrouter, self.pipelines, self.open_webui]

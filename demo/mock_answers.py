@@ -1,10 +1,11 @@
 """What the mock OpenRouter answers: the words in a prompt that choose an oddity, and the chunks.
 
 `[[word]]` or `[[word=value]]` in the last user message, so that a browser can ask for them too:
-tools=N, usage=delta|finish-twice|never|running|repeat, null-cost, no-cost, string-cost, byok, fees,
-discount, cached, reasoning, dated-name, other-model, length=N, hold, slow=SECONDS, split,
-error-before-usage, error-after-usage, 402, 429, later (the status or the null comes in the
-second step of a tool loop).
+tools=N, usage=delta|finish-twice|never|running|repeat|grow|bare|with-finish, null-cost, no-cost,
+string-cost, int-cost, nan-cost, byok, fees, discount, cached, reasoning, only-reasoning, image,
+no-provider, dated-name, other-model, length=N, hold, slow=SECONDS, first=SECONDS, pause=SECONDS,
+split, error-first, error-before-usage, error-after-usage, 402, 429, later (the status or the null
+comes in the second step of a tool loop).
 """
 
 import json
@@ -16,6 +17,7 @@ from demo.mock_ledger import Generation
 
 _WORD = re.compile(r"\[\[([a-z0-9-]+)(?:=([A-Za-z0-9_.-]+))?\]\]")
 _PROVIDER = "MockProvider"
+_PICTURE = "data:image/png;base64," + "A" * 200_000
 CLOCK_TOOL = "mock_clock"
 # Every background task of Open WebUI finds its answer here.
 _TASK_ANSWER = json.dumps(
@@ -88,6 +90,8 @@ def tool_call(body: Mapping[str, Any], step: int) -> dict[str, Any]:
 class Answer:
     """One answer as the chunks of a stream; the generation counts tokens as they are sent."""
 
+    words_begin = 0  # the first chunk that has a word
+
     def __init__(self, generation: Generation, body: Mapping[str, Any]) -> None:
         self.generation = generation
         self.words = generation.words
@@ -103,6 +107,9 @@ class Answer:
 
     def chunks(self) -> Iterator[dict[str, Any]]:
         """Send content, then the end and the usage in the shape that was asked for."""
+        if "error-first" in self.words:
+            yield self._error()
+            return
         for delta in self._deltas():
             chunk = self._chunk(delta)
             if self.words.get("usage") == "running":
@@ -120,6 +127,20 @@ class Answer:
                     message[key] = delta[key]
         return message
 
+    def whole(self) -> dict[str, Any]:
+        """Return the answer as one body, as a caller gets it who does not stream."""
+        message = self.message()
+        if "error-first" in self.words:
+            return {"id": self.generation.generation_id, "error": self._error()["error"]}
+        self.generation.status, self.generation.finish_reason = "ok", self.finish_reason
+        choice = {"index": 0, "message": message, "finish_reason": self.finish_reason}
+        body = self.skeleton("chat.completion") | {"choices": [choice]}
+        return body if self.words.get("usage") == "never" else body | {"usage": self.usage()}
+
+    def usage(self) -> dict[str, Any]:
+        """Return the usage object of what was sent so far."""
+        return self.generation.usage()
+
     def skeleton(self, kind: str) -> dict[str, Any]:
         """Return what every chunk and every whole answer begins with."""
         generation = self.generation
@@ -129,12 +150,12 @@ class Answer:
             "created": int(generation.created),
             "model": generation.model,
         }
-        if generation.connection == "openrouter":
+        if generation.connection == "openrouter" and "no-provider" not in self.words:
             skeleton["provider"] = _PROVIDER
         return skeleton
 
     def _deltas(self) -> Iterator[dict[str, Any]]:
-        if "reasoning" in self.words:
+        if {"reasoning", "only-reasoning"} & self.words.keys():
             self.generation.completion_tokens += 4
             self.generation.reasoning_tokens += 4
             yield {"role": "assistant", "content": "", "reasoning": "let me think"}
@@ -142,6 +163,11 @@ class Answer:
             self.generation.completion_tokens += 12
             yield {"role": "assistant", "content": None, "tool_calls": [self._call]}
             return
+        if "only-reasoning" in self.words:
+            return
+        if "image" in self.words:
+            picture = {"type": "image_url", "image_url": {"url": _PICTURE}}
+            yield {"role": "assistant", "content": "", "images": [picture]}
         for word in self._text:
             self.generation.completion_tokens += len(word.split())
             yield {"role": "assistant", "content": word}
@@ -152,11 +178,13 @@ class Answer:
             return
         shape = self.words.get("usage")
         finish = self._chunk({"role": "assistant", "content": ""}, self.finish_reason)
-        if shape == "repeat":
+        if shape in ("repeat", "with-finish"):
             yield finish | {"usage": self.generation.usage()}
+        elif shape == "grow":
+            yield finish | {"usage": self._half_usage()}
         else:
             yield finish
-        if shape != "never":
+        if shape not in ("never", "with-finish"):
             yield self._usage_chunk(shape)
         if "error-after-usage" in self.words:
             yield self._error()
@@ -166,9 +194,17 @@ class Answer:
         if shape == "finish-twice":
             end = self._chunk({"role": "assistant", "content": ""}, self.finish_reason)
             return end | {"service_tier": "default", "usage": usage}
+        if shape == "bare":
+            return self.skeleton("chat.completion.chunk") | {"usage": usage}
         if shape == "delta":
             return self._chunk({"role": "assistant", "content": ""}) | {"usage": usage}
         return self.skeleton("chat.completion.chunk") | {"choices": [], "usage": usage}
+
+    def _half_usage(self) -> dict[str, Any]:
+        """Count as some providers do before they have counted everything."""
+        usage = self.generation.usage()
+        total = usage["prompt_tokens"] + 1
+        return usage | {"completion_tokens": 1, "total_tokens": total, "cost": usage["cost"] / 2}
 
     def _chunk(self, delta: dict[str, Any], finish_reason: str | None = None) -> dict[str, Any]:
         choice = {"index": 0, "delta": delta, "finish_reason": finish_reason, "logprobs": None}

@@ -137,6 +137,10 @@ class Generation:
             usage["cost"] = None
         if "string-cost" in self.words:
             usage["cost"] = str(self.cost)
+        if "int-cost" in self.words:
+            usage["cost"] = int(self.cost)
+        if "nan-cost" in self.words:
+            usage["cost"] = float("nan")
         if "no-cost" in self.words:
             del usage["cost"]
         return usage

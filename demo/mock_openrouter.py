@@ -6,10 +6,9 @@ one under `/foreign/v1`, a proxy in front of OpenRouter under `/proxy/v1`, the b
 """
 
 import argparse
-import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import uvicorn
@@ -27,6 +26,8 @@ from demo.mock_models import (
     openrouter_models,
     proxied_models,
 )
+from demo.mock_responses import ResponseAnswer, chat_body
+from demo.mock_streams import Gate, send
 
 _STATUS_WORDS = {"402": "Insufficient credits", "429": "Rate limit exceeded"}
 # What a strict OpenAI-compatible server knows; anything else it answers with 400, as Mistral does.
@@ -49,8 +50,6 @@ _FOREIGN_KEYS = {
 }
 # Sent by the test installation's connection so that the books can be split as Open WebUI sees it.
 _SENT_BY_PREFIX = "x-ledger-"
-_COMMENT = b": OPENROUTER PROCESSING\n\n"
-_HOLD_SECONDS, _HOLD_STEP_SECONDS = 60, 0.1
 
 
 class MockOpenRouter:
@@ -58,13 +57,14 @@ class MockOpenRouter:
 
     def __init__(self) -> None:
         self.ledger = Ledger()
-        self._released = asyncio.Event()
+        self._gate = Gate()
 
     def routes(self) -> list[Route]:
         """Return what the servers answer to."""
         return [
             Route("/api/v1/models", self.models),
             Route("/api/v1/chat/completions", self.chat, methods=["POST"]),
+            Route("/api/v1/responses", self.responses, methods=["POST"]),
             Route("/api/v1/generation", self.generation),
             Route("/foreign/v1/models", self.foreign),
             Route("/foreign/v1/chat/completions", self.foreign_chat, methods=["POST"]),
@@ -99,13 +99,17 @@ class MockOpenRouter:
 
     async def release(self, request: Request) -> Response:
         """Let every answer go on that `[[hold]]` keeps open."""
-        self._released.set()
-        self._released = asyncio.Event()
+        self._gate.release()
         return JSONResponse({})
 
     async def chat(self, request: Request) -> Response:
         """Answer a chat as OpenRouter."""
         return await self._answer(request, await request.json(), "openrouter")
+
+    async def responses(self, request: Request) -> Response:
+        """Answer by the Responses API."""
+        body = chat_body(await request.json())
+        return await self._answer(request, body, "openrouter", ResponseAnswer)
 
     async def foreign_chat(self, request: Request) -> Response:
         """Answer a chat as the foreign server; a key it does not know is an error."""
@@ -117,24 +121,25 @@ class MockOpenRouter:
             return _error(400, f"Unknown parameters: {', '.join(unknown)}")
         return await self._answer(request, body, "foreign")
 
-    async def _answer(self, request: Request, body: dict[str, Any], connection: str) -> Response:
+    async def _answer(
+        self,
+        request: Request,
+        body: dict[str, Any],
+        connection: str,
+        shape: type[Answer] = Answer,
+    ) -> Response:
         generation = self._begin(request, body, connection)
         status = next((word for word in _STATUS_WORDS if word in generation.words), None)
         if status and ("later" not in generation.words or generation.is_later_step):
             generation.status = "refused"
             return _error(int(status), _STATUS_WORDS[status])
-        answer = Answer(generation, body)
+        answer = shape(generation, body)
         headers = {"X-Generation-Id": generation.generation_id}
         if generation.stream:
-            stream = self._stream(answer)
+            stream = send(answer, self._gate)
             return StreamingResponse(stream, media_type="text/event-stream", headers=headers)
-        message = answer.message()
-        choice = {"index": 0, "message": message, "finish_reason": answer.finish_reason}
-        generation.status, generation.finish_reason = "ok", answer.finish_reason
-        body = answer.skeleton("chat.completion") | {"choices": [choice]}
-        if generation.words.get("usage") != "never":
-            body["usage"] = generation.usage()
-        return JSONResponse(body, headers=headers)
+        text = json.dumps(answer.whole())  # NaN too, which a JSONResponse refuses
+        return Response(text, media_type="application/json", headers=headers)
 
     def _begin(self, request: Request, body: Mapping[str, Any], connection: str) -> Generation:
         words = words_of(last_prompt(body["messages"]))
@@ -162,40 +167,6 @@ class MockOpenRouter:
         )
         self.ledger.generations.append(generation)
         return generation
-
-    async def _stream(self, answer: Answer) -> AsyncIterator[bytes]:
-        generation = answer.generation
-        try:
-            yield _COMMENT
-            for number, chunk in enumerate(answer.chunks()):
-                if "hold" in generation.words and number == 3:
-                    async for comment in self._held():
-                        yield comment
-                await asyncio.sleep(float(generation.words.get("slow") or 0))
-                for part in _frames(chunk, in_pieces="split" in generation.words):
-                    yield part
-            if generation.status == "open":
-                generation.status, generation.finish_reason = "ok", answer.finish_reason
-            yield b"data: [DONE]\n\n"
-        finally:
-            if generation.status == "open":  # the client is gone: what was produced is billed
-                generation.status = "cancelled"
-
-    async def _held(self) -> AsyncIterator[bytes]:
-        """Send comments until released; only sending notices that a client is gone."""
-        released = self._released
-        for _ in range(int(_HOLD_SECONDS / _HOLD_STEP_SECONDS)):
-            if released.is_set():
-                return
-            yield _COMMENT
-            await asyncio.sleep(_HOLD_STEP_SECONDS)
-
-
-def _frames(chunk: Mapping[str, Any], *, in_pieces: bool) -> list[bytes]:
-    frame = f"data: {json.dumps(chunk)}\n\n".encode()
-    if not in_pieces:
-        return [frame]
-    return [frame[start : start + 40] for start in range(0, len(frame), 40)]
 
 
 def _answering_model(requested: str, words: Mapping[str, str]) -> str:

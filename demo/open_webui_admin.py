@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx
 
-_EVERYBODY = [{"principal_type": "user", "principal_id": "*", "permission": "read"}]
+EVERYBODY = [{"principal_type": "user", "principal_id": "*", "permission": "read"}]
 _TIMEOUT_SECONDS = 60.0
 
 
@@ -20,6 +20,7 @@ class Connection:
     tags: Sequence[str] = ()
     headers: Mapping[str, str] = field(default_factory=dict)
     prefix: str = ""
+    api_type: str = ""
 
     def settings(self) -> dict[str, Any]:
         """Return the connection's own settings in Open WebUI's form."""
@@ -27,6 +28,7 @@ class Connection:
             "enable": True,
             "tags": [{"name": tag} for tag in self.tags],
             "prefix_id": self.prefix,
+            "api_type": self.api_type,
             "model_ids": [],
             "connection_type": "external",
             "auth_type": "bearer",
@@ -173,7 +175,7 @@ class Admin:
             "name": tool_id.replace("_", " ").title(),
             "content": source,
             "meta": {"description": "A tool of the mock."},
-            "access_grants": _EVERYBODY,
+            "access_grants": EVERYBODY,
         }
         self.post("/api/v1/tools/create", body)
 
@@ -185,14 +187,14 @@ class Admin:
             "base_model_id": base_model_id,
             "meta": {"description": "A preset of the mock."},
             "params": {},
-            "access_grants": _EVERYBODY,
+            "access_grants": EVERYBODY,
         }
         self.post("/api/v1/models/create", body)
         self.load_models()
 
     def create_arena(self, arena_id: str, name: str, model_ids: Sequence[str]) -> None:
         """Create an arena that draws one of the models for each answer."""
-        meta = {"model_ids": list(model_ids), "access_grants": _EVERYBODY}
+        meta = {"model_ids": list(model_ids), "access_grants": EVERYBODY}
         arena = {"id": arena_id, "name": name, "meta": meta}
         body = {"ENABLE_EVALUATION_ARENA_MODELS": True, "EVALUATION_ARENA_MODELS": [arena]}
         self.post("/api/v1/evaluations/config", body)

@@ -82,3 +82,17 @@ async def test_what_it_streams_is_what_it_bills() -> None:
     assert Decimal(row["cost"]) == Decimal("0.000036")  # 6 prompt tokens, 6 words
     assert '"cost": 3.6e-05' in text
     assert text.endswith("data: [DONE]\n\n")
+
+
+async def test_it_answers_by_the_responses_api_at_the_same_price() -> None:
+    said = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "hello"}]}
+    body = {"model": HAIKU, "input": [said], "stream": False}
+    transport = httpx.ASGITransport(build_app())
+    async with httpx.AsyncClient(transport=transport, base_url="http://mock") as client:
+        answer = (await client.post("/api/v1/responses", json=body)).json()
+        [row] = (await client.get("/__ledger")).json()
+    usage = answer["usage"]
+    assert answer["output"][0]["content"][0]["text"].startswith("word0 word1")
+    assert (usage["input_tokens"], usage["output_tokens"]) == (5, 6)
+    assert Decimal(repr(usage["cost"])) == Decimal(row["cost"]) == Decimal("0.000035")
+    assert (row["id"], row["status"]) == (answer["id"], "ok")
