@@ -18,6 +18,7 @@ class Fate(StrEnum):
 
 
 _ORDER = list(Fate)
+_NO_COST = {"null-cost", "no-cost", "nan-cost"}
 # What a chat generation is called by Open WebUI's task header; every other name is a task.
 _CHAT = ""
 # Open WebUI asks for it past all filters.
@@ -42,10 +43,12 @@ def is_chat(row: Mapping[str, Any]) -> bool:
 
 
 def _by_function(row: Mapping[str, Any]) -> Fate:
-    if row["status"] == "refused":
-        return Fate.NOTHING
     if not is_chat(row):
         return Fate.HIDDEN
+    # No word and no outlet: all that is seen is that it was asked for.
+    is_wordless = row["status"] == "cancelled" and "first" in row["words"]
+    if row["status"] == "refused" or is_wordless or not (row["stream"] or _shows_usage(row)):
+        return Fate.UNMETERED
     if row["status"] == "cancelled" or not _shows_cost(row):
         return Fate.PENDING
     return Fate.BOOKED
@@ -65,10 +68,13 @@ def _by_pipelines(row: Mapping[str, Any]) -> Fate:
 
 
 def _shows_usage(row: Mapping[str, Any]) -> bool:
-    return row["words"].get("usage") != "never" and "error-before-usage" not in row["words"]
+    is_broken = {"error-first", "error-before-usage"} & set(row["words"])
+    return row["words"].get("usage") != "never" and not is_broken
 
 
 def _shows_cost(row: Mapping[str, Any]) -> bool:
     is_later_step = "later" in row["words"] and not row["is_later_step"]
-    is_unknown = bool({"null-cost", "no-cost"} & set(row["words"])) and not is_later_step
+    is_unknown = (
+        bool({"null-cost", "no-cost", "nan-cost"} & set(row["words"])) and not is_later_step
+    )
     return _shows_usage(row) and not is_unknown

@@ -28,7 +28,11 @@ _PIPELINE_VALVES = {
     "add_session_id": True,
     "extra_connections": [PROXY_TAG],
 }
-_FUNCTION_VALVES = {"quiet_seconds": QUIET_SECONDS, "extra_connections": [PROXY_TAG]}
+_FUNCTION_VALVES = {
+    "answer_wait_seconds": ANSWER_WAIT_SECONDS,
+    "quiet_seconds": QUIET_SECONDS,
+    "extra_connections": [PROXY_TAG],
+}
 _BOOKED_WITHIN_SECONDS = 15.0
 
 
@@ -157,12 +161,12 @@ class Play:
         """Wait until so many generations of this scenario have ended."""
         self.stage.wait(self.user_id, generations)
 
-    def wait_for_open(self, generations: int) -> None:
+    def wait_for_open(self, generations: int, words: int = 3) -> None:
         """Wait until the last of so many generations has sent its first words."""
 
         def has_begun() -> bool:
             rows = self.stage.rows_of(self.user_id)
-            return len(rows) == generations and rows[-1]["completion_tokens"] >= 3
+            return len(rows) == generations and rows[-1]["completion_tokens"] >= words
 
         wait_for(has_begun, f"generation {generations} to begin", 20)
 

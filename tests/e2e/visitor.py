@@ -159,14 +159,11 @@ class Visitor:
         body = {"model": model, "messages": messages, "stream": stream, **more}
         return self._client.post(path, json=body)
 
-    def hang_up(self, prompt: str) -> None:
+    def hang_up(self, prompt: str, path: str = "/api/chat/completions") -> None:
         """Call the API and go away after the first words."""
-        body = {
-            "model": MODEL,
-            "messages": [{"role": "user", "content": prompt}],
-            "stream": True,
-        }
-        with self._client.stream("POST", "/api/chat/completions", json=body) as answer:
+        messages = [{"role": "user", "content": prompt}]
+        body = {"model": MODEL, "messages": messages, "stream": True, "max_tokens": 100}
+        with self._client.stream("POST", path, json=body) as answer:
             for line in answer.iter_lines():
                 if "word1" in line:
                     return

@@ -1,0 +1,98 @@
+"""The plain paths of a page and of programs: name, play and how many generations it asks for."""
+
+from tests.e2e.plays import ask, call, regenerate, second_turn, task, temporary
+from tests.e2e.visitor import CALLERS_TOOL, MODEL, OTHER_MODEL, TOOL_ID
+
+_FREE, _SMALL = "meta-llama/llama-4-scout:free", "openai/gpt-5-nano"
+BY_RESPONSES = f"responses.{MODEL}"
+TOOLS = {"tool_ids": [TOOL_ID]}
+CALLERS_TOOLS = {"tools": [CALLERS_TOOL]}
+OF_THE_PAGE = (
+    ("first turn with title, follow-ups, tags", lambda play: play.visitor.ask("hello"), 4),
+    ("second turn", second_turn, 6),
+    ("regenerate", regenerate, 6),
+    ("two models side by side", ask("compare", MODEL, OTHER_MODEL), 2),
+    ("same model twice", ask("twice", MODEL, MODEL), 2),
+    ("cached and reasoning tokens", ask("think [[cached]] [[reasoning]]", OTHER_MODEL), 1),
+    ("cost with an exponent", ask("short [[length=1]]", _SMALL), 1),
+    ("cost as a text with an exponent", ask("[[string-cost]] [[length=1]]", _SMALL), 1),
+    ("free model", ask("for nothing", _FREE), 1),
+    ("free model, cost an integer", ask("[[int-cost]]", _FREE), 1),
+    ("long answer", ask("[[length=3000]]"), 1),
+    ("first word after the quiet time", ask("[[first=4]]"), 1),
+    ("pause longer than the quiet time", ask("[[pause=4]]"), 1),
+    ("saved chat without streaming", ask("at once", stream=False), 1),
+    ("workspace preset", ask("hello", "house-preset"), 1),
+    ("preset without streaming", ask("hello", "house-preset", stream=False), 1),
+    ("tool loop with a provider's key", ask("[[tools]] [[byok]]", **TOOLS), 2),
+    ("tool loop of a preset", ask("[[tools]]", "house-preset", **TOOLS), 2),
+    ("arena", ask("hello", "house-arena"), 1),
+    ("arena without streaming", ask("hello", "house-arena", stream=False), 1),
+    ("router openrouter/auto", ask("hello", "openrouter/auto"), 1),
+    ("tool loop of three", ask("use it [[tools=2]]", **TOOLS), 3),
+    ("saved tool call without streaming", ask("[[tools]]", stream=False, **TOOLS), 1),
+    ("temporary chat, two turns", temporary, 4),
+    ("Responses API upstream", ask("hello", BY_RESPONSES), 1),
+    ("Responses API upstream, not streamed", ask("hello", BY_RESPONSES, stream=False), 1),
+    ("Responses API upstream, usage never sent", ask("[[usage=never]]", BY_RESPONSES), 1),
+)
+OF_PROGRAMS = (
+    ("automation", lambda play: play.visitor.run_automation("hello"), 1),
+    ("API, streamed", call("hello", stream=True), 1),
+    ("API, not streamed", call("hello", stream=False), 1),
+    ("API, streamed, caller's tools", call("[[tools]]", stream=True, **CALLERS_TOOLS), 1),
+    ("Messages API, streamed", lambda play: play.visitor.ask_messages_api("a", stream=True), 1),
+    (
+        "Messages API, not streamed",
+        lambda play: play.visitor.ask_messages_api("b", stream=False),
+        1,
+    ),
+    ("API, cost null, not streamed", call("[[null-cost]]", stream=False), 1),
+    ("API, cost null, streamed", call("[[null-cost]]", stream=True), 1),
+    ("API, usage never sent, streamed", call("[[usage=never]]", stream=True), 1),
+    ("API, usage never sent, not streamed", call("[[usage=never]]", stream=False), 1),
+    ("saved chat, usage never sent, not streamed", ask("[[usage=never]]", stream=False), 1),
+    ("API, preset, not streamed", call("hello", stream=False, model="house-preset"), 1),
+    ("API, BYOK, not streamed", call("[[byok]]", stream=False), 1),
+    ("API, free model, not streamed", call("[[int-cost]]", stream=False, model=_FREE), 1),
+    ("API, error in mid-answer", call("[[error-before-usage]]", stream=True), 1),
+    ("API, Responses API upstream", call("hello", stream=True, model=BY_RESPONSES), 1),
+    ("API, arena, streamed", call("hello", stream=True, model="house-arena"), 1),
+    ("API, router, not streamed", call("hello", stream=False, model="openrouter/auto"), 1),
+    ("proxy before OpenRouter, page", lambda play: play.visitor.ask("hello", "house-mini"), 4),
+    ("proxy before OpenRouter, API", call("hello", stream=False, model="house-mini"), 1),
+    ("connection with a prefix", ask("hello", "or.openai/gpt-5-nano"), 1),
+    ("API, connection with a prefix", call("hi", stream=False, model="or.openai/gpt-5-nano"), 1),
+)
+ODD_USAGE = (
+    "usage=delta",
+    "usage=finish-twice",
+    "usage=bare",
+    "usage=with-finish",
+    "usage=never",
+    "null-cost",
+    "no-cost",
+    "string-cost",
+    "byok",
+    "fees",
+    "discount",
+    "dated-name",
+    "other-model",
+    "split",
+    "no-provider",
+    "only-reasoning",
+    "image",
+    "error-first",
+    "error-before-usage",
+    "error-after-usage",
+)
+TASKS = (
+    ("title", task("title")),
+    ("tags", task("tags")),
+    ("follow-ups", task("follow_up")),
+    ("queries", task("queries", type="web_search")),
+    ("autocompletion", task("auto", type="general", prompt="hel")),
+    ("emoji", task("emoji", prompt="hello")),
+    ("image prompt", task("image_prompt")),
+    ("mixture of answers", task("moa", prompt="hello", responses=["a", "b"])),
+)
