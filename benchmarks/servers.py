@@ -1,5 +1,6 @@
 """InfluxDB servers of the benchmarks: each in a folder of its own, measured from outside."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,6 +28,13 @@ def resident_mb(process_id: int) -> float:
         if line.startswith("VmRSS:"):
             return int(line.split()[1]) / 1024
     return 0.0
+
+
+def cpu_seconds(process_id: int) -> float:
+    """Return the processor time that a process has used so far."""
+    # What stands before the last parenthesis is its name; user and system time are ticks.
+    counts = Path(f"/proc/{process_id}/stat").read_text().rpartition(")")[2].split()
+    return (int(counts[11]) + int(counts[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def disk_mb(server: InfluxServer) -> float:
