@@ -34,7 +34,7 @@ test-e2e: $(READY) ## Every path of the real Open WebUI, bill against books (nee
 test-faults: $(READY) ## Kill, stop and starve everything; FAULT_ROUNDS=50 is the long form (needs `make services`)
 	$(BIN)/python -m pytest tests/faults
 
-bench: $(READY) ## Benchmarks, as ratios side by side (needs `make services`)
+bench: $(READY) ## Benchmarks, as ratios side by side (needs `make services hosts`)
 	$(BIN)/python -m benchmarks
 
 check: $(READY) ## Format, lint, types, layers, and the generated plugin is up to date
