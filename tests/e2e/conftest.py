@@ -1,18 +1,32 @@
 """The stages all end-to-end tests share, and the coverage table at the end of the run."""
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 
 from demo.installation import ROOT, host_versions
-from tests.conftest import needs_host
+from tests.conftest import missing, needs_host, needs_program
 from tests.e2e.coverage import Line, coverage_table
 from tests.e2e.performance import Performance, perform
 from tests.e2e.scenarios import SCENARIOS
 from tests.e2e.stage import Stage, open_stage
 
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
 _LINES = pytest.StashKey[list[Line]]()
 _TABLE = ROOT / ".cache" / "e2e" / "coverage.md"
+_CHROMIUM_SWITCHES = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -60,6 +74,20 @@ def busy_stage(
 ) -> Iterator[Stage]:
     """Return a stage whose Open WebUI has four worker processes."""
     yield from _run(request, tmp_path_factory, workers=4)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator["Browser"]:
+    """Start Debian's Chromium."""
+    chromium = needs_program("chromium", "apt-get install --no-install-recommends chromium")
+    try:
+        from playwright.sync_api import sync_playwright
+    except ModuleNotFoundError:
+        missing("playwright", "make .venv anew: it stands in tests/requirements.txt")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=str(chromium), args=_CHROMIUM_SWITCHES)
+        yield browser
+        browser.close()
 
 
 @pytest.fixture(scope="session")

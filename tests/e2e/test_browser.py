@@ -1,14 +1,13 @@
 """The main path through the web page, in headless Chromium."""
 
 import re
-from collections.abc import Iterator
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
 import pytest
 
 from shared.domain.money import format_usd
-from tests.conftest import missing, needs_program
+from tests.e2e.chat_page import send, sign_in
 from tests.e2e.coverage import Line
 from tests.e2e.fates import Fate, is_chat
 from tests.e2e.stage import FUNCTION_ID, Play, Stage
@@ -18,42 +17,16 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.e2e
 
-_CHROMIUM_SWITCHES = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-_WITHIN_MILLISECONDS = 30_000
-
-
-@pytest.fixture
-def browser() -> Iterator["Browser"]:
-    """Start Debian's Chromium."""
-    chromium = needs_program("chromium", "apt-get install --no-install-recommends chromium")
-    try:
-        from playwright.sync_api import sync_playwright
-    except ModuleNotFoundError:
-        missing("playwright", "make .venv anew: it stands in tests/requirements.txt")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=str(chromium), args=_CHROMIUM_SWITCHES)
-        yield browser
-        browser.close()
-
 
 def test_it_books_what_a_person_asks_on_the_page(
     stage: Stage, browser: "Browser", lines: list[Line]
 ) -> None:
     stage.install(function=True, pipeline=True)
     play = Play(stage, stage.visitor())
-    page = _sign_in(play, browser)
-    _send(page, "hello from the page")
+    page = _page_of(play, browser)
+    send(page, "hello from the page")
     play.wait(4)  # the answer, its title, follow-ups and tags
-    _send(page, "and once more")
+    send(page, "and once more")
     play.wait(6)
     account = stage.account_once(play.user_id, lambda account: len(account.fates) == 6)
     lines.append(Line("both", "the web page: two turns in Chromium", account))
@@ -68,16 +41,16 @@ def test_it_shows_what_an_answer_cost_to_whoever_asks_for_it_and_to_nobody_else(
 ) -> None:
     stage.install(function=True, pipeline=True)
     curious, other = Play(stage, stage.visitor()), Play(stage, stage.visitor())
-    pages = [_sign_in(play, browser) for play in (curious, other)]
+    pages = [_page_of(play, browser) for play in (curious, other)]
 
     for play, page in zip((curious, other), pages, strict=True):
-        _send(page, "hello")
+        send(page, "hello")
         play.wait(4)
         assert _amounts_on(page) == []  # off for everybody until they say otherwise
 
     curious.visitor.set_own_valves(FUNCTION_ID, {"show_cost": True})
     for play, page in zip((curious, other), pages, strict=True):
-        _send(page, "and more")
+        send(page, "and more")
         play.wait(6)
     rows = stage.rows_of(curious.user_id)
     answer = [row for row in rows if is_chat(row)][-1]
@@ -96,20 +69,5 @@ def _amounts_on(page: "Page") -> list[str]:
     return page.get_by_text(re.compile(r"\d USD|cost not known")).all_inner_texts()
 
 
-def _sign_in(play: Play, browser: "Browser") -> "Page":
-    """Open a page of this person's own, as in a browser of their own."""
-    page = browser.new_page()
-    page.set_default_timeout(_WITHIN_MILLISECONDS)
-    page.goto(play.stage.installation.open_webui.url + "/auth")
-    page.locator("input[type=email]").fill(play.visitor.person.email)
-    page.locator("input[type=password]").first.fill(play.visitor.person.password)
-    page.locator("button[type=submit]").click()
-    page.wait_for_url(re.compile(r"/$"))
-    return page
-
-
-def _send(page: "Page", prompt: str) -> None:
-    page.locator("#chat-input").click()
-    page.keyboard.type(prompt)
-    page.keyboard.press("Enter")
-    page.get_by_text("word5").last.wait_for()
+def _page_of(play: Play, browser: "Browser") -> "Page":
+    return sign_in(browser, play.stage.installation.open_webui.url, play.visitor.person)

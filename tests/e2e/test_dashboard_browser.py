@@ -12,6 +12,7 @@ from shared.domain.event import UsageEvent
 from shared.domain.rows import UserRow
 from tests.builders import ALICE, BOB, CHARLIE, NOON, generation_id, pending, settled, unmetered
 from tests.conftest import CACHE, missing
+from tests.services.postgres import a_database
 from tests.sidecars import ADMIN, TOKEN, SidecarAtHand
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ pytestmark = pytest.mark.e2e
 _WITHIN_MILLISECONDS = 30_000
 _PHONE = {"width": 390, "height": 844}
 _DESKTOP = {"width": 1280, "height": 900}
+# A4 within its margins.
+_PAPER: Any = {"width": 680, "height": 1000}
 _AXE = CACHE / "vendor" / "axe.min.js"
 _PAGES = (
     "/",
@@ -45,18 +48,25 @@ _PAGES = (
 
 @pytest.fixture(scope="module")
 def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SidecarAtHand]:
-    """Return a sidecar with ten weeks of usage of two clients and somebody nobody assigned."""
+    """Return a sidecar with six weeks of usage of two clients and somebody nobody assigned."""
     found = SidecarAtHand(tmp_path_factory.mktemp("desk"))
-    for name, user in (("acme", ALICE), ("globex", BOB)):
-        organization = {"organization_id": name, "name": name.title()}
+    furnish(found)
+    yield found
+    found.close()
+
+
+def furnish(found: SidecarAtHand) -> None:
+    """Book the usage of Alice, Bob and Charlie; Bob's client pays in another currency."""
+    for name, user, currency in (("acme", ALICE, "USD"), ("globex", BOB, "PLN")):
+        organization = {"organization_id": name, "name": name.title(), "currency": currency}
         found.client.post(f"{ADMIN}/organizations", json=organization)
         assignment = {"external_user": user, "organization_id": name}
         found.client.post(f"{ADMIN}/assignments", json=assignment)
     people = zip((ALICE, BOB, CHARLIE), ("Alice", "Bob", "Charlie"), strict=True)
     names = [UserRow(user_id=user, occurred_at=NOON, name=name) for user, name in people]
+    rate = {"currency": "PLN", "local_date": "2026-10-01", "rate": "4.0215", "source": "NBP"}
+    found.client.put(f"{ADMIN}/exchange-rates", json=rate).raise_for_status()
     found.book([*weeks(), *names, pending(request_id=generation_id(9)), unmetered()])
-    yield found
-    found.close()
 
 
 def weeks() -> Iterator[UsageEvent]:
@@ -71,6 +81,8 @@ def weeks() -> Iterator[UsageEvent]:
                 external_user=user,
                 model=models[(back + number) % 3],
                 cost_usd=f"0.{(back * 7 + number * 13) % 90 + 10}000{number}",
+                is_byok=user == BOB,
+                upstream_cost_usd="1.000000000001" if user == BOB else None,
                 chat_id=f"chat-{user}-{back}",
                 message_id=f"m-{back}-{number}",
             )
@@ -89,7 +101,7 @@ def page(
 
 def _signed_in(page: "Page") -> Iterator["Page"]:
     complaints: list[str] = []
-    page.on("console", lambda said: said.type == "error" and complaints.append(said.text))
+    page.on("console", lambda said: complaints.extend([said.text] * (said.type == "error")))
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.set_default_timeout(_WITHIN_MILLISECONDS)
     page.goto("/ui/usage?by=model")
@@ -188,17 +200,31 @@ def test_reading_works_without_scripts(browser: "Browser", desk: SidecarAtHand) 
 def test_a_statement_prints_on_paper(browser: "Browser", desk: SidecarAtHand) -> None:
     context = browser.new_context(base_url=desk.url)
     for page in _signed_in(context.new_page()):
-        page.goto("/ui/statement?organization_id=acme&month=2026-11")
+        page.goto("/ui/statement?organization_id=globex&month=2026-11")
         page.emulate_media(media="print")
+        page.set_viewport_size(_PAPER)
+        is_cut = "document.documentElement.scrollWidth > document.documentElement.clientWidth"
+        assert page.evaluate(is_cut) is False
+        sums = "getComputedStyle(document.querySelector('#statement tfoot')).display"
+        assert page.evaluate(sums) == "table-row-group", "or each sheet repeats the sums"
         assert page.locator(".top").is_visible() is False
         assert page.locator("#to-pay").is_visible()
         assert page.pdf(format="A4").startswith(b"%PDF")
     context.close()
 
 
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
 def test_somebody_is_assigned_and_the_run_ends_in_sight(
-    browser: "Browser", desk: SidecarAtHand
+    browser: "Browser", tmp_path: Path, kind: str
 ) -> None:
+    with a_database(kind, tmp_path) as url:
+        desk = SidecarAtHand(tmp_path, usage_database_url=url)
+        furnish(desk)
+        assign_correct_and_run(browser, desk)
+        desk.close()
+
+
+def assign_correct_and_run(browser: "Browser", desk: SidecarAtHand) -> None:
     context = browser.new_context(base_url=desk.url)
     for page in _signed_in(context.new_page()):
         page.goto("/ui/assignments")
@@ -207,7 +233,12 @@ def test_somebody_is_assigned_and_the_run_ends_in_sight(
         page.get_by_role("button", name="Assign", exact=True).click()
         page.get_by_text("1 users will belong to Globex").wait_for()
         page.get_by_role("button", name="Yes, do it").click()
-        page.locator("#assigned").get_by_text("Charlie").wait_for()
+        page.get_by_role("link", name="Correct the assignment of Charlie").click()
+        page.get_by_label("Organization").select_option("acme")
+        page.get_by_role("button", name="Look at what it changes").click()
+        page.get_by_text("go from Globex to Acme.").wait_for()
+        page.get_by_role("button", name="Yes, do it").click()
+        page.locator("#assigned tr", has_text="Charlie").get_by_text("Acme").wait_for()
         page.goto("/ui/runs")
         page.get_by_label("First day").fill("2026-10-01")
         page.get_by_role("button", name="Run").click()
