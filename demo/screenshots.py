@@ -20,7 +20,7 @@ from demo.year import FOLDER, Year
 
 PICTURES = ROOT / "docs" / "screenshots"
 _SWITCHES = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync"]
-_DESKTOP: ViewportSize = {"width": 1280, "height": 900}
+_DESKTOP: ViewportSize = {"width": 1280, "height": 1120}
 _PHONE: ViewportSize = {"width": 390, "height": 844}
 # The plugin reports from its first use on; delivery and projection end within this.
 _READY_SECONDS = 180
@@ -45,8 +45,8 @@ def pictures(today: datetime) -> list[Picture]:
         Picture("overview-dark", "/", _DESKTOP, "dark"),
         Picture("overview-phone", "/", _PHONE),
         Picture("usage", "/ui/usage?by=external_user", _DESKTOP),
-        Picture("usage-phone", "/ui/usage?by=model", _PHONE),
         Picture("statement", statement, _DESKTOP),
+        Picture("statement-phone", statement, _PHONE),
         Picture("assignments", "/ui/assignments", _DESKTOP),
         Picture("hosts", "/ui/hosts", _DESKTOP, "dark"),
     ]
@@ -91,7 +91,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def _take(browser: Browser, page_url: str, token: str, picture: Picture, folder: Path) -> None:
     context = browser.new_context(
-        viewport=picture.size, base_url=page_url, color_scheme=picture.scheme, locale="en-GB"
+        viewport=picture.size, base_url=page_url, color_scheme=picture.scheme
     )
     page = context.new_page()
     page.goto("/ui/sign-in")
