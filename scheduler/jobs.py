@@ -96,7 +96,8 @@ def scheduled(sidecar: Sidecar, jobs: tuple[Job, ...] = JOBS) -> BackgroundSched
 def follow_clock(scheduler: BackgroundScheduler) -> None:
     """Bring back the jobs whose next time lies further ahead than it can: the clock was set back.
 
-    APScheduler waits by the wall clock, and would stand still until the old time comes again.
+    APScheduler would stand still until the old time comes again. It is woken too: how long it
+    sleeps was computed from a clock that may have been set since.
     """
     now = datetime.now(UTC)
     for job in scheduler.get_jobs():
@@ -106,6 +107,7 @@ def follow_clock(scheduler: BackgroundScheduler) -> None:
             latest = job.trigger.get_next_fire_time(None, now)
         if job.next_run_time > latest:
             scheduler.modify_job(job.id, next_run_time=latest)
+    scheduler.wakeup()
 
 
 def guarded(job: Job, sidecar: Sidecar) -> None:
