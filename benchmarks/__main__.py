@@ -19,7 +19,8 @@ from benchmarks.sizes import Sizes, chosen_sizes
 _INTRODUCTION = """# Benchmarks
 
 Ratios side by side from one run: `make bench` runs it again in minutes, `BENCH_FULL=1 make bench`
-at the sizes of the design. Nothing here is a test, and absolute numbers are those of one machine.
+at the sizes of the design, `python -m benchmarks --only hooks chunks` some of it (also: layouts,
+drain, days, pages). Nothing here is a test, and absolute numbers are those of one machine.
 """
 
 
