@@ -4422,7 +4422,8 @@ class SqliteSpool:
     def note_open(self, event: UsageEvent) -> None:
         """Remember a generation that has begun, or what is known of it by now; waits for nothing.
 
-        `event` is the pending event to book if nothing better comes.
+        `event` is the pending event to book if nothing better comes. The note outlives the process
+        as soon as the writer has come to it, a power loss a second later.
         """
         now = self._clock.now()
         row = incoming_row(event, now, self.settings.max_cost_usd)
