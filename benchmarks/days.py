@@ -2,15 +2,16 @@
 
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
+from random import Random
 
 import httpx
 
-from benchmarks.events import day_of_events, noon_of_yesterday, spooled
+from benchmarks.events import day_of_events, noon_of_yesterday, observed_again, spooled
 from benchmarks.report import Table, ratio
 from benchmarks.servers import influxdb
 from benchmarks.sizes import Sizes
@@ -18,42 +19,26 @@ from shared.adapters.clock import SYSTEM_CLOCK
 from shared.adapters.embedded_store import EmbeddedStore
 from shared.adapters.influx_read import InfluxStore
 from shared.adapters.summaries import open_summaries
+from shared.domain.event import UsageEvent
 from shared.domain.organization import OrganizationDefaults
-from shared.ports import EventStore, SpooledRow
+from shared.ports import EventStore
 from shared.projection import Projection, ProjectionSettings
-from tests.services.influx import InfluxServer
 
 _BATCH = 5000
 _RUNS = 3
 _DAYS_BACK = 2
-_PATIENCE_SECONDS = 120.0
-
-
-@dataclass(frozen=True)
-class Case:
-    """A day: events, organizations, and the share of bills that were observed twice."""
-
-    events: int
-    organizations: int
-    twice: float
-
-
-def cases(sizes: Sizes) -> Iterator[Case]:
-    """Return the days to project."""
-    for events in sizes.days:
-        yield Case(events, 200, 0.0)
-    yield Case(sizes.days[-1], 1, 0.0)
-    yield Case(sizes.days[-1], 200, 0.01)
+_ORGANIZATIONS = (200, 1)
+_OBSERVED_TWICE = 0.01
+_PATIENCE_SECONDS = 300.0
 
 
 def time_days(sizes: Sizes) -> Table:
     """Return how long it takes to project a day, and to see that nothing has changed."""
     rows: list[list[object]] = []
-    with influxdb() as server:
-        for case in cases(sizes):
-            rows.append(_on_influxdb(server, case))
-    for case in cases(sizes):
-        rows.append(_on_embedded(case))
+    for on_store in (_on_influxdb, _on_embedded):
+        for events in sizes.days:
+            for organizations in _ORGANIZATIONS:
+                rows += on_store(events, organizations)
     return Table(
         title="Projecting one day, again when nothing has changed",
         note="`bare` sends the same queries once more and throws the answers away: the server's "
@@ -91,34 +76,56 @@ class Asked:
         return time.perf_counter() - began
 
 
-def _on_influxdb(server: InfluxServer, case: Case) -> list[object]:
-    settings = server.bucket()
-    store = InfluxStore(settings, query_timeout_seconds=_PATIENCE_SECONDS)
-    _fill(store, _rows_of(case))
-    asked = Asked()
-    # The store's own client, so that what is sent again is what it sent.
-    store._query._client.event_hooks["request"].append(asked.note)
-    with _projection(store) as projection:
-        seconds = _median(lambda: _project(projection))
-        asked.requests.clear()
-        _project(projection)
-        bare = _median(asked.send_again)
-        refresh = _median(lambda: _refresh(projection))
-    store.close()
-    server.drop(settings.bucket)
-    times = [f"{seconds:.2f}", f"{bare:.2f}", ratio(seconds, bare), f"{refresh:.2f}"]
-    return ["InfluxDB", *_named(case), *times]
+def _on_influxdb(events: int, organizations: int) -> Iterator[list[object]]:
+    with influxdb() as server:
+        settings = replace(server.bucket(), write_timeout_ms=int(_PATIENCE_SECONDS * 1000))
+        store = InfluxStore(settings, query_timeout_seconds=_PATIENCE_SECONDS)
+        asked = Asked()
+        # The store's own client, so that what is sent again is what it sent.
+        store._query._client.event_hooks["request"].append(asked.note)
+        for twice in _fill_in_steps(store, events, organizations):
+            yield ["InfluxDB", events, organizations, twice, *_times(store, asked)]
+        store.close()
 
 
-def _on_embedded(case: Case) -> list[object]:
+def _on_embedded(events: int, organizations: int) -> Iterator[list[object]]:
     with tempfile.TemporaryDirectory(prefix="bench-days-") as folder:
         store = EmbeddedStore(Path(folder) / "events.sqlite3")
-        _fill(store, _rows_of(case))
-        with _projection(store) as projection:
-            seconds = _median(lambda: _project(projection))
-            refresh = _median(lambda: _refresh(projection))
+        for twice in _fill_in_steps(store, events, organizations):
+            yield ["embedded", events, organizations, twice, *_times(store, None)]
         store.close()
-    return ["embedded", *_named(case), f"{seconds:.2f}", "-", "-", f"{refresh:.2f}"]
+
+
+def _fill_in_steps(store: EventStore, events: int, organizations: int) -> Iterator[str]:
+    """Fill a store with a day; then have a share of its bills observed once more."""
+    random, again = Random(2), []
+    day = day_of_events(events, organizations=organizations)
+    while batch := list(islice(day, _BATCH)):
+        _write(store, batch)
+        again += [event for event in batch if random.random() < _OBSERVED_TWICE]
+    yield "0%"
+    for start in range(0, len(again), _BATCH):
+        _write(store, [observed_again(event) for event in again[start : start + _BATCH]])
+    yield f"{_OBSERVED_TWICE:.0%}"
+
+
+def _write(store: EventStore, events: Sequence[UsageEvent]) -> None:
+    result = store.write(list(spooled(events)))
+    assert len(result.accepted) == len(events), result
+
+
+def _times(store: EventStore, asked: Asked | None) -> list[str]:
+    """Project the day a few times; for a server, beside what it needs for the queries alone."""
+    with _projection(store) as projection:
+        seconds = _median(lambda: _project(projection))
+        bare, times = 0.0, "-"
+        if asked is not None:
+            asked.requests.clear()
+            _project(projection)
+            bare = _median(asked.send_again)
+            times = f"{bare:.2f}"
+        refresh = _median(lambda: _refresh(projection))
+    return [f"{seconds:.2f}", times, ratio(seconds, bare), f"{refresh:.2f}"]
 
 
 @contextmanager
@@ -148,17 +155,3 @@ def _median(call: Callable[[], object]) -> float:
         call()
         took.append(time.perf_counter() - began)
     return sorted(took)[_RUNS // 2]
-
-
-def _rows_of(case: Case) -> Iterator[SpooledRow]:
-    return spooled(day_of_events(case.events, organizations=case.organizations, twice=case.twice))
-
-
-def _fill(store: EventStore, rows: Iterator[SpooledRow]) -> None:
-    while batch := list(islice(rows, _BATCH)):
-        result = store.write(batch)
-        assert len(result.accepted) == len(batch), result
-
-
-def _named(case: Case) -> list[object]:
-    return [case.events, case.organizations, f"{case.twice:.0%}"]

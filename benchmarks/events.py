@@ -1,6 +1,6 @@
 """The events of the benchmarks: one believable day of many users, as hooks would book them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from random import Random
 from uuid import UUID
@@ -26,21 +26,20 @@ def noon_of_yesterday() -> datetime:
     return today - timedelta(days=1)
 
 
-def day_of_events(
-    count: int, *, organizations: int = 20, twice: float = 0.0, seed: int = 1
-) -> Iterator[UsageEvent]:
-    """Make up so many bills around noon, of which a share is observed a second time."""
+def day_of_events(count: int, *, organizations: int = 20, seed: int = 1) -> Iterator[UsageEvent]:
+    """Make up so many bills around noon, in the order of their time."""
     random = Random(seed)
     start = noon_of_yesterday() - timedelta(hours=8)
-    for _ in range(count):
-        event = _event(random, start + timedelta(seconds=random.randrange(57_600)), organizations)
-        yield event
-        if random.random() < twice:
-            observed = {"source": "webhook", "cost_source": "webhook"}
-            yield new_event(**{**dict(event), **observed})
+    for second in sorted(random.randrange(57_600) for _ in range(count)):
+        yield _event(random, start + timedelta(seconds=second), organizations)
 
 
-def spooled(events: Iterator[UsageEvent]) -> Iterator[SpooledRow]:
+def observed_again(event: UsageEvent) -> UsageEvent:
+    """Return the observation that OpenRouter's own webhook makes of an event."""
+    return new_event(**{**dict(event), "source": "webhook", "cost_source": "webhook"})
+
+
+def spooled(events: Iterable[UsageEvent]) -> Iterator[SpooledRow]:
     """Return events as a spool hands them to a store."""
     for number, event in enumerate(events, 1):
         place = store_ns(event.event_id, event.request_id, event.occurred_at)

@@ -9,6 +9,7 @@ from itertools import islice
 from random import Random
 from typing import Any
 
+import httpx
 from influxdb_client.client.influxdb_client import InfluxDBClient
 from influxdb_client.client.write.point import Point
 from influxdb_client.client.write_api import SYNCHRONOUS
@@ -23,7 +24,7 @@ from tests.services.influx import InfluxServer
 
 _BATCH = 5000
 _ORIGINAL = "usage_tracking"
-_TIMEOUT_MS = 60_000
+_TIMEOUT_MS = 300_000
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ def compare_layouts(sizes: Sizes, ours_p50_ms: float) -> list[Table]:
     with influxdb() as server:
         timings, original = _fill_original(server, sizes)
     with influxdb() as server:
-        ours = _fill_ours(server, sizes.stored[-1])
+        ours = _fill_ours(server, sizes.held)
     rows = [
         [
             timing.stored,
@@ -63,7 +64,7 @@ def compare_layouts(sizes: Sizes, ours_p50_ms: float) -> list[Table]:
     )
     note = "Filled with ready-made batches of 5000, measured when full; MB are of 2^20 bytes."
     footprint = Table(
-        title=f"InfluxDB holding {sizes.stored[-1]} events",
+        title=f"InfluxDB holding {sizes.held} events",
         note=note,
         columns=["layout", "events/s", "disk MB", "bytes an event", "RSS MB", "sum by client s"],
         rows=[["request_id as tag", *original], ["ours", *ours]],
@@ -74,14 +75,14 @@ def compare_layouts(sizes: Sizes, ours_p50_ms: float) -> list[Table]:
 def _fill_original(server: InfluxServer, sizes: Sizes) -> tuple[list[Timing], list[str]]:
     bucket = server.bucket().bucket
     timings, seconds, stored = [], 0.0, 0
-    events = day_of_events(sizes.stored[-1])
+    lines = map(_original_line, day_of_events(sizes.held))
     for level in sizes.stored:
-        lines = (_original_line(event) for event in islice(events, level - stored))
-        seconds += _write_all(server, bucket, lines)
+        seconds += _write_all(server, bucket, islice(lines, level - stored))
         stored = level
         timings.append(_time_original_path(server, bucket, level, sizes.original_calls))
+    seconds += _write_all(server, bucket, lines)
     sums = "SELECT sum(cost_usd) FROM usage_tracking GROUP BY client_org_id"
-    return timings, _footprint(server, bucket, sums, stored, seconds)
+    return timings, _footprint(server, bucket, sums, sizes.held, seconds)
 
 
 def _fill_ours(server: InfluxServer, count: int) -> list[str]:
@@ -97,9 +98,7 @@ def _footprint(
     server: InfluxServer, bucket: str, sums: str, stored: int, seconds: float
 ) -> list[str]:
     assert server.process is not None
-    began = time.perf_counter()
-    server.query(sums, bucket)
-    asked = time.perf_counter() - began
+    asked = _milliseconds(partial(_ask, server, bucket, sums)) / 1000
     used = disk_mb(server)
     return [
         f"{stored / seconds:.0f}",
@@ -108,6 +107,15 @@ def _footprint(
         f"{resident_mb(server.process.pid):.0f}",
         f"{asked:.2f}",
     ]
+
+
+def _ask(server: InfluxServer, bucket: str, query: str) -> None:
+    httpx.post(
+        f"{server.url}/query",
+        data={"q": query, "db": bucket},
+        headers={"Authorization": f"Token {server.token}"},
+        timeout=_TIMEOUT_MS / 1000,
+    ).raise_for_status()
 
 
 def _write_all(server: InfluxServer, bucket: str, lines: Iterable[str]) -> float:

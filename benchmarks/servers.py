@@ -24,10 +24,15 @@ def influxdb() -> Iterator[InfluxServer]:
 
 def resident_mb(process_id: int) -> float:
     """Return the memory that a process holds now."""
-    for line in Path(f"/proc/{process_id}/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
-            return int(line.split()[1]) / 1024
-    return 0.0
+    return _memory_mb(process_id, "VmRSS")
+
+
+def peak_mb() -> float:
+    """Return the most memory that this process held.
+
+    getrusage would tell that of the process which started it, if that was more.
+    """
+    return _memory_mb(os.getpid(), "VmHWM")
 
 
 def cpu_seconds(process_id: int) -> float:
@@ -42,3 +47,10 @@ def disk_mb(server: InfluxServer) -> float:
     assert server.home is not None
     used = sum(path.stat().st_blocks for path in (server.home / "engine").rglob("*"))
     return used * 512 / 1024**2
+
+
+def _memory_mb(process_id: int, name: str) -> float:
+    for line in Path(f"/proc/{process_id}/status").read_text().splitlines():
+        if line.startswith(f"{name}:"):
+            return int(line.split()[1]) / 1024
+    return 0.0
