@@ -120,6 +120,30 @@ async def test_stream_never_raises_and_changes_nothing_but_its_mark(
 
 
 @FUZZ
+@given(response=CHUNKS | VALUES, kind=st.sampled_from(["created", "completed"]), metadata=METADATA)
+async def test_no_event_of_the_responses_api_makes_the_stream_raise(
+    function: Any, response: Any, kind: str, metadata: Any
+) -> None:
+    event = {"type": f"response.{kind}", "response": response}
+    assert await function.stream(event, __metadata__=metadata) is event
+    assert failures(function) == {}
+
+
+@FUZZ
+@given(body=INLETS | VALUES, metadata=METADATA | VALUES)
+async def test_the_function_inlet_never_raises_and_leaves_its_mark_only(
+    function: Any, body: Any, metadata: Any
+) -> None:
+    before = copy.deepcopy(body)
+    assert await function.inlet(body, __metadata__=metadata) is body
+    for one in (body, before):
+        if isinstance(one, dict) and isinstance(one.get("metadata"), dict):
+            one["metadata"].pop("usage_ledger_part", None)
+    assert same(body, before)
+    assert failures(function) == {}
+
+
+@FUZZ
 @given(body=OUTLETS | VALUES, metadata=METADATA | VALUES)
 async def test_the_function_outlet_never_raises_and_changes_nothing(
     function: Any, body: Any, metadata: Any
@@ -140,8 +164,10 @@ async def test_the_pipeline_inlet_never_raises_and_adds_only_who_asked(
     if isinstance(body, dict):
         for name in {"user", "session_id", "trace"} - before.keys():
             body.pop(name, None)
-        if isinstance(body.get("metadata"), dict):
-            body["metadata"].pop("usage_ledger_task", None)
+        for mark in {"usage_ledger_task", "usage_ledger_part"}:
+            if isinstance(body.get("metadata"), dict):
+                body["metadata"].pop(mark, None)
+                before["metadata"].pop(mark, None)
     assert same(body, before)
     assert failures(pipeline) == {}
 
