@@ -14,6 +14,7 @@ from demo.processes import Server, free_port
 
 ROOT = Path(__file__).resolve().parents[1]
 PLUGIN = ROOT / "pipelines" / "openrouter_usage_filter.py"
+ACTION = ROOT / "pipelines" / "openrouter_usage_action.py"
 HOSTS = ROOT / ".cache" / "hosts"
 PROXY_TAG = "openrouter-behind-a-proxy"
 PIPELINES_KEY = "pipelines-key-of-the-mock"

@@ -13,10 +13,18 @@ from threading import Event
 
 from rich.console import Console
 
-from demo.installation import PASSWORD, PIPELINES, PLUGIN, ROOT, Installation, missing_hosts
+from demo.installation import (
+    ACTION,
+    PASSWORD,
+    PIPELINES,
+    PLUGIN,
+    ROOT,
+    Installation,
+    missing_hosts,
+)
 from demo.mock_answers import CLOCK_TOOL
 from demo.open_webui_admin import Person
-from demo.processes import Server
+from demo.processes import Server, free_port
 from shared.adapters.embedded_store import EmbeddedStore
 from shared.domain.money import format_usd, parse_usd
 from shared.domain.resolution import resolve, uncancelled
@@ -26,6 +34,7 @@ FOLDER = ROOT / "var" / "demo-openwebui"
 # Short, so that a person sees a stopped answer become pending while looking on.
 _QUIET_SECONDS, _ANSWER_WAIT_SECONDS = 10, 15
 _LOOK_SECONDS = 1.0
+_ADMIN_TOKEN, _USER_TOKEN = "admin-token-of-the-demo", "user-token-of-the-demo"
 _TOOL = f'''
 class Tools:
     def {CLOCK_TOOL}(self) -> str:
@@ -59,8 +68,8 @@ def main() -> int:
         console.print("Starting Open WebUI, Pipelines, the mock OpenRouter and the sidecar ...")
         installation.start()
         sidecar.start()
-        _furnish(installation)
-        _welcome(console, installation)
+        _furnish(installation, sidecar.url)
+        _welcome(console, installation, sidecar.url)
         _watch(console, installation, stopped)
     finally:
         sidecar.stop()
@@ -69,12 +78,19 @@ def main() -> int:
 
 
 def _sidecar(installation: Installation) -> Server:
+    port = free_port()
     return Server(
         "sidecar",
         [sys.executable, "-m", "scheduler", "run"],
-        port=0,
+        port=port,
         folder=FOLDER,
-        environment={"PYTHONPATH": str(ROOT), **_sidecar_environment(installation)},
+        environment={
+            "PYTHONPATH": str(ROOT),
+            "USAGE_PORT": str(port),
+            "USAGE_ADMIN_TOKEN": _ADMIN_TOKEN,
+            "USAGE_USER_TOKEN": _USER_TOKEN,
+            **_sidecar_environment(installation),
+        },
     )
 
 
@@ -87,8 +103,8 @@ def _sidecar_environment(installation: Installation) -> dict[str, str]:
     }
 
 
-def _furnish(installation: Installation) -> None:
-    """Install the plugin in both hosts and let Alice and Bob in."""
+def _furnish(installation: Installation, sidecar_url: str) -> None:
+    """Install the plugin in both hosts, the button for users, and let Alice and Bob in."""
     admin = installation.admin
     admin.create_function("usage_ledger", PLUGIN, {"quiet_seconds": _QUIET_SECONDS})
     admin.upload_pipeline(PIPELINES, PLUGIN)
@@ -96,16 +112,21 @@ def _furnish(installation: Installation) -> None:
     admin.set_pipeline_valves(PIPELINES, PLUGIN.stem, valves)
     admin.create_tool("mock_tools", _TOOL)
     admin.create_preset("house-preset", "House preset", "openai/gpt-5-mini")
+    valves_of_users = {"sidecar_url": sidecar_url, "user_token": _USER_TOKEN}
+    admin.create_function("my_usage", ACTION, valves_of_users)
+    admin.share_model("openai/gpt-5-mini", "GPT-5 mini")
     for name in ("Alice", "Bob"):
         admin.add_user(name, f"{name.lower()}@example.org", PASSWORD)
 
 
-def _welcome(console: Console, installation: Installation) -> None:
+def _welcome(console: Console, installation: Installation, sidecar_url: str) -> None:
     admin: Person = installation.admin.person
     console.print(f"\n  Open WebUI   [bold]{installation.open_webui.url}[/bold]")
     console.print(f"  sign in as   {admin.email} (admin), alice@example.org, bob@example.org")
     console.print(f"  password     {PASSWORD}")
     console.print(f"  the bill     {installation.openrouter.url}/__ledger")
+    console.print(f"  the pages    {sidecar_url} (token {_ADMIN_TOKEN})")
+    console.print("  my usage     the button with a chart below an answer of GPT-5 mini")
     variables = " ".join(
         f"{name}={value}" for name, value in _sidecar_environment(installation).items()
     )

@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx
 
-EVERYBODY = [{"principal_type": "user", "principal_id": "*", "permission": "read"}]
+_EVERYBODY = [{"principal_type": "user", "principal_id": "*", "permission": "read"}]
 _TIMEOUT_SECONDS = 60.0
 
 
@@ -175,11 +175,11 @@ class Admin:
             "name": tool_id.replace("_", " ").title(),
             "content": source,
             "meta": {"description": "A tool of the mock."},
-            "access_grants": EVERYBODY,
+            "access_grants": _EVERYBODY,
         }
         self.post("/api/v1/tools/create", body)
 
-    def create_preset(self, model_id: str, name: str, base_model_id: str) -> None:
+    def create_preset(self, model_id: str, name: str, base_model_id: str | None) -> None:
         """Create a workspace model on top of another one."""
         body = {
             "id": model_id,
@@ -187,14 +187,23 @@ class Admin:
             "base_model_id": base_model_id,
             "meta": {"description": "A preset of the mock."},
             "params": {},
-            "access_grants": EVERYBODY,
+            "access_grants": _EVERYBODY,
         }
         self.post("/api/v1/models/create", body)
         self.load_models()
 
+    def share_model(self, model_id: str, name: str) -> None:
+        """Give a model of a connection to everybody: users have actions on such models alone."""
+        self.create_preset(model_id, name, None)
+
+    def unshare_model(self, model_id: str) -> None:
+        """Take a model back."""
+        self.post("/api/v1/models/model/delete", {"id": model_id})
+        self.load_models()
+
     def create_arena(self, arena_id: str, name: str, model_ids: Sequence[str]) -> None:
         """Create an arena that draws one of the models for each answer."""
-        meta = {"model_ids": list(model_ids), "access_grants": EVERYBODY}
+        meta = {"model_ids": list(model_ids), "access_grants": _EVERYBODY}
         arena = {"id": arena_id, "name": name, "meta": meta}
         body = {"ENABLE_EVALUATION_ARENA_MODELS": True, "EVALUATION_ARENA_MODELS": [arena]}
         self.post("/api/v1/evaluations/config", body)

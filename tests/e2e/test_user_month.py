@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from demo.installation import ROOT
-from demo.open_webui_admin import EVERYBODY, open_client
+from demo.installation import ACTION
+from demo.open_webui_admin import open_client
 from tests.e2e.chat_page import sign_in
 from tests.e2e.sidecar import USER_TOKEN, RunningLedger, running_ledger
 from tests.e2e.stage import Play, Stage
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.e2e
 
-ACTION = ROOT / "pipelines" / "openrouter_usage_action.py"
 ACTION_ID = "my_usage"
 _PHONE = {"width": 390, "height": 844}
 _AWAY = "The usage ledger does not answer."
@@ -72,19 +71,9 @@ def ledger(stage: Stage) -> Iterator[RunningLedger]:
 @pytest.fixture(scope="module")
 def shared_model(stage: Stage) -> Iterator[None]:
     """Give the model to everybody: for users the host runs actions on such models alone."""
-    model = {
-        "id": MODEL,
-        "name": "Mini",
-        "base_model_id": None,
-        "meta": {"description": "A model of the mock."},
-        "params": {},
-        "access_grants": EVERYBODY,
-    }
-    stage.admin.post("/api/v1/models/create", model)
-    stage.admin.load_models()
+    stage.admin.share_model(MODEL, "Mini")
     yield
-    stage.admin.post("/api/v1/models/model/delete", {"id": MODEL})
-    stage.admin.load_models()
+    stage.admin.unshare_model(MODEL)
 
 
 @pytest.fixture(scope="module")
