@@ -57,3 +57,5 @@ def _begin_logging() -> None:
     # What they say at this level is said by our own log, once and with a reason.
     for name in ("apscheduler", "uvicorn", "httpx", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    # It warns of every second that a job takes longer than its interval: a delivery that waits.
+    logging.getLogger("apscheduler.scheduler").setLevel(logging.ERROR)
