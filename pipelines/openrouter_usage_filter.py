@@ -3249,13 +3249,16 @@ _SPOOL_LOG_PAGES = 4000
 _SPOOL_LOG_BYTES = 4 * 1024**2
 _SPOOL_CACHE_KIB = 16 * 1024
 _CORRUPT_CODES = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+# What a damaged file raises. sqlite3 cannot put damaged bytes of a schema into its own message.
+SPOOL_FILE_ERRORS = (sqlite3.DatabaseError, UnicodeDecodeError)
 
 
 class SpoolFile:
     """One spool file, used by one thread for writing and by any thread for reading.
 
-    Nothing touches the disk before the first use. Raises sqlite3.Error and OSError as they come,
-    SpoolError and SpoolTooNew for a file that is not ours to use.
+    Nothing touches the disk before the first use. Raises sqlite3.Error, OSError and, for a damaged
+    schema, UnicodeDecodeError as they come, SpoolError and SpoolTooNew for a file that is not ours
+    to use.
     """
 
     def __init__(
@@ -3304,7 +3307,7 @@ class SpoolFile:
         try:
             connection.execute("BEGIN")
             yield connection
-        except sqlite3.DatabaseError as error:
+        except SPOOL_FILE_ERRORS as error:
             with spool_lock(self.path):
                 self._set_aside_if_corrupt(error, identity)
             raise
@@ -3356,7 +3359,7 @@ class SpoolFile:
     def _open_or_replace(self) -> sqlite3.Connection:
         try:
             return self._open()
-        except sqlite3.DatabaseError as error:
+        except SPOOL_FILE_ERRORS as error:
             if not self._set_aside_if_corrupt(error, self._file_identity()):
                 raise
             return self._open()
@@ -3364,6 +3367,7 @@ class SpoolFile:
     def _open(self) -> sqlite3.Connection:
         create_spool_file(self.path)
         connection = sqlite3.connect(self.path, timeout=_SQLITE_BUSY_SECONDS, isolation_level=None)
+        connection.text_factory = _spool_text
         try:
             check_spool(connection, self.path)
             # Must come before the first page is written; without effect on an existing file.
@@ -3406,8 +3410,15 @@ def _lay_out_log(connection: sqlite3.Connection, log: Path) -> None:
         connection.rollback()
 
 
+def _spool_text(data: bytes) -> str:
+    """Read a text; one that is damaged is no JSON any more, so that only its row is refused."""
+    return data.decode("utf-8", "backslashreplace")
+
+
 def is_corrupt(error: BaseException) -> bool:
     """Tell whether SQLite says that a file is damaged or no database at all."""
+    if isinstance(error, UnicodeDecodeError):
+        return True
     code = getattr(error, "sqlite_errorcode", None)
     return code is not None and code & 0xFF in _CORRUPT_CODES
 
@@ -4081,7 +4092,7 @@ class SpoolWriter:
     def _transact(self, jobs: list[SpoolJob]) -> list[Any]:
         try:
             return self._transact_once(jobs)
-        except sqlite3.DatabaseError as error:
+        except SPOOL_FILE_ERRORS as error:
             if not is_corrupt(error):
                 raise
             # The file has been set aside; nothing of these jobs is in the new one yet.
@@ -4242,7 +4253,10 @@ class DeadLetter:
     json: str
 
     def to_line(self) -> str:
-        """Write the letter as one line of JSON, the row inside it as an object."""
+        """Write the letter as one line of JSON, the row inside it as an object.
+
+        A row that the disk damaged is no JSON any more: it stands there as the text it is.
+        """
         return dumps(
             {
                 "row_id": self.row_id,
@@ -4252,9 +4266,15 @@ class DeadLetter:
                 "words": self.words,
                 "attempts": self.attempts,
                 "queued_at": self.queued_at.isoformat(),
-                "row": loads(self.json),
+                "row": self._row(),
             }
         )
+
+    def _row(self) -> object:
+        try:
+            return loads(self.json)
+        except ValueError:
+            return self.json
 
 
 def read_queued(db: sqlite3.Connection, limit: int, after_row_id: int) -> list[SpooledRow]:
@@ -4548,7 +4568,7 @@ class SqliteSpool:
         try:
             with self._process.file.reading() as db:
                 yield db
-        except (sqlite3.Error, OSError) as error:
+        except (*SPOOL_FILE_ERRORS, sqlite3.Error, OSError) as error:
             raise SpoolError(f"{self.path}: {error}") from error
 
     def _pages(self, read: Callable[..., list[DeadLetter]]) -> Iterator[DeadLetter]:

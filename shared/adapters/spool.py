@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 from shared.adapters.clock import SYSTEM_CLOCK
+from shared.adapters.spool_file import SPOOL_FILE_ERRORS
 from shared.adapters.spool_marks import (
     accept_rows,
     keep_rows,
@@ -210,7 +211,7 @@ class SqliteSpool:
         try:
             with self._process.file.reading() as db:
                 yield db
-        except (sqlite3.Error, OSError) as error:
+        except (*SPOOL_FILE_ERRORS, sqlite3.Error, OSError) as error:
             raise SpoolError(f"{self.path}: {error}") from error
 
     def _pages(self, read: Callable[..., list[DeadLetter]]) -> Iterator[DeadLetter]:

@@ -23,13 +23,16 @@ _SPOOL_LOG_PAGES = 4000
 _SPOOL_LOG_BYTES = 4 * 1024**2
 _SPOOL_CACHE_KIB = 16 * 1024
 _CORRUPT_CODES = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+# What a damaged file raises. sqlite3 cannot put damaged bytes of a schema into its own message.
+SPOOL_FILE_ERRORS = (sqlite3.DatabaseError, UnicodeDecodeError)
 
 
 class SpoolFile:
     """One spool file, used by one thread for writing and by any thread for reading.
 
-    Nothing touches the disk before the first use. Raises sqlite3.Error and OSError as they come,
-    SpoolError and SpoolTooNew for a file that is not ours to use.
+    Nothing touches the disk before the first use. Raises sqlite3.Error, OSError and, for a damaged
+    schema, UnicodeDecodeError as they come, SpoolError and SpoolTooNew for a file that is not ours
+    to use.
     """
 
     def __init__(
@@ -78,7 +81,7 @@ class SpoolFile:
         try:
             connection.execute("BEGIN")
             yield connection
-        except sqlite3.DatabaseError as error:
+        except SPOOL_FILE_ERRORS as error:
             with spool_lock(self.path):
                 self._set_aside_if_corrupt(error, identity)
             raise
@@ -130,7 +133,7 @@ class SpoolFile:
     def _open_or_replace(self) -> sqlite3.Connection:
         try:
             return self._open()
-        except sqlite3.DatabaseError as error:
+        except SPOOL_FILE_ERRORS as error:
             if not self._set_aside_if_corrupt(error, self._file_identity()):
                 raise
             return self._open()
@@ -138,6 +141,7 @@ class SpoolFile:
     def _open(self) -> sqlite3.Connection:
         create_spool_file(self.path)
         connection = sqlite3.connect(self.path, timeout=_SQLITE_BUSY_SECONDS, isolation_level=None)
+        connection.text_factory = _spool_text
         try:
             check_spool(connection, self.path)
             # Must come before the first page is written; without effect on an existing file.
@@ -180,8 +184,15 @@ def _lay_out_log(connection: sqlite3.Connection, log: Path) -> None:
         connection.rollback()
 
 
+def _spool_text(data: bytes) -> str:
+    """Read a text; one that is damaged is no JSON any more, so that only its row is refused."""
+    return data.decode("utf-8", "backslashreplace")
+
+
 def is_corrupt(error: BaseException) -> bool:
     """Tell whether SQLite says that a file is damaged or no database at all."""
+    if isinstance(error, UnicodeDecodeError):
+        return True
     code = getattr(error, "sqlite_errorcode", None)
     return code is not None and code & 0xFF in _CORRUPT_CODES
 

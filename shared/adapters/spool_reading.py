@@ -34,7 +34,10 @@ class DeadLetter:
     json: str
 
     def to_line(self) -> str:
-        """Write the letter as one line of JSON, the row inside it as an object."""
+        """Write the letter as one line of JSON, the row inside it as an object.
+
+        A row that the disk damaged is no JSON any more: it stands there as the text it is.
+        """
         return dumps(
             {
                 "row_id": self.row_id,
@@ -44,9 +47,15 @@ class DeadLetter:
                 "words": self.words,
                 "attempts": self.attempts,
                 "queued_at": self.queued_at.isoformat(),
-                "row": loads(self.json),
+                "row": self._row(),
             }
         )
+
+    def _row(self) -> object:
+        try:
+            return loads(self.json)
+        except ValueError:
+            return self.json
 
 
 def read_queued(db: sqlite3.Connection, limit: int, after_row_id: int) -> list[SpooledRow]:

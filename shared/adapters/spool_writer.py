@@ -14,7 +14,7 @@ from typing import Any
 
 from shared.adapters.spool_backlog import SpoolBacklog, SpoolJob
 from shared.adapters.spool_counters import SpoolCounters
-from shared.adapters.spool_file import SpoolFile, is_corrupt
+from shared.adapters.spool_file import SPOOL_FILE_ERRORS, SpoolFile, is_corrupt
 from shared.adapters.spool_marks import save_counters
 from shared.adapters.spool_rows import SpoolTransaction
 from shared.domain.identity import utc_milliseconds
@@ -166,7 +166,7 @@ class SpoolWriter:
     def _transact(self, jobs: list[SpoolJob]) -> list[Any]:
         try:
             return self._transact_once(jobs)
-        except sqlite3.DatabaseError as error:
+        except SPOOL_FILE_ERRORS as error:
             if not is_corrupt(error):
                 raise
             # The file has been set aside; nothing of these jobs is in the new one yet.

@@ -17,7 +17,7 @@ from shared.adapters.spool import SqliteSpool
 from shared.adapters.spool_process import SpoolSettings
 from shared.adapters.spool_schema import SPOOL_MIGRATIONS, upgrade_spool
 from shared.domain.event import event_from_json
-from shared.errors import SpoolError, SpoolTooNew
+from shared.errors import InvalidEvent, SpoolError, SpoolTooNew
 from tests.builders import NOON, generation_id, settled
 from tests.conftest import ROOT
 from tests.spools import SetClock
@@ -215,6 +215,39 @@ def test_damage_that_only_a_reader_meets_is_found_as_well(path: Path) -> None:
             spool.take(10)
         assert spool.take(10) == []
         assert spool.status().counters["corrupt_file"] == 1
+
+
+def test_a_schema_whose_letters_are_damaged_loses_no_new_event(path: Path) -> None:
+    fill(path)
+    run_sql(
+        path,
+        "PRAGMA writable_schema = 1; UPDATE sqlite_master SET name = CAST(x'726fba' AS TEXT),"
+        " sql = 'CREATE' WHERE name = 'rows'",
+    )
+    with opened(path) as spool:
+        assert spool.put([settled()]).result(20) == ["queued"]
+        assert [event_from_json(row.json) for row in spool.take(10)] == [settled()]
+    assert len(list(path.parent.glob("*.corrupt-*Z"))) == 1
+
+
+def test_a_row_whose_letters_are_damaged_is_refused_alone(path: Path) -> None:
+    with opened(path) as spool:
+        spool.put([settled(request_id=generation_id(n)) for n in range(3)]).result(20)
+        run_sql(
+            path,
+            "UPDATE rows SET json = CAST(replace(CAST(json AS BLOB), 'model', x'6d6fba656c')"
+            " AS TEXT) WHERE row_id = 2",
+        )
+        whole, damaged, other = spool.take(10)
+        assert [event_from_json(row.json).request_id for row in (whole, other)] == [
+            generation_id(0),
+            generation_id(2),
+        ]
+        with pytest.raises(InvalidEvent):
+            event_from_json(damaged.json)
+        spool.settle(rejected=[(damaged.row_id, "no JSON")])
+        (letter,) = spool.dead_letters()
+        assert json.loads(letter.to_line())["row"] == damaged.json
 
 
 def test_others_follow_to_the_new_file_when_one_sets_a_corrupt_one_aside(path: Path) -> None:
