@@ -10,7 +10,8 @@ from threading import Event
 
 from shared.adapters.spool import SqliteSpool
 from shared.adapters.spool_process import SpoolSettings
-from shared.delivery import Delivery, DeliveryPolicy, DeliveryResult
+from shared.delivery import Delivery
+from shared.delivery_state import DeliveryPolicy, DeliveryResult
 from shared.errors import SpoolError
 from shared.ports import Clock, EventSink
 

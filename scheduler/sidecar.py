@@ -10,7 +10,7 @@ from shared.adapters.clock import SYSTEM_CLOCK
 from shared.adapters.folders import make_folder
 from shared.adapters.spool_process import SpoolSettings
 from shared.adapters.summaries import SqlSummaries, open_summaries
-from shared.delivery import DeliveryPolicy
+from shared.delivery_state import DeliveryPolicy
 from shared.domain.audit import Difference
 from shared.domain.organization import OrganizationDefaults
 from shared.domain.run_report import RunReport

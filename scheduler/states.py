@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from shared.delivery import DeliveryStatus
+from shared.delivery_state import DeliveryStatus
 from shared.domain.rows import HostRow
 from shared.ports import SpoolStatus
 

@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Iterator, Sequence
 
-from shared.delivery import Delivery, DeliveryPolicy
+from shared.delivery import Delivery
+from shared.delivery_state import DeliveryPolicy
 from shared.errors import (
     DeliveryError,
 )

@@ -16,7 +16,8 @@ from pipelines.src.version import VERSION
 from shared.adapters.influx_write import InfluxSink
 from shared.adapters.spool import SqliteSpool
 from shared.adapters.spool_process import SpoolSettings
-from shared.delivery import Delivery, DeliveryPolicy, DeliveryStatus
+from shared.delivery import Delivery
+from shared.delivery_state import DeliveryPolicy, DeliveryStatus
 from shared.delivery_thread import DeliveryThread
 from shared.domain.latency import Latencies
 from shared.domain.rows import HostRow, Row

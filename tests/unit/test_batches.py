@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from shared.delivery import DeliveryPolicy
+from shared.delivery_state import DeliveryPolicy
 from shared.errors import BatchRefused, SpoolError, StoreFault, Unavailable
 from shared.ports import SpooledRow
 from tests.delivery_scene import Answer, Scene, always, in_turn, scene

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from shared.delivery import DeliveryPolicy
+from shared.delivery_state import DeliveryPolicy
 from shared.errors import (
     BatchRefused,
     StoreFault,

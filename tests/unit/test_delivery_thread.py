@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from shared.delivery import Delivery, DeliveryPolicy
+from shared.delivery import Delivery
+from shared.delivery_state import DeliveryPolicy
 from shared.delivery_thread import DeliveryThread
 from shared.domain.retry import RetrySchedule
 from shared.errors import SpoolError, Unavailable

@@ -32,6 +32,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         "shared.observation",
         "shared.projection",
         "shared.delivery",
+        "shared.delivery_state",
         "shared.sending",
         "shared.batches",
     ),
