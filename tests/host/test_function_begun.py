@@ -1,6 +1,5 @@
 """Answers that begin inside Open WebUI and are never shown: unmetered, unless they come late."""
 
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import ModuleType
@@ -30,18 +29,9 @@ from tests.host.plugin import (
     unmetered,
 )
 
+HOST = "function"
+
 BODY = {"model": "openai/gpt-5-mini", "messages": [], "stream": True}
-
-
-@pytest.fixture(scope="module")
-def module() -> ModuleType:
-    return load_as_function()
-
-
-@pytest.fixture
-def plugin(module: ModuleType, tmp_path: Path) -> Iterator[Any]:
-    with running(module, "Filter", spool_dir=str(tmp_path)) as found:
-        yield found
 
 
 async def begin(plugin: Any, answer: dict[str, Any], body: dict[str, Any] = BODY) -> None:

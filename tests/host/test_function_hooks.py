@@ -3,28 +3,16 @@
 import asyncio
 import json
 import time
-from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import pytest
-
 from shared.adapters.spool_lock import spool_lock
 from tests.host.bodies import chunk, generation_id, last_chunk, metadata, usage
 from tests.host.plugin import events, expire, load_as_function, running
 
-
-@pytest.fixture(scope="module")
-def module() -> ModuleType:
-    return load_as_function()
-
-
-@pytest.fixture
-def plugin(module: ModuleType, tmp_path: Path) -> Iterator[Any]:
-    with running(module, "Filter", spool_dir=str(tmp_path)) as found:
-        yield found
+HOST = "function"
 
 
 def costs(plugin: Any) -> dict[str, Decimal | None]:

@@ -1,9 +1,7 @@
 """Whose key paid: the Function reads the connections of its host, and keeps no key."""
 
 import asyncio
-from collections.abc import Iterator
-from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,7 +20,9 @@ from tests.host.bodies import (
     outlet,
     usage,
 )
-from tests.host.plugin import events, expire, load_as_function, running
+from tests.host.plugin import events, expire
+
+HOST = "function"
 
 KEY, OTHER_KEY = "sk-or-v1-of-the-firm", "sk-or-v1-of-another"
 
@@ -63,17 +63,6 @@ def config(monkeypatch: pytest.MonkeyPatch) -> Config:
     ):
         monkeypatch.setitem(__import__("sys").modules, name, value)
     return config
-
-
-@pytest.fixture(scope="module")
-def module() -> ModuleType:
-    return load_as_function()
-
-
-@pytest.fixture
-def plugin(module: ModuleType, tmp_path: Path) -> Iterator[Any]:
-    with running(module, "Filter", spool_dir=str(tmp_path)) as found:
-        yield found
 
 
 def asked(index: object = 0, **fields: Any) -> dict[str, Any]:

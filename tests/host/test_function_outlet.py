@@ -1,7 +1,6 @@
 """What the outlet of the Function books and shows: answers that no stream hook saw."""
 
 import asyncio
-from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -22,18 +21,9 @@ from tests.host.bodies import (
     outlet,
     usage,
 )
-from tests.host.plugin import events, expire, load_as_function, rows, running
+from tests.host.plugin import events, expire, rows, running
 
-
-@pytest.fixture(scope="module")
-def module() -> ModuleType:
-    return load_as_function()
-
-
-@pytest.fixture
-def plugin(module: ModuleType, tmp_path: Path) -> Iterator[Any]:
-    with running(module, "Filter", spool_dir=str(tmp_path)) as found:
-        yield found
+HOST = "function"
 
 
 def costs(plugin: Any) -> dict[str, Decimal | None]:

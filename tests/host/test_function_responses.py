@@ -1,15 +1,14 @@
 """Streams of the Responses API: the generation is named when it begins and when it ends."""
 
-from collections.abc import Iterator
 from decimal import Decimal
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 
 from tests.host.bodies import RECORD, generation_id, metadata, outlet
-from tests.host.plugin import events, expire, load_as_function, running
+from tests.host.plugin import events, expire
+
+HOST = "function"
 
 USAGE: dict[str, Any] = {
     "input_tokens": 9175,
@@ -20,17 +19,6 @@ USAGE: dict[str, Any] = {
     "cost": 0.025706,
     "is_byok": False,
 }
-
-
-@pytest.fixture(scope="module")
-def module() -> ModuleType:
-    return load_as_function()
-
-
-@pytest.fixture
-def plugin(module: ModuleType, tmp_path: Path) -> Iterator[Any]:
-    with running(module, "Filter", spool_dir=str(tmp_path)) as found:
-        yield found
 
 
 def event(kind: str, usage: object = None, **fields: Any) -> dict[str, Any]:

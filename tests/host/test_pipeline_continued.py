@@ -1,7 +1,6 @@
 """Answers in parts, as Pipelines alone sees them: every part is in the books, each once."""
 
 import copy
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -14,19 +13,15 @@ from shared.domain.resolution import resolve, uncancelled
 from tests.host.bodies import ALICE_HERSELF, continued, outlet, request
 from tests.host.plugin import events, load_as_pipeline, running, unmetered
 
+HOST = "pipeline"
+
 _LATER = timedelta(hours=1, minutes=1)
 
 
-@pytest.fixture(scope="module")
-def module() -> ModuleType:
-    return load_as_pipeline()
-
-
 @pytest.fixture
-def plugin(module: ModuleType, tmp_path: Path) -> Iterator[Any]:
-    with running(module, "Pipeline", spool_dir=str(tmp_path), user_directory=False) as found:
-        found._recorder.clock = Ticking()
-        yield found
+def plugin(plugin: Any) -> Any:
+    plugin._recorder.clock = Ticking()
+    return plugin
 
 
 class Ticking:

@@ -1,14 +1,11 @@
 """What the Pipelines hooks add, remember and book, where captured bodies do not reach."""
 
 import copy
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from types import ModuleType
 from typing import Any
-
-import pytest
 
 from tests.builders import ALICE
 from tests.builders import generation_id as id_at
@@ -24,16 +21,7 @@ from tests.host.bodies import (
 )
 from tests.host.plugin import events, load_as_pipeline, running, unmetered
 
-
-@pytest.fixture(scope="module")
-def module() -> ModuleType:
-    return load_as_pipeline()
-
-
-@pytest.fixture
-def plugin(module: ModuleType, tmp_path: Path) -> Iterator[Any]:
-    with running(module, "Pipeline", spool_dir=str(tmp_path), user_directory=False) as found:
-        yield found
+HOST = "pipeline"
 
 
 async def inlet(plugin: Any, body: dict[str, Any], user: Any = ALICE_HERSELF) -> None:

@@ -1,28 +1,16 @@
 """What the Pipelines inlet adds to a request, for whom, and whose names it keeps."""
 
 import copy
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import pytest
-
 from shared.domain.rows import UserRow
 from tests.builders import ALICE, BOB
 from tests.host.bodies import ALICE_HERSELF, FOREIGN, PRESET, outlet, request, task
-from tests.host.plugin import events, load_as_pipeline, rows, running
+from tests.host.plugin import events, rows, running
 
-
-@pytest.fixture(scope="module")
-def module() -> ModuleType:
-    return load_as_pipeline()
-
-
-@pytest.fixture
-def plugin(module: ModuleType, tmp_path: Path) -> Iterator[Any]:
-    with running(module, "Pipeline", spool_dir=str(tmp_path), user_directory=False) as found:
-        yield found
+HOST = "pipeline"
 
 
 def added(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
