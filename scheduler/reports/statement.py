@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Literal, Protocol
 
 from scheduler.reports.sums import add_amounts
-from shared.domain.exchange import NANO, ExchangeRate, ExchangeRates, round_to_cents
+from shared.domain.exchange import NANO, ExchangeRate, ExchangeRates, round_units
 from shared.domain.organization import Organization
 from shared.domain.summary import Amounts
 from shared.ports_admin import Grouping, Page, UsageFilter, UsageLine
@@ -101,20 +101,21 @@ def read_statement(
     books: StatementBooks, organization: Organization, wanted: UsageFilter, lines: Lines
 ) -> Statement:
     """Add up an organization's days by lines, each day at its own exchange rate."""
-    rates = _rates(books, organization.currency)
+    currency = organization.currency
+    rates = _rates(books, currency)
     by_name: dict[str, dict[date, Amounts]] = defaultdict(dict)
     for line in books.usage(wanted, ("day", lines) if lines != "day" else ("day",)):
         by_name[line.group[lines]][date.fromisoformat(line.group["day"])] = line.amounts
-    found = [_line(name, by_name[name], rates) for name in sorted(by_name)]
+    found = [_line(name, by_name[name], rates, currency) for name in sorted(by_name)]
     days: dict[date, int] = defaultdict(int)
     for amounts_by_day in by_name.values():
         for day, amounts in amounts_by_day.items():
             days[day] += amounts.billed_pico_usd
     return Statement(
-        currency=organization.currency,
+        currency=currency,
         lines=found,
-        total=_priced("", add_amounts(line.amounts for line in found), days, rates),
-        rates=_used(days, rates) if organization.currency != _USD else [],
+        total=_priced("", add_amounts(line.amounts for line in found), days, rates, currency),
+        rates=_used(days, rates) if currency != _USD else [],
         days_without_rate=sorted(day for day in days if rates.on(day) is None),
     )
 
@@ -126,16 +127,18 @@ def _rates(books: StatementBooks, currency: str) -> ExchangeRates:
     return ExchangeRates([one])
 
 
-def _line(name: str, days: Mapping[date, Amounts], rates: ExchangeRates) -> StatementLine:
+def _line(
+    name: str, days: Mapping[date, Amounts], rates: ExchangeRates, currency: str
+) -> StatementLine:
     billed = {day: amounts.billed_pico_usd for day, amounts in days.items()}
-    return _priced(name, add_amounts(days.values()), billed, rates)
+    return _priced(name, add_amounts(days.values()), billed, rates, currency)
 
 
 def _priced(
-    name: str, amounts: Amounts, billed: Mapping[date, int], rates: ExchangeRates
+    name: str, amounts: Amounts, billed: Mapping[date, int], rates: ExchangeRates, currency: str
 ) -> StatementLine:
     units = rates.convert(billed)
-    rounded = None if units is None else round_to_cents(units)
+    rounded = None if units is None else round_units(units, currency)
     return StatementLine(name=name, amounts=amounts, units=units, amount=rounded)
 
 

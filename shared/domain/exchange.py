@@ -10,8 +10,16 @@ from shared.errors import ConfigError
 
 NANO = 10**9
 _RATE_MAX = 9 * NANO * 10**6
-# Picodollars times billionths, per cent.
-_UNITS_PER_CENT = 10**19
+# Picodollars times billionths: 1e-21 of the currency's unit.
+_UNIT_DIGITS = 21
+# Digits after the point where they are not two: ISO 4217, list one, "minor unit", as published
+# on 2026-01-01.
+_MINOR_DIGITS = {
+    **dict.fromkeys(("BIF", "CLP", "DJF", "GNF", "ISK", "JPY", "KMF", "KRW", "PYG"), 0),
+    **dict.fromkeys(("RWF", "UGX", "UYI", "VND", "VUV", "XAF", "XOF", "XPF"), 0),
+    **dict.fromkeys(("BHD", "IQD", "JOD", "KWD", "LYD", "OMR", "TND"), 3),
+    **dict.fromkeys(("CLF", "UYW"), 4),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +61,7 @@ class ExchangeRates:
     def convert(self, pico_usd_by_day: Mapping[date, int]) -> int | None:
         """Convert the amounts of days, each at its day's rate, to units of 1e-21; None without one.
 
-        Exact: a statement adds up these units and rounds once, by `round_to_cents`.
+        Exact: a statement adds up these units and rounds once, by `round_units`.
         """
         total = 0
         for day, pico_usd in pico_usd_by_day.items():
@@ -64,12 +72,17 @@ class ExchangeRates:
         return total
 
 
-def round_to_cents(units: int) -> Decimal:
-    """Round an amount in units of 1e-21 to cents, half to even, however large it is."""
-    cents, rest = divmod(units, _UNITS_PER_CENT)
-    if rest * 2 > _UNITS_PER_CENT or (rest * 2 == _UNITS_PER_CENT and cents % 2):
-        cents += 1
-    return Decimal(f"{cents}e-2")
+def round_units(units: int, currency: str) -> Decimal:
+    """Round an amount in units of 1e-21 to what can be paid in a currency, half to even.
+
+    That is cents in most, whole yen, thousandths of a dinar; however large the amount is.
+    """
+    digits = _MINOR_DIGITS.get(currency, 2)
+    step = 10 ** (_UNIT_DIGITS - digits)
+    payable, rest = divmod(units, step)
+    if rest * 2 > step or (rest * 2 == step and payable % 2):
+        payable += 1
+    return Decimal(f"{payable}e-{digits}")
 
 
 def parse_rate(value: object) -> int:

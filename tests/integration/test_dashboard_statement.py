@@ -64,6 +64,19 @@ def test_lines_add_up_to_the_total_which_is_rounded_once(
     assert "0.02 PLN" in text_of(page)
 
 
+def test_whole_yen_are_paid_and_every_digit_is_shown(desk: SidecarAtHand, visitor: Visitor) -> None:
+    change = {"currency": "JPY"}
+    desk.client.patch(f"{ADMIN}/organizations/acme", json=change).raise_for_status()
+    rate = {"currency": "JPY", "local_date": "2026-11-20", "rate": "150.5"}
+    desk.client.put(f"{ADMIN}/exchange-rates", json=rate).raise_for_status()
+    span = {"start": "2026-11-01", "end": "2026-11-30"}
+    api = desk.client.get(f"{ADMIN}/organizations/acme/statement", params=span).json()
+    assert (api["amount"], api["billed_usd"]) == ("1", "0.0045")
+    assert "To pay 1 JPY" in text_of(visitor.page("/ui/statement", **WISH))
+    lines = list(csv.DictReader(io.StringIO(visitor.page("/ui/statement.csv", **WISH))))
+    assert [line["amount"] for line in lines[-2:]] == ["0.67725", "1"]
+
+
 def test_it_equals_the_statement_of_the_api(desk: SidecarAtHand, visitor: Visitor) -> None:
     enter_rate(desk)
     span = {"start": "2026-11-01", "end": "2026-11-30"}

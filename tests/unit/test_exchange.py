@@ -11,7 +11,7 @@ from shared.domain.exchange import (
     ExchangeRates,
     format_rate,
     parse_rate,
-    round_to_cents,
+    round_units,
 )
 from shared.errors import ConfigError
 
@@ -39,7 +39,7 @@ def test_before_the_first_rate_there_is_none() -> None:
 def test_each_day_is_converted_at_its_own_rate() -> None:
     units = rates((FRIDAY, "4"), (SUNDAY, "5")).convert({FRIDAY: 10**12, SUNDAY: 10**12})
     assert units is not None
-    assert round_to_cents(units) == Decimal("9.00")
+    assert round_units(units, "PLN") == Decimal("9.00")
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,17 @@ def test_each_day_is_converted_at_its_own_rate() -> None:
 )
 def test_a_sum_is_rounded_half_to_even_however_large(units: int, cents: str | None) -> None:
     expected = Decimal(f"{10**41}e-2") if cents is None else Decimal(cents)
-    assert round_to_cents(units) == expected
+    assert round_units(units, "PLN") == expected
+
+
+@pytest.mark.parametrize(
+    ("currency", "amount"),
+    [("JPY", "12346"), ("KRW", "12346"), ("PLN", "12345.68"), ("KWD", "12345.679")],
+)
+def test_an_amount_is_rounded_to_what_its_currency_can_be_paid_in(
+    currency: str, amount: str
+) -> None:
+    assert str(round_units(123_456_789 * 10**17, currency)) == amount
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "abc", "NaN", "Infinity", "1e-10", "1e9", "", None])
