@@ -4,10 +4,12 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any, Literal
 
 from shared.domain.event import COST_SOURCES, UNASSIGNED, UsageEvent
 from shared.domain.identity import NO_KEY, part_request_id
+from shared.domain.money import format_usd
 from shared.domain.rows import UnmeteredRow
 
 # Who is believed about user, organization, task, chat and time: the nearest to the person first.
@@ -19,13 +21,25 @@ _UNRESOLVED = "unresolved:"
 _END_OF_TIME = datetime.max.replace(tzinfo=UTC)
 
 
+Told = tuple[Decimal, Decimal | None]
+
+
 @dataclass(frozen=True)
 class Bill:
-    """What one request_id costs: money and tokens of the winner, identity of who knows best."""
+    """What one request_id costs: money and tokens of the winner, identity of who knows best.
+
+    `rivals` are the amounts that sources of the winner's rank told, when they told more than one:
+    what OpenRouter charged and, for a key of one's own, what its provider bills.
+    """
 
     event: UsageEvent
     observations: int
-    conflict: bool
+    rivals: Sequence[Told] = ()
+
+    @property
+    def conflict(self) -> bool:
+        """Tell whether sources of equal rank told different amounts."""
+        return bool(self.rivals)
 
 
 @dataclass(frozen=True)
@@ -106,16 +120,22 @@ def _has_later_generation(
 
 def _resolve_one(events: Sequence[UsageEvent]) -> Bill:
     if len(events) == 1:
-        return Bill(events[0], observations=1, conflict=False)
+        return Bill(events[0], observations=1)
     distinct = _distinct(events)
     winner = min(distinct, key=_money_order)
-    rivals = {
-        (event.cost_usd, event.upstream_cost_usd)
-        for event in distinct
-        if event.is_settled and event.cost_source == winner.cost_source
-    }
     resolved = winner.model_copy(update=_identity(winner, distinct))
-    return Bill(resolved, observations=len(distinct), conflict=len(rivals) > 1)
+    return Bill(resolved, observations=len(distinct), rivals=_rivals(winner, distinct))
+
+
+def _rivals(winner: UsageEvent, events: Sequence[UsageEvent]) -> Sequence[Told]:
+    told = {
+        (event.cost_usd, event.upstream_cost_usd)
+        for event in events
+        if event.cost_usd is not None and event.cost_source == winner.cost_source
+    }
+    if len(told) < 2:
+        return ()
+    return sorted(told, key=lambda each: (each[0], each[1] is not None, each[1] or 0))
 
 
 def _distinct(events: Sequence[UsageEvent]) -> list[UsageEvent]:
@@ -206,8 +226,15 @@ def _is_turn(bill: Bill) -> bool:
 
 def _conflict(bill: Bill) -> Finding:
     event = bill.event
-    detail = f"{bill.observations} observations disagree; {event.source} counts"
+    told = " or ".join(_amount(*each) for each in bill.rivals)
+    counts = _amount(event.cost_usd or Decimal(0), event.upstream_cost_usd)
+    detail = f"{bill.observations} observations: {told} USD; {event.source} counts, {counts} USD"
     return Finding(event.request_id, "conflict", event.occurred_at, detail)
+
+
+def _amount(cost: Decimal, upstream: Decimal | None) -> str:
+    provider = f" (BYOK, provider bills {format_usd(upstream)})" if upstream is not None else ""
+    return format_usd(cost) + provider
 
 
 def _unmatched(bill: Bill) -> Finding:

@@ -80,7 +80,20 @@ def test_the_larger_of_two_running_totals_counts() -> None:
 def test_two_answers_of_equal_rank_with_different_money_are_a_conflict() -> None:
     resolution = resolve([settled(), settled(cost_usd=3e-05)])
     assert resolution.bills[0].event.cost_usd == Decimal("0.00003")
-    assert [finding.kind for finding in resolution.findings] == ["conflict"]
+    [finding] = resolution.findings
+    assert (finding.kind, finding.detail) == (
+        "conflict",
+        "2 observations: 0.00002025 or 0.00003 USD; function counts, 0.00003 USD",
+    )
+
+
+def test_a_conflict_about_what_the_provider_bills_names_both_amounts() -> None:
+    told = [settled(is_byok=True, upstream_cost_usd=usd) for usd in ("0.1", "0.12", None)]
+    [finding] = resolve(told).findings
+    assert finding.detail.startswith(
+        "3 observations: 0.00002025 or 0.00002025 (BYOK, provider bills 0.1) or "
+        "0.00002025 (BYOK, provider bills 0.12) USD; function counts, 0.00002025"
+    )
 
 
 def test_a_merged_record_that_disagrees_with_the_answer_is_no_conflict() -> None:
