@@ -15,7 +15,7 @@ from migration_tools.occupancy import Occupancy
 from migration_tools.plan import Plan
 from migration_tools.rollback import COPY_STAYS, roll_back
 from migration_tools.tables import outcome_data, plan_answer
-from migration_tools.verification import verify
+from migration_tools.verification import Differences, verify
 from shared.domain.run_report import DayOutcome
 from shared.errors import MigrationError
 from shared.settings import Settings
@@ -82,14 +82,15 @@ def validate(choices: Choices, folder: Path) -> Answer:
     """Compare source, store and summaries; any difference ends with exit code 1."""
     with _planned(choices, folder) as (migration, occupancy, found):
         answer = plan_answer(found)
-        differences = list(verify(migration.ledger, migration.source, occupancy, found))
-    answer.data["differences"] = [vars(each) for each in differences]
+        differences = Differences()
+        differences.note(verify(migration.ledger, migration.source, occupancy, found))
+    answer.data["differences"] = [vars(each) for each in differences.listed]
+    answer.data["differences_unlisted"] = differences.unlisted
     if differences:
         answer.code = DIFFERENT
         columns = ("organization", "day", "where", "what", "expected", "found")
-        answer.shown.append(
-            table(*columns, rows=[tuple(vars(each).values()) for each in differences])
-        )
+        rows = [tuple(vars(each).values()) for each in differences.listed]
+        answer.shown.append(table(*columns, rows=rows, unlisted=differences.unlisted))
         answer.data["error"] = f"{len(differences)} differences"
     else:
         answer.shown.append("source, store and summaries agree to the last digit")

@@ -70,13 +70,18 @@ def notice(sentence: str) -> None:
     Console(stderr=True, highlight=False).print(sentence, markup=False, soft_wrap=True)
 
 
-def table(*columns: str, rows: Sequence[Sequence[object]]) -> RenderableType:
-    """Return a table; of a very long one its beginning and how much is left out."""
+def table(*columns: str, rows: Sequence[Sequence[object]], unlisted: int = 0) -> RenderableType:
+    """Return a table; of a very long one its beginning and how much is left out.
+
+    `unlisted` rows are known by their number alone.
+    """
     shown = Table(*(Column(name, overflow="fold") for name in columns))
     for row in rows[:_ROWS_SHOWN]:
         shown.add_row(*map(str, row))
-    if len(rows) > _ROWS_SHOWN:
-        shown.caption = f"and {len(rows) - _ROWS_SHOWN} more; --json has all"
+    if more := len(rows[_ROWS_SHOWN:]) + unlisted:
+        shown.caption = (
+            f"and {more} more; --json has {f'{len(rows)} of all' if unlisted else 'all'}"
+        )
     return shown
 
 

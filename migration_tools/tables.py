@@ -71,4 +71,5 @@ def _remarks(plan: Plan) -> Any:
         )
         for remark, times in plan.remarks.listed.items()
     ]
-    return table("organization", "day", "", "what", "", rows=rows)
+    columns = ("organization", "day", "", "what", "")
+    return table(*columns, rows=rows, unlisted=plan.remarks.unlisted)

@@ -1,8 +1,8 @@
 """Verification: source against store against summaries, by organization and day, exactly."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import date
 
 from migration_tools.figures import COLUMNS, Figures, Place
@@ -14,6 +14,8 @@ from migration_tools.source import Source
 from shared.domain.audit import Difference as SummaryDifference
 from shared.domain.days import ONE_DAY, ZoneDay, day_bounds
 from shared.ports import Window
+
+_DIFFERENCES_MAX = 10_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +30,25 @@ class Difference:
     found: str
 
 
+@dataclass
+class Differences:
+    """Differences as they are found; beyond ten thousand they are counted."""
+
+    listed: list[Difference] = field(default_factory=list)
+    unlisted: int = 0
+
+    def note(self, found: Iterable[Difference]) -> None:
+        """Note all that are found."""
+        for difference in found:
+            if len(self.listed) < _DIFFERENCES_MAX:
+                self.listed.append(difference)
+            else:
+                self.unlisted += 1
+
+    def __len__(self) -> int:
+        return len(self.listed) + self.unlisted
+
+
 def verify(
     ledger: Ledger, source: Source, occupancy: Occupancy, plan: Plan
 ) -> Iterator[Difference]:
@@ -40,7 +61,7 @@ def verify(
     if source.whole_days:
         yield from _compare(plan.figures, _summed(ledger, source, plan), "summaries")
     if plan.days:
-        found = ledger.projection.verify(plan.days.first - ONE_DAY, plan.days.last + ONE_DAY)
+        found = ledger.projection.differences(plan.days.first - ONE_DAY, plan.days.last + ONE_DAY)
         yield from map(_as_difference, found)
 
 

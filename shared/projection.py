@@ -1,7 +1,7 @@
 """Projection: recomputing local days of summaries from the events, and replacing them."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -86,16 +86,18 @@ class Projection:
         return RunReport([*lost, *self._project(work, observed, allow_shrink)])
 
     def verify(self, start: date, end: date) -> list[Difference]:
-        """Recompute local days event by event and return where the stored summaries differ.
+        """Return all that `differences` finds."""
+        return list(self.differences(start, end))
 
-        Raises DeliveryError when the events cannot be read.
+    def differences(self, start: date, end: date) -> Iterator[Difference]:
+        """Recompute local days event by event and tell where the stored summaries differ.
+
+        One day is in memory at a time. Raises DeliveryError when the events cannot be read.
         """
         directory = self._summaries.directory()
-        differences: list[Difference] = []
         for day in self._days(start, end):
             computed = self._reader.read(day, directory, event_by_event=True).facts
-            differences.extend(find_differences(self._summaries.stored_day(day), computed))
-        return differences
+            yield from find_differences(self._summaries.stored_day(day), computed)
 
     def _days(self, start: date, end: date) -> list[ZoneDay]:
         if end < start:

@@ -8,7 +8,9 @@ from fractions import Fraction
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from migration_tools.cli import app
 from tests.builders import settled
 from tests.legacy import (
     FIRST_DAY,
@@ -199,3 +201,19 @@ def test_amounts_no_float_can_hold_are_kept_as_the_file_has_them(lab: Lab) -> No
     lab.run("migrate")
     total = sum(Fraction(str(event.cost_usd)) for event in lab.events())
     assert total == Fraction(sum(each.nano_usd for each in made), 10**9)
+
+
+def test_of_very_many_differences_the_first_are_held_and_all_are_counted(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab.run("migrate", *SPAN)
+    change(lab.folder / "events.sqlite3", "DELETE FROM events")
+    every = lab.run("verify", *SPAN, code=1)
+    assert every["differences_unlisted"] == 0
+    monkeypatch.setattr("migration_tools.verification._DIFFERENCES_MAX", 7)
+    first = lab.run("verify", *SPAN, code=1)
+    assert first["differences"] == every["differences"][:7]
+    assert first["differences_unlisted"] == len(every["differences"]) - 7
+    assert first["error"] == every["error"] == f"{len(every['differences'])} differences"
+    said = CliRunner().invoke(app, ["verify", *SPAN]).stdout
+    assert f"and {len(every['differences']) - 7} more; --json has 7 of all" in said
