@@ -151,10 +151,11 @@ def _markup(
     said = f"raw_cost is {ratio} times the total_cost of the day's processed_generations"
     marked_up = charged.pico * rules.rate_ppm // PPM
     is_raw = _is_close(day.generations, authority)
-    is_marked_up = not is_raw and _is_close([replace(charged, pico=marked_up)], authority)
-    if rules.raw_includes_markup and is_raw:
+    # At a rate of 1 it is both.
+    is_marked_up = _is_close([replace(charged, pico=marked_up)], authority)
+    if rules.raw_includes_markup and is_raw and not is_marked_up:
         return f"{said}: it does not include the markup", []
-    if is_marked_up and not rules.raw_includes_markup:
+    if is_marked_up and not is_raw and not rules.raw_includes_markup:
         return f"{said}: it includes the markup; say --raw-cost-includes-markup", []
     if is_raw or is_marked_up:
         return None, []

@@ -168,6 +168,14 @@ def test_a_raw_cost_with_the_markup_in_it_is_found_and_taken_out(lab: Lab) -> No
     assert lab.summed() == truth(believable_requests())
 
 
+def test_days_at_a_rate_of_one_come_in_beside_those_with_a_markup(lab: Lab) -> None:
+    path = lab.folder / "webui.db"
+    path.unlink()
+    legacy_database(path, believable_requests(), rate=1.0, marked_up=True)
+    lab.run("migrate", *SPAN, "--raw-cost-includes-markup")
+    assert lab.summed() == truth(believable_requests())
+
+
 def test_a_day_that_only_its_generations_know_keeps_their_ids(lab: Lab) -> None:
     for table in ("client_daily_usage", "client_user_daily_usage", "client_model_daily_usage"):
         change(lab.folder / "webui.db", f"DELETE FROM {table} WHERE usage_date = '2025-01-02'")  # noqa: S608
