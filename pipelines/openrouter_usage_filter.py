@@ -820,8 +820,8 @@ def host_user_id(user: object) -> str:
 # --------------------------------------------------------------------------------------------------
 
 
-# The name of the answer that the inlet waits for.
-WAITS_FOR = "waits_for"
+# The name of the answer that the inlet waits for, and the connection that it goes to.
+WAITS_FOR, CONNECTION = "waits_for", "connection"
 # id: the generation whose chunks come now; first: its first chunk, until it is booked; total: its
 # running total; finish: why it ended; booked: cost and tokens by request_id.
 _NEW_STATE: dict[str, Any] = {
@@ -832,6 +832,7 @@ _NEW_STATE: dict[str, Any] = {
     "booked": {},
     KEY_HASH: None,
     WAITS_FOR: None,
+    CONNECTION: None,
 }
 
 
@@ -1330,6 +1331,100 @@ class BegunAnswers:
 
 
 # --------------------------------------------------------------------------------------------------
+# pipelines/src/host_models.py
+#
+# The models of this Open WebUI, by its own table of what its connections offer.
+# --------------------------------------------------------------------------------------------------
+
+
+def host_model(model_id: str) -> dict[str, object]:
+    """Return the record of a model as the host keeps it, empty where it keeps none."""
+    # A plain dict of the process; `MODELS`, which has presets too, may be one in Redis.
+    state = getattr(getattr(sys.modules.get("open_webui.main"), "app", None), "state", None)
+    return json_object(json_object(getattr(state, "OPENAI_MODELS", None)).get(model_id))
+
+
+def host_model_record(model_id: str) -> ModelRecord | None:
+    """Read that record."""
+    return read_model_record(host_model(model_id))
+
+
+# --------------------------------------------------------------------------------------------------
+# pipelines/src/connection_keys.py
+#
+# Which key an answer is billed to: a hash of it, read from Open WebUI's own connections.
+# --------------------------------------------------------------------------------------------------
+
+
+# An administrator who enters another key sees it in the books after this long.
+_FRESH_SECONDS = 10.0
+# Part of what a hook may wait in all; the host reads its connections for every answer, too.
+_WAIT_SECONDS = 0.05
+_SETTINGS = ("openai.api_base_urls", "openai.api_keys", "openai.api_configs")
+
+
+class ConnectionKeys:
+    """Hashes of the keys by the index of their connection; no key is kept."""
+
+    def __init__(self) -> None:
+        self._hashes: dict[int, str] = {}
+        self._read_at: float | None = None
+        self._reading: asyncio.Future[Mapping[str, Any]] | None = None
+
+    async def hash_of(self, index: int | None) -> str:
+        """Return the hash of the key of a connection, `none` where the host cannot tell."""
+        if index is None:
+            return NO_KEY
+        if self._read_at is None or time.monotonic() - self._read_at > _FRESH_SECONDS:
+            await self._read()
+        return self._hashes.get(index, NO_KEY)
+
+    async def _read(self) -> None:
+        """Read the connections anew; what is known stays when that fails or takes long."""
+        if self._reading is None:
+            config = getattr(sys.modules.get("open_webui.models.config"), "Config", None)
+            if config is None:
+                return
+            self._reading = asyncio.ensure_future(config.get_many(*_SETTINGS))
+        reading, self._read_at = self._reading, time.monotonic()
+        await asyncio.wait({reading}, timeout=_WAIT_SECONDS)
+        if reading.done():
+            self._reading = None
+            if not reading.cancelled() and reading.exception() is None:
+                self._hashes = _key_hashes(reading.result())
+
+
+def connection_index(metadata: Mapping[str, Any]) -> int | None:
+    """Find the connection of the model that answers, behind a preset or an arena too."""
+    record = json_object(metadata.get("model"))
+    behind = short_text(metadata.get("selected_model_id")) or short_text(
+        json_object(record.get("info")).get("base_model_id")
+    )
+    if behind:
+        record = host_model(behind)
+    index = record.get("urlIdx")
+    return index if type(index) is int else None
+
+
+def _key_hashes(settings: Mapping[str, Any]) -> dict[int, str]:
+    urls, keys = (_listed(settings.get(name)) for name in _SETTINGS[:2])
+    configs = json_object(settings.get(_SETTINGS[2]))
+    return {
+        index: key_hash(key)
+        for index, (url, key) in enumerate(zip(urls, keys, strict=False))
+        if isinstance(key, str) and key and _sends_key(configs.get(str(index), configs.get(url)))
+    }
+
+
+def _sends_key(config: object) -> bool:
+    return json_object(config).get("auth_type") in (None, "bearer")
+
+
+def _listed(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+# --------------------------------------------------------------------------------------------------
 # pipelines/src/cost_line.py
 #
 # The line under an answer that says what it cost, for users who want to see it.
@@ -1372,25 +1467,6 @@ def _shown_or_not(done: asyncio.Future[object]) -> None:
     _SHOWING.discard(done)
     # Whoever looks at an error keeps asyncio from logging it: nothing depends on the line.
     _ = done.cancelled() or done.exception()
-
-
-# --------------------------------------------------------------------------------------------------
-# pipelines/src/host_models.py
-#
-# The models of this Open WebUI, by its own table of what its connections offer.
-# --------------------------------------------------------------------------------------------------
-
-
-def host_model(model_id: str) -> dict[str, object]:
-    """Return the record of a model as the host keeps it, empty where it keeps none."""
-    # A plain dict of the process; `MODELS`, which has presets too, may be one in Redis.
-    state = getattr(getattr(sys.modules.get("open_webui.main"), "app", None), "state", None)
-    return json_object(json_object(getattr(state, "OPENAI_MODELS", None)).get(model_id))
-
-
-def host_model_record(model_id: str) -> ModelRecord | None:
-    """Read that record."""
-    return read_model_record(host_model(model_id))
 
 
 # --------------------------------------------------------------------------------------------------
@@ -4929,6 +5005,8 @@ class Sender:
         if len(rows) == 1:
             tally.rejected[rows[0].row_id] = words[:_DEAD_LETTER_WORDS_MAX]
             return
+        if self._stop.is_set():  # thousands of refused rows are minutes of requests
+            raise Unavailable("delivery was stopped")
         middle = len(rows) // 2
         self.send(rows[:middle], tally, witness)
         self.send(rows[middle:], tally, witness)
@@ -5101,9 +5179,12 @@ class Delivery:
             self._sender.send(tally.waiting(batch), tally, witness)
 
     def _row_that_passes(self, after: int) -> list[SpooledRow]:
-        """Deliver the next batch, in one attempt, and return a row of it that was accepted."""
+        """Deliver the next batch, in one attempt, and return a row of it that was accepted.
+
+        It is as small as batches are by now: a large one would hold the next row that is at fault.
+        """
         self._batches.forget()
-        following = self._spool.take(self._policy.batch_rows, after_row_id=after)
+        following = self._spool.take(self._size.rows, after_row_id=after)
         batch = first_batch(following, self._policy.batch_bytes)
         tally = Tally()
         if batch:
@@ -5639,82 +5720,6 @@ def silent_rows(memory: InletMemory, settings: PluginSettings, now: datetime) ->
 
 
 # --------------------------------------------------------------------------------------------------
-# pipelines/src/connection_keys.py
-#
-# Which key an answer is billed to: a hash of it, read from Open WebUI's own connections.
-# --------------------------------------------------------------------------------------------------
-
-
-# An administrator who enters another key sees it in the books after this long.
-_FRESH_SECONDS = 10.0
-# Part of what a hook may wait in all; the host reads its connections for every answer, too.
-_WAIT_SECONDS = 0.05
-_SETTINGS = ("openai.api_base_urls", "openai.api_keys", "openai.api_configs")
-
-
-class ConnectionKeys:
-    """Hashes of the keys by the index of their connection; no key is kept."""
-
-    def __init__(self) -> None:
-        self._hashes: dict[int, str] = {}
-        self._read_at: float | None = None
-        self._reading: asyncio.Future[Mapping[str, Any]] | None = None
-
-    async def hash_of(self, metadata: Mapping[str, Any]) -> str:
-        """Return the hash of the key that pays for an answer, `none` where the host cannot tell."""
-        index = _connection_index(metadata)
-        if index is None:
-            return NO_KEY
-        if self._read_at is None or time.monotonic() - self._read_at > _FRESH_SECONDS:
-            await self._read()
-        return self._hashes.get(index, NO_KEY)
-
-    async def _read(self) -> None:
-        """Read the connections anew; what is known stays when that fails or takes long."""
-        if self._reading is None:
-            config = getattr(sys.modules.get("open_webui.models.config"), "Config", None)
-            if config is None:
-                return
-            self._reading = asyncio.ensure_future(config.get_many(*_SETTINGS))
-        reading, self._read_at = self._reading, time.monotonic()
-        await asyncio.wait({reading}, timeout=_WAIT_SECONDS)
-        if reading.done():
-            self._reading = None
-            if not reading.cancelled() and reading.exception() is None:
-                self._hashes = _key_hashes(reading.result())
-
-
-def _connection_index(metadata: Mapping[str, Any]) -> int | None:
-    """Find the connection of the model that answers, behind a preset or an arena too."""
-    record = json_object(metadata.get("model"))
-    behind = short_text(metadata.get("selected_model_id")) or short_text(
-        json_object(record.get("info")).get("base_model_id")
-    )
-    if behind:
-        record = host_model(behind)
-    index = record.get("urlIdx")
-    return index if type(index) is int else None
-
-
-def _key_hashes(settings: Mapping[str, Any]) -> dict[int, str]:
-    urls, keys = (_listed(settings.get(name)) for name in _SETTINGS[:2])
-    configs = json_object(settings.get(_SETTINGS[2]))
-    return {
-        index: key_hash(key)
-        for index, (url, key) in enumerate(zip(urls, keys, strict=False))
-        if isinstance(key, str) and key and _sends_key(configs.get(str(index), configs.get(url)))
-    }
-
-
-def _sends_key(config: object) -> bool:
-    return json_object(config).get("auth_type") in (None, "bearer")
-
-
-def _listed(value: object) -> list[Any]:
-    return value if isinstance(value, list) else []
-
-
-# --------------------------------------------------------------------------------------------------
 # pipelines/src/stream_capture.py
 #
 # The chunks of a stream: a generation is noted with its first, and booked with its usage.
@@ -5752,7 +5757,10 @@ class StreamCapture:
         """Return the state of an answer, which knows from its beginning on who pays."""
         state = answer_state(metadata)
         if state[KEY_HASH] is None:
-            state[KEY_HASH] = await self._keys.hash_of(metadata)
+            index = state[CONNECTION]
+            if type(index) is not int:
+                index = connection_index(metadata)
+            state[KEY_HASH] = await self._keys.hash_of(index)
         return state
 
     async def put_total(
@@ -5886,12 +5894,15 @@ class Filter:
         self._streams = StreamCapture(self._recorder)
 
     async def inlet(
-        self, body: dict[str, Any], __metadata__: dict[str, Any] | None = None
+        self,
+        body: dict[str, Any],
+        __metadata__: dict[str, Any] | None = None,
+        __model__: dict[str, Any] | None = None,
     ) -> dict[str, Any]:
         """Remember that an answer begins: one that is never shown was made all the same."""
         try:
             if isinstance(body, dict) and isinstance(__metadata__, dict):
-                self._take_request(body, __metadata__)
+                self._take_request(body, __metadata__, _of_model(__metadata__, __model__))
         except Exception as error:  # noqa: BLE001 a raising inlet kills the chat
             self._recorder.counters.complain("failed_inlet", type(error).__name__)
         return body
@@ -5926,6 +5937,7 @@ class Filter:
         self,
         body: dict[str, Any],
         __metadata__: dict[str, Any] | None = None,
+        __model__: dict[str, Any] | None = None,
         __user__: dict[str, Any] | None = None,
         __request__: Any = None,
         __event_emitter__: EventEmitter | None = None,
@@ -5938,15 +5950,19 @@ class Filter:
             if getattr(getattr(__request__, "url", None), "path", "") == _REPLAY_PATH:
                 self._recorder.counters.count("ignored_replay")
             elif isinstance(__metadata__, dict):
-                await self._take_answer(json_object(body), __metadata__)
+                told = _of_model(__metadata__, __model__)
+                await self._take_answer(json_object(body), __metadata__, told)
                 self._put_name(__user__)
                 show_cost(__metadata__, __user__, __event_emitter__)
         except Exception as error:  # noqa: BLE001 the answer must not depend on its bookkeeping
             self._recorder.counters.complain("failed_outlet", type(error).__name__)
         return body
 
-    def _take_request(self, body: dict[str, Any], metadata: dict[str, Any]) -> None:
-        inlet = self._read_inlet(metadata, body.get("model"))
+    def _take_request(
+        self, body: dict[str, Any], metadata: dict[str, Any], told: dict[str, Any]
+    ) -> None:
+        answer_state(metadata)[CONNECTION] = connection_index(told)
+        inlet = self._read_inlet(told, body.get("model"))
         recording = self._recorder.follow(self.valves)
         driven_out = self._begun.begin(body, metadata, inlet)
         if rows := unmetered_rows(driven_out, recording.settings):
@@ -5966,7 +5982,9 @@ class Filter:
         if await self._streams.take(self.valves, event, metadata):
             self._begun.shown(metadata)
 
-    async def _take_answer(self, body: dict[str, Any], metadata: dict[str, Any]) -> None:
+    async def _take_answer(
+        self, body: dict[str, Any], metadata: dict[str, Any], told: dict[str, Any]
+    ) -> None:
         state, begun = answer_state(metadata), self._begun.shown(metadata)
         if state["id"] is not None or state["booked"]:
             await self._streams.put_total(self.valves, state, metadata)
@@ -5974,7 +5992,7 @@ class Filter:
             return
         message = answer_message(body)
         usage = json_object(message.get("usage"))
-        inlet = self._read_inlet({**metadata, "message_id": body.get("id")}, body.get("model"))
+        inlet = self._read_inlet({**told, "message_id": body.get("id")}, body.get("model"))
         if begun is not None:
             inlet = replace(inlet, at=begun.at)
         is_metered = inlet.billing in ("openrouter", "named") or has_openrouter_usage(usage)
@@ -6000,6 +6018,14 @@ class Filter:
             row = self._users.row(user, self._recorder.clock.now())
             if row is not None:
                 recording.spool.put([row])
+
+
+def _of_model(metadata: dict[str, Any], model: object) -> dict[str, Any]:
+    """Return the metadata with the record of the model of this very answer.
+
+    Of models side by side the host leaves the first one's record in the metadata of all.
+    """
+    return {**metadata, "model": model} if json_object(model) else metadata
 
 
 # --------------------------------------------------------------------------------------------------

@@ -9,8 +9,8 @@ from shared.domain.event import UsageEvent
 from shared.domain.money import format_usd
 from shared.domain.openwebui import KEY_HASH, LEDGER_IDS_MAX, LEDGER_KEY
 
-# The name of the answer that the inlet waits for.
-WAITS_FOR = "waits_for"
+# The name of the answer that the inlet waits for, and the connection that it goes to.
+WAITS_FOR, CONNECTION = "waits_for", "connection"
 # id: the generation whose chunks come now; first: its first chunk, until it is booked; total: its
 # running total; finish: why it ended; booked: cost and tokens by request_id.
 _NEW_STATE: dict[str, Any] = {
@@ -21,6 +21,7 @@ _NEW_STATE: dict[str, Any] = {
     "booked": {},
     KEY_HASH: None,
     WAITS_FOR: None,
+    CONNECTION: None,
 }
 
 

@@ -25,9 +25,8 @@ class ConnectionKeys:
         self._read_at: float | None = None
         self._reading: asyncio.Future[Mapping[str, Any]] | None = None
 
-    async def hash_of(self, metadata: Mapping[str, Any]) -> str:
-        """Return the hash of the key that pays for an answer, `none` where the host cannot tell."""
-        index = _connection_index(metadata)
+    async def hash_of(self, index: int | None) -> str:
+        """Return the hash of the key of a connection, `none` where the host cannot tell."""
         if index is None:
             return NO_KEY
         if self._read_at is None or time.monotonic() - self._read_at > _FRESH_SECONDS:
@@ -49,7 +48,7 @@ class ConnectionKeys:
                 self._hashes = _key_hashes(reading.result())
 
 
-def _connection_index(metadata: Mapping[str, Any]) -> int | None:
+def connection_index(metadata: Mapping[str, Any]) -> int | None:
     """Find the connection of the model that answers, behind a preset or an arena too."""
     record = json_object(metadata.get("model"))
     behind = short_text(metadata.get("selected_model_id")) or short_text(

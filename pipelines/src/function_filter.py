@@ -7,8 +7,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pipelines.src.answer_state import answer_state, leave_booked
+from pipelines.src.answer_state import CONNECTION, answer_state, leave_booked
 from pipelines.src.begun_answers import BegunAnswers
+from pipelines.src.connection_keys import connection_index
 from pipelines.src.cost_line import EventEmitter, show_cost
 from pipelines.src.host_models import host_model_record
 from pipelines.src.recorder import Recorder
@@ -58,12 +59,15 @@ class Filter:
         self._streams = StreamCapture(self._recorder)
 
     async def inlet(
-        self, body: dict[str, Any], __metadata__: dict[str, Any] | None = None
+        self,
+        body: dict[str, Any],
+        __metadata__: dict[str, Any] | None = None,
+        __model__: dict[str, Any] | None = None,
     ) -> dict[str, Any]:
         """Remember that an answer begins: one that is never shown was made all the same."""
         try:
             if isinstance(body, dict) and isinstance(__metadata__, dict):
-                self._take_request(body, __metadata__)
+                self._take_request(body, __metadata__, _of_model(__metadata__, __model__))
         except Exception as error:  # noqa: BLE001 a raising inlet kills the chat
             self._recorder.counters.complain("failed_inlet", type(error).__name__)
         return body
@@ -98,6 +102,7 @@ class Filter:
         self,
         body: dict[str, Any],
         __metadata__: dict[str, Any] | None = None,
+        __model__: dict[str, Any] | None = None,
         __user__: dict[str, Any] | None = None,
         __request__: Any = None,
         __event_emitter__: EventEmitter | None = None,
@@ -110,15 +115,19 @@ class Filter:
             if getattr(getattr(__request__, "url", None), "path", "") == _REPLAY_PATH:
                 self._recorder.counters.count("ignored_replay")
             elif isinstance(__metadata__, dict):
-                await self._take_answer(json_object(body), __metadata__)
+                told = _of_model(__metadata__, __model__)
+                await self._take_answer(json_object(body), __metadata__, told)
                 self._put_name(__user__)
                 show_cost(__metadata__, __user__, __event_emitter__)
         except Exception as error:  # noqa: BLE001 the answer must not depend on its bookkeeping
             self._recorder.counters.complain("failed_outlet", type(error).__name__)
         return body
 
-    def _take_request(self, body: dict[str, Any], metadata: dict[str, Any]) -> None:
-        inlet = self._read_inlet(metadata, body.get("model"))
+    def _take_request(
+        self, body: dict[str, Any], metadata: dict[str, Any], told: dict[str, Any]
+    ) -> None:
+        answer_state(metadata)[CONNECTION] = connection_index(told)
+        inlet = self._read_inlet(told, body.get("model"))
         recording = self._recorder.follow(self.valves)
         driven_out = self._begun.begin(body, metadata, inlet)
         if rows := unmetered_rows(driven_out, recording.settings):
@@ -138,7 +147,9 @@ class Filter:
         if await self._streams.take(self.valves, event, metadata):
             self._begun.shown(metadata)
 
-    async def _take_answer(self, body: dict[str, Any], metadata: dict[str, Any]) -> None:
+    async def _take_answer(
+        self, body: dict[str, Any], metadata: dict[str, Any], told: dict[str, Any]
+    ) -> None:
         state, begun = answer_state(metadata), self._begun.shown(metadata)
         if state["id"] is not None or state["booked"]:
             await self._streams.put_total(self.valves, state, metadata)
@@ -146,7 +157,7 @@ class Filter:
             return
         message = answer_message(body)
         usage = json_object(message.get("usage"))
-        inlet = self._read_inlet({**metadata, "message_id": body.get("id")}, body.get("model"))
+        inlet = self._read_inlet({**told, "message_id": body.get("id")}, body.get("model"))
         if begun is not None:
             inlet = replace(inlet, at=begun.at)
         is_metered = inlet.billing in ("openrouter", "named") or has_openrouter_usage(usage)
@@ -172,3 +183,11 @@ class Filter:
             row = self._users.row(user, self._recorder.clock.now())
             if row is not None:
                 recording.spool.put([row])
+
+
+def _of_model(metadata: dict[str, Any], model: object) -> dict[str, Any]:
+    """Return the metadata with the record of the model of this very answer.
+
+    Of models side by side the host leaves the first one's record in the metadata of all.
+    """
+    return {**metadata, "model": model} if json_object(model) else metadata

@@ -3,8 +3,8 @@
 from functools import partial
 from typing import Any
 
-from pipelines.src.answer_state import answer_state, leave_booked, without_content
-from pipelines.src.connection_keys import ConnectionKeys
+from pipelines.src.answer_state import CONNECTION, answer_state, leave_booked, without_content
+from pipelines.src.connection_keys import ConnectionKeys, connection_index
 from pipelines.src.recorder import Recorder
 from pipelines.src.valves import UsageValves
 from shared.domain.capture import generation_event
@@ -51,7 +51,10 @@ class StreamCapture:
         """Return the state of an answer, which knows from its beginning on who pays."""
         state = answer_state(metadata)
         if state[KEY_HASH] is None:
-            state[KEY_HASH] = await self._keys.hash_of(metadata)
+            index = state[CONNECTION]
+            if type(index) is not int:
+                index = connection_index(metadata)
+            state[KEY_HASH] = await self._keys.hash_of(index)
         return state
 
     async def put_total(

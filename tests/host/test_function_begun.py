@@ -1,8 +1,9 @@
 """Answers that begin inside Open WebUI and are never shown: unmetered, unless they come late."""
 
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from tests.builders import ALICE
 from tests.host.bodies import (
     ALICE_HERSELF,
     FOREIGN,
+    PRESET,
     RECORD,
     chunk,
     continued,
@@ -61,6 +63,20 @@ async def test_a_call_of_the_api_that_is_never_shown_is_unmetered_by_a_name_of_i
         await begin(plugin, metadata(model=RECORD, chat_id="", message_id=None))
     give_up(plugin)
     assert len({row.request_id for row in unmetered(plugin)}) == 2
+
+
+async def test_a_preset_beside_another_model_is_unmetered_too(
+    plugin: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Open WebUI leaves the record of the first model in the metadata of all."""
+    state = SimpleNamespace(OPENAI_MODELS={RECORD["id"]: RECORD})
+    main = SimpleNamespace(app=SimpleNamespace(state=state))
+    monkeypatch.setitem(sys.modules, "open_webui.main", main)
+    body = BODY | {"model": PRESET["id"]}
+    await plugin.inlet(body, __metadata__=metadata(model=FOREIGN), __model__=PRESET)
+    give_up(plugin)
+    (row,) = unmetered(plugin)
+    assert row.model == "openai/gpt-5-mini"
 
 
 async def test_one_of_another_connection_is_not(plugin: Any) -> None:

@@ -98,6 +98,23 @@ async def test_the_model_behind_a_preset_or_an_arena_has_the_connection(
     assert hashes(plugin) == [key_hash(KEY)]
 
 
+@pytest.mark.parametrize("is_streamed", [True, False])
+async def test_each_of_two_models_side_by_side_has_the_key_of_its_own_connection(
+    plugin: Any, config: Config, is_streamed: bool
+) -> None:
+    """Open WebUI leaves the record of the first in the metadata of both."""
+    config.values = config.values | {"openai.api_configs": {}}
+    first, second = asked(0), asked(0, message_id="message-2")
+    await plugin.inlet({}, __metadata__=first, __model__=RECORD | {"urlIdx": 0})
+    await plugin.inlet({}, __metadata__=second, __model__=RECORD | {"urlIdx": 1})
+    for number, answer in enumerate((first, second), start=1):
+        if is_streamed:
+            await plugin.stream(last_chunk(number), __metadata__=answer)
+        else:
+            await plugin.outlet(outlet(name=answer["message_id"]), __metadata__=answer)
+    assert hashes(plugin) == [key_hash(KEY), key_hash(OTHER_KEY)]
+
+
 async def test_an_answer_that_was_not_streamed_has_it_too(plugin: Any, config: Config) -> None:
     await plugin.outlet(outlet(), __metadata__=asked())
     assert hashes(plugin) == [key_hash(KEY)]
