@@ -127,9 +127,12 @@ class Delivery:
             self._sender.send(tally.waiting(batch), tally, witness)
 
     def _row_that_passes(self, after: int) -> list[SpooledRow]:
-        """Deliver the next batch, in one attempt, and return a row of it that was accepted."""
+        """Deliver the next batch, in one attempt, and return a row of it that was accepted.
+
+        It is as small as batches are by now: a large one would hold the next row that is at fault.
+        """
         self._batches.forget()
-        following = self._spool.take(self._policy.batch_rows, after_row_id=after)
+        following = self._spool.take(self._size.rows, after_row_id=after)
         batch = first_batch(following, self._policy.batch_bytes)
         tally = Tally()
         if batch:

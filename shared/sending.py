@@ -81,6 +81,8 @@ class Sender:
         if len(rows) == 1:
             tally.rejected[rows[0].row_id] = words[:_DEAD_LETTER_WORDS_MAX]
             return
+        if self._stop.is_set():  # thousands of refused rows are minutes of requests
+            raise Unavailable("delivery was stopped")
         middle = len(rows) // 2
         self.send(rows[:middle], tally, witness)
         self.send(rows[middle:], tally, witness)

@@ -49,6 +49,14 @@ def test_a_batch_that_is_too_large_is_halved_until_it_fits() -> None:
     assert at.sink.sizes == [8, 4, 2, 2, 4, 2, 2]
 
 
+def test_a_stopped_delivery_halves_no_further_and_gives_up_nothing() -> None:
+    at = scene(rows=8, script=always(BatchRefused("bad")))
+    at.stop.set()
+    result = at.delivery.run_once()
+    assert (at.sink.sizes, result.kept, at.spool.dead) == ([8], 8, {})
+    assert at.delivery.status().breaker == "closed"
+
+
 def test_what_ended_before_the_store_went_away_is_settled() -> None:
     refused = BatchRefused("bad")
     away = [Unavailable("away")] * 5
@@ -68,6 +76,14 @@ def test_a_row_that_alone_makes_the_store_fail_becomes_a_dead_letter() -> None:
     assert at.spool.dead == {3: "500: internal error"}
     assert sorted(at.spool.accepted) == [n for n in range(1, 13) if n != 3]
     assert at.delivery.status().breaker == "closed"
+
+
+def test_rows_far_apart_that_make_the_store_fail_are_found_in_smaller_batches() -> None:
+    at = scene(rows=1000, script=faulty(10, 450), policy=DeliveryPolicy(batch_rows=400))
+    at.delivery.run_once()
+    at.delivery.run_once()
+    assert at.spool.dead == dict.fromkeys((10, 450), "500: internal error")
+    assert len(at.spool.accepted) == 998
 
 
 def test_a_failing_batch_waits_while_no_other_batch_tells_who_is_ill() -> None:
