@@ -50,11 +50,12 @@ def split_day(day: LegacyDay, rules: Rules) -> Split:
     if authority.requests > REQUESTS_MAX:
         return Split(refused=f"{authority.requests} requests on one day are no count")
     users, models = (
-        _settled(sides[kind], authority) if _agrees(sides[kind], authority) else []
-        for kind in ("users", "models")
+        sides[kind] if _agrees(sides[kind], authority) else [] for kind in ("users", "models")
     )
     if rules.raw_includes_markup:
-        authority, users, models = _without_markup(authority, users, models, rules.rate_ppm)
+        [authority] = _without_markup([authority], rules.rate_ppm)
+        users, models = (_without_markup(side, rules.rate_ppm) for side in (users, models))
+    users, models = (_settled(side, authority) for side in (users, models))
     cells = split_cells(users or [authority], models or [authority])
     return Split(cells, notes=[*trouble, *notes])
 
@@ -162,15 +163,10 @@ def _markup(
     return (None, [said]) if rules.accept_differences else (said, [])
 
 
-def _without_markup(
-    authority: Portion, users: list[Portion], models: list[Portion], rate_ppm: int
-) -> tuple[Portion, list[Portion], list[Portion]]:
-    """Divide by the rate, rounded once for the whole day; the parts are dealt out to fit."""
-    quotient, remainder = divmod(authority.pico * PPM, rate_ppm or PPM)
-    raw = quotient + (2 * remainder >= (rate_ppm or PPM))
+def _without_markup(side: Sequence[Portion], rate_ppm: int) -> list[Portion]:
+    """Divide every row by the rate, each rounded by itself: as near to what was charged as can be.
 
-    def scaled(side: list[Portion]) -> list[Portion]:
-        parts = spread(raw, [row.pico for row in side]) if side else []
-        return [replace(row, pico=part) for row, part in zip(side, parts, strict=True)]
-
-    return replace(authority, pico=raw), scaled(users), scaled(models)
+    What rounding leaves between a side and its day is float noise like any other.
+    """
+    rate_ppm = rate_ppm or PPM
+    return [replace(row, pico=(2 * row.pico * PPM + rate_ppm) // (2 * rate_ppm)) for row in side]

@@ -96,6 +96,22 @@ def test_raw_cost_that_holds_the_markup_is_refused_with_the_ratio_until_a_person
     assert sum(cell.pico for cell in split.cells) == 10 * USD
 
 
+def test_people_pay_what_they_paid_to_the_last_digit_when_the_markup_is_taken_out() -> None:
+    total = portion("", 3, 30, 1_143_095_182_226)
+    people = [
+        portion("alice", pico=922_126_200_135),
+        portion("bob", pico=220_968_435_425),
+        portion("charlie", pico=546_667),
+    ]
+    rules = Rules(raw_includes_markup=True, rate_ppm=1_333_333)
+    split = split_day(day(total=[total], users=people), rules)
+    assert {cell.user: cell.pico for cell in split.cells} == {
+        "alice": 691_594_823_000,
+        "bob": 165_726_368_000,
+        "charlie": 410_000,
+    }
+
+
 def test_the_markup_is_not_taken_out_of_a_raw_cost_that_does_not_hold_it() -> None:
     found = day(total=[portion("", 1)], generations=[portion("gen-1")])
     split = split_day(found, Rules(raw_includes_markup=True, rate_ppm=1_300_000))
