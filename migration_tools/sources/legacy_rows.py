@@ -34,7 +34,8 @@ def day_of(column: str) -> str:
 def is_usable(column: str) -> str:
     """Return the SQL that tells whether a column says a day that an import could name."""
     day = day_of(column)
-    return f"({day} = date({day}) AND {day} BETWEEN '{EVER}' AND '{ENDLESS}')"
+    # Without a modifier SQLite takes the 30th of February for a day.
+    return f"({day} = date({day}, '+0 days') AND {day} BETWEEN '{EVER}' AND '{ENDLESS}')"
 
 
 def _query(table: str, column: str, names: str, amounts: str) -> tuple[str, str]:

@@ -49,6 +49,7 @@ def test_days_whose_tables_disagree_stay_out_with_the_figures(lab: Lab) -> None:
         "UPDATE client_daily_usage SET usage_date = '0001-01-01' WHERE id = 'acme:2025-01-02'",
         "UPDATE client_daily_usage SET usage_date = '9999-12-31' WHERE id = 'acme:2025-01-02'",
         "UPDATE client_daily_usage SET usage_date = '20250102' WHERE id = 'acme:2025-01-02'",
+        "UPDATE client_daily_usage SET usage_date = '2025-02-30' WHERE id = 'acme:2025-01-02'",
         "UPDATE client_user_daily_usage SET client_org_id = 'ACME' WHERE client_org_id = 'acme'",
         "UPDATE processed_generations SET client_org_id = 'ACME' WHERE client_org_id = 'acme'",
         "UPDATE processed_generations SET id = NULL WHERE client_org_id = 'acme'",
