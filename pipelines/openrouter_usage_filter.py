@@ -2792,7 +2792,7 @@ def parse_usage(raw: Mapping[str, Any], *, merged: bool = False) -> Usage:
         cost_usd=cost,
         cost_problem=problem,
         is_byok=is_byok,
-        upstream_cost_usd=_upstream(raw) if is_byok else None,
+        upstream_cost_usd=upstream_cost(raw) if is_byok else None,
         extra=_extra(raw),
     )
 
@@ -2806,7 +2806,8 @@ def _cost(raw: Mapping[str, Any]) -> tuple[Decimal | None, str | None]:
         return None, error.reason
 
 
-def _upstream(raw: Mapping[str, Any]) -> Decimal | None:
+def upstream_cost(raw: Mapping[str, Any]) -> Decimal | None:
+    """Return what the provider asks, None when it is not said; merged, that of the last step."""
     try:
         return parse_usd(_first_mapping(raw, "cost_details").get("upstream_inference_cost"))
     except UnusableCost:
@@ -2948,7 +2949,7 @@ def turn_event(
     occurred_at = inlet.at if inlet.is_continued else message_time(answer.message) or now
     if inlet.is_continued or is_merged_wrongly(answer.message):
         amounts = _last_amounts(raw_usage, inlet)
-    elif _lacks_a_step(usage, _last_usage(raw_usage), inlet):
+    elif _lacks_a_step(usage, raw_usage, inlet):
         unknown = {"cost_usd": None, "upstream_cost_usd": None, "cost_source": "estimate"}
         amounts = usage.event_fields() | unknown | {"estimated_cost_usd": _estimate(usage, inlet)}
     else:
@@ -2991,16 +2992,20 @@ def is_merged_wrongly(message: Mapping[str, Any]) -> bool:
     return (merged.input_tokens, merged.output_tokens) != (last.input_tokens, last.output_tokens)
 
 
-def _lacks_a_step(usage: Usage, last: Usage, inlet: Inlet) -> bool:
+def _lacks_a_step(usage: Usage, raw_usage: Mapping[str, Any], inlet: Inlet) -> bool:
     """Tell whether the cost of a tool loop is that of all its steps but the last, or of that alone.
 
     Open WebUI adds a cost of null as 0. Only where every token is charged at its list price can
-    the sum tell; cached ones are not, and of the last step their number is unknown.
+    the sum tell; cached ones are not, and of the last step their number is unknown. Nor can it
+    where the discount of the last step, given to all of them, makes the same sum.
     """
-    whole, end = _estimate(usage, inlet), _estimate(last, inlet)
+    whole, end = _estimate(usage, inlet), _estimate(_last_usage(raw_usage), inlet)
     if usage.cost_usd is None or whole is None or end is None or not 0 < end < whole:
         return False
     if usage.cached_tokens or usage.cache_write_tokens:
+        return False
+    upstream = upstream_cost(raw_usage)
+    if upstream is not None and abs(usage.cost_usd - whole * upstream / end) <= _ROUNDING_USD:
         return False
     return any(abs(usage.cost_usd - sum_) <= _ROUNDING_USD for sum_ in (whole - end, end))
 

@@ -85,7 +85,7 @@ def parse_usage(raw: Mapping[str, Any], *, merged: bool = False) -> Usage:
         cost_usd=cost,
         cost_problem=problem,
         is_byok=is_byok,
-        upstream_cost_usd=_upstream(raw) if is_byok else None,
+        upstream_cost_usd=upstream_cost(raw) if is_byok else None,
         extra=_extra(raw),
     )
 
@@ -99,7 +99,8 @@ def _cost(raw: Mapping[str, Any]) -> tuple[Decimal | None, str | None]:
         return None, error.reason
 
 
-def _upstream(raw: Mapping[str, Any]) -> Decimal | None:
+def upstream_cost(raw: Mapping[str, Any]) -> Decimal | None:
+    """Return what the provider asks, None when it is not said; merged, that of the last step."""
     try:
         return parse_usd(_first_mapping(raw, "cost_details").get("upstream_inference_cost"))
     except UnusableCost:

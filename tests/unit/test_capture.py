@@ -192,6 +192,20 @@ def test_a_tool_loop_whose_sum_tells_nothing_is_as_outlet_says(
     assert event.cost_source == "outlet"
 
 
+@pytest.mark.parametrize(
+    ("upstream", "source"), [(0.0000135, "outlet"), (0.000027, "estimate"), (None, "estimate")]
+)
+def test_two_equal_steps_at_half_the_price_are_not_taken_for_one_step(
+    upstream: float | None, source: str
+) -> None:
+    """What the provider asked for the last of them tells the two apart."""
+    two_equal = {"prompt_tokens": 36, "completion_tokens": 9, "input_tokens": 72}
+    two_equal |= {"output_tokens": 18, "total_tokens": 90, "cost": 0.000027}
+    usage = two_equal | {"cost_details": {"upstream_inference_cost": upstream}}
+    event = booked({"usage": usage, "output": STEPS}, inlet_of({"model": RECORD}))
+    assert event.cost_source == source
+
+
 def test_an_answer_that_was_not_merged_is_as_outlet_says() -> None:
     event = booked({"usage": USAGE, "output": TEXT}, inlet_of({"model": RECORD}))
     assert (event.cost_usd, event.cost_source) == (Decimal("0.00002025"), "outlet")
