@@ -23,26 +23,37 @@ class ConnectionKeys:
     def __init__(self) -> None:
         self._hashes: dict[int, str] = {}
         self._read_at: float | None = None
+        self._wait_until = 0.0
         self._reading: asyncio.Future[Mapping[str, Any]] | None = None
 
     async def hash_of(self, index: int | None) -> str:
         """Return the hash of the key of a connection, `none` where the host cannot tell."""
         if index is None:
             return NO_KEY
-        if self._read_at is None or time.monotonic() - self._read_at > _FRESH_SECONDS:
-            await self._read()
+        if self._reading is None and (
+            self._read_at is None or time.monotonic() - self._read_at > _FRESH_SECONDS
+        ):
+            self._begin_to_read()
+        if self._reading is not None:
+            await self._take(self._reading)
         return self._hashes.get(index, NO_KEY)
 
-    async def _read(self) -> None:
-        """Read the connections anew; what is known stays when that fails or takes long."""
-        if self._reading is None:
-            config = getattr(sys.modules.get("open_webui.models.config"), "Config", None)
-            if config is None:
-                return
+    def _begin_to_read(self) -> None:
+        config = getattr(sys.modules.get("open_webui.models.config"), "Config", None)
+        if config is not None:
             self._reading = asyncio.ensure_future(config.get_many(*_SETTINGS))
-        reading, self._read_at = self._reading, time.monotonic()
-        await asyncio.wait({reading}, timeout=_WAIT_SECONDS)
-        if reading.done():
+            self._read_at = time.monotonic()
+            self._wait_until = self._read_at + _WAIT_SECONDS
+
+    async def _take(self, reading: asyncio.Future[Mapping[str, Any]]) -> None:
+        """Take what was read; what is known stays when that fails or takes long.
+
+        All answers that begin meanwhile wait for the one reading, none of them beyond its moment.
+        """
+        seconds = self._wait_until - time.monotonic()
+        if not reading.done() and seconds > 0:
+            await asyncio.wait({reading}, timeout=seconds)
+        if reading.done() and reading is self._reading:
             self._reading = None
             if not reading.cancelled() and reading.exception() is None:
                 self._hashes = _key_hashes(reading.result())

@@ -33,6 +33,7 @@ class Config:
     def __init__(self) -> None:
         self.asked = 0
         self.state = "well"
+        self.freed = asyncio.Event()
         self.values: dict[str, Any] = {
             "openai.api_base_urls": [
                 "https://openrouter.ai/api/v1",
@@ -48,7 +49,9 @@ class Config:
         if self.state == "broken":
             raise ConnectionError("no database")
         if self.state == "stuck":
-            await asyncio.Event().wait()
+            await self.freed.wait()
+        if self.state == "slow":
+            await asyncio.sleep(0.005)
         return {name: self.values[name] for name in names if name in self.values}
 
 
@@ -167,6 +170,28 @@ async def test_the_host_is_asked_once_for_many_answers(plugin: Any, config: Conf
     for number in range(20):
         await plugin.stream(last_chunk(number), __metadata__=asked())
     assert hashes(plugin) == [key_hash(KEY)] * 20
+    assert config.asked == 1
+
+
+async def test_answers_that_begin_at_the_same_time_wait_for_one_reading(
+    plugin: Any, config: Config
+) -> None:
+    config.state = "slow"
+    answers = (plugin.stream(last_chunk(number), __metadata__=asked()) for number in range(5))
+    await asyncio.gather(*answers)
+    assert hashes(plugin) == [key_hash(KEY)] * 5
+    assert config.asked == 1
+
+
+async def test_what_the_host_told_too_late_is_known_to_the_next_answer(
+    plugin: Any, config: Config
+) -> None:
+    config.state = "stuck"
+    await plugin.stream(last_chunk(1), __metadata__=asked())
+    config.freed.set()
+    await asyncio.sleep(0)
+    await plugin.stream(last_chunk(2), __metadata__=asked())
+    assert hashes(plugin) == ["none", key_hash(KEY)]
     assert config.asked == 1
 
 
