@@ -1027,7 +1027,8 @@ class Inlet:
     """What the inlet of an answer knew; the outlet is told none of it.
 
     `model` is OpenRouter's name with presets and arenas resolved, or `unresolved:` and what was
-    asked for. Prices are US dollars per token.
+    asked for. Prices are US dollars per token. A namesake is a part of a continued answer of which
+    an earlier part came to the same total of tokens.
     """
 
     at: datetime
@@ -1038,6 +1039,7 @@ class Inlet:
     chat_id: str
     message_id: str
     is_continued: bool
+    is_namesake: bool = False
     billing: Billing
     prompt_price: Decimal | None = None
     completion_price: Decimal | None = None
@@ -1174,6 +1176,7 @@ class InletMemory:
         self._inlets: OrderedDict[InletKey, Inlet] = OrderedDict()
         self._silent: OrderedDict[InletKey, Inlet] = OrderedDict()
         self._booked: OrderedDict[InletKey, BookedPart] = OrderedDict()
+        self._totals: OrderedDict[tuple[InletKey, int], datetime] = OrderedDict()
         self._records: OrderedDict[str, ModelRecord] = OrderedDict()
 
     def remember(self, inlet: Inlet) -> list[Inlet]:
@@ -1211,6 +1214,15 @@ class InletMemory:
             if len(self._booked) > INLETS_MAX:
                 self._booked.popitem(last=False)
         return None if earlier is None else not earlier.issuperset(generation_ids)
+
+    def tell_apart(self, inlet: Inlet, total_tokens: int) -> Inlet:
+        """Return the inlet of a continued answer, as a namesake where it is one."""
+        key = ((inlet.chat_id, inlet.message_id), total_tokens)
+        with self._lock:
+            began = self._totals.setdefault(key, inlet.at)
+            if len(self._totals) > INLETS_MAX:
+                self._totals.popitem(last=False)
+        return replace(inlet, is_namesake=began != inlet.at)
 
     def give_up(self, now: datetime, wait: timedelta) -> list[Inlet]:
         """Return the inlets that were silent for so long; an hour later forget them.
@@ -1369,26 +1381,37 @@ class ConnectionKeys:
     def __init__(self) -> None:
         self._hashes: dict[int, str] = {}
         self._read_at: float | None = None
+        self._wait_until = 0.0
         self._reading: asyncio.Future[Mapping[str, Any]] | None = None
 
     async def hash_of(self, index: int | None) -> str:
         """Return the hash of the key of a connection, `none` where the host cannot tell."""
         if index is None:
             return NO_KEY
-        if self._read_at is None or time.monotonic() - self._read_at > _FRESH_SECONDS:
-            await self._read()
+        if self._reading is None and (
+            self._read_at is None or time.monotonic() - self._read_at > _FRESH_SECONDS
+        ):
+            self._begin_to_read()
+        if self._reading is not None:
+            await self._take(self._reading)
         return self._hashes.get(index, NO_KEY)
 
-    async def _read(self) -> None:
-        """Read the connections anew; what is known stays when that fails or takes long."""
-        if self._reading is None:
-            config = getattr(sys.modules.get("open_webui.models.config"), "Config", None)
-            if config is None:
-                return
+    def _begin_to_read(self) -> None:
+        config = getattr(sys.modules.get("open_webui.models.config"), "Config", None)
+        if config is not None:
             self._reading = asyncio.ensure_future(config.get_many(*_SETTINGS))
-        reading, self._read_at = self._reading, time.monotonic()
-        await asyncio.wait({reading}, timeout=_WAIT_SECONDS)
-        if reading.done():
+            self._read_at = time.monotonic()
+            self._wait_until = self._read_at + _WAIT_SECONDS
+
+    async def _take(self, reading: asyncio.Future[Mapping[str, Any]]) -> None:
+        """Take what was read; what is known stays when that fails or takes long.
+
+        All answers that begin meanwhile wait for the one reading, none of them beyond its moment.
+        """
+        seconds = self._wait_until - time.monotonic()
+        if not reading.done() and seconds > 0:
+            await asyncio.wait({reading}, timeout=seconds)
+        if reading.done() and reading is self._reading:
             self._reading = None
             if not reading.cancelled() and reading.exception() is None:
                 self._hashes = _key_hashes(reading.result())
@@ -2958,11 +2981,7 @@ def turn_event(
             "cost_source": "none" if usage.cost_usd is None else "outlet",
         }
     event = new_event(
-        request_id=turn_request_id(
-            host_id(answer.body.get("chat_id")),
-            host_id(answer.body.get("id")),
-            usage.total_tokens if inlet.is_continued else None,
-        ),
+        request_id=_turn_name(answer.body, inlet, usage.total_tokens),
         grain="turn",
         occurred_at=occurred_at,
         client_org_id=client_org_id,
@@ -2977,6 +2996,13 @@ def turn_event(
         **amounts,
     )
     return event, usage.cost_problem
+
+
+def _turn_name(body: Mapping[str, Any], inlet: Inlet, total_tokens: int) -> str:
+    ids = host_id(body.get("chat_id")), host_id(body.get("id"))
+    if inlet.is_namesake:
+        return part_request_id(*ids, inlet.at)
+    return turn_request_id(*ids, total_tokens if inlet.is_continued else None)
 
 
 def is_merged_wrongly(message: Mapping[str, Any]) -> bool:
@@ -6002,6 +6028,9 @@ class Filter:
             inlet = replace(inlet, at=begun.at)
         is_metered = inlet.billing in ("openrouter", "named") or has_openrouter_usage(usage)
         if usage and is_metered:
+            if begun is not None and inlet.is_continued:
+                total_tokens = parse_usage(usage, merged=True).total_tokens
+                inlet = self._begun.memory.tell_apart(inlet, total_tokens)
             state = await self._streams.state(metadata)
             answer = Answer(
                 source="function",
@@ -6190,6 +6219,8 @@ class Pipeline:
             if remembered is None and is_merged_wrongly(message):
                 # It may well be continued: then the name of its first part is taken.
                 inlet = replace(inlet, is_continued=bool(inlet.chat_id))
+            elif inlet.is_continued:
+                inlet = self._memory.tell_apart(inlet, parse_usage(usage, merged=True).total_tokens)
             answer = Answer(source="pipeline", user=host_user_id(user), body=body, message=message)
             await self._recorder.book(self.valves, partial(turn_event, answer, inlet))
         elif not usage and (remembered or is_metered):

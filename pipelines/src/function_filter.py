@@ -28,6 +28,7 @@ from shared.domain.openwebui import (
     json_object,
     short_text,
 )
+from shared.domain.usage import parse_usage
 
 # Whoever is signed in may post any body here, usage included: it books nothing.
 _REPLAY_PATH = "/api/chat/completed"
@@ -162,6 +163,9 @@ class Filter:
             inlet = replace(inlet, at=begun.at)
         is_metered = inlet.billing in ("openrouter", "named") or has_openrouter_usage(usage)
         if usage and is_metered:
+            if begun is not None and inlet.is_continued:
+                total_tokens = parse_usage(usage, merged=True).total_tokens
+                inlet = self._begun.memory.tell_apart(inlet, total_tokens)
             state = await self._streams.state(metadata)
             answer = Answer(
                 source="function",

@@ -3,7 +3,7 @@
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from shared.domain.inlet import Inlet
@@ -45,6 +45,7 @@ class InletMemory:
         self._inlets: OrderedDict[InletKey, Inlet] = OrderedDict()
         self._silent: OrderedDict[InletKey, Inlet] = OrderedDict()
         self._booked: OrderedDict[InletKey, BookedPart] = OrderedDict()
+        self._totals: OrderedDict[tuple[InletKey, int], datetime] = OrderedDict()
         self._records: OrderedDict[str, ModelRecord] = OrderedDict()
 
     def remember(self, inlet: Inlet) -> list[Inlet]:
@@ -82,6 +83,15 @@ class InletMemory:
             if len(self._booked) > INLETS_MAX:
                 self._booked.popitem(last=False)
         return None if earlier is None else not earlier.issuperset(generation_ids)
+
+    def tell_apart(self, inlet: Inlet, total_tokens: int) -> Inlet:
+        """Return the inlet of a continued answer, as a namesake where it is one."""
+        key = ((inlet.chat_id, inlet.message_id), total_tokens)
+        with self._lock:
+            began = self._totals.setdefault(key, inlet.at)
+            if len(self._totals) > INLETS_MAX:
+                self._totals.popitem(last=False)
+        return replace(inlet, is_namesake=began != inlet.at)
 
     def give_up(self, now: datetime, wait: timedelta) -> list[Inlet]:
         """Return the inlets that were silent for so long; an hour later forget them.

@@ -27,6 +27,7 @@ from shared.domain.openwebui import (
     short_text,
 )
 from shared.domain.rows import Row
+from shared.domain.usage import parse_usage
 
 # The delivery may finish a write and the spool a commit, five seconds each.
 _CLOSE_SECONDS = 11.0
@@ -144,6 +145,8 @@ class Pipeline:
             if remembered is None and is_merged_wrongly(message):
                 # It may well be continued: then the name of its first part is taken.
                 inlet = replace(inlet, is_continued=bool(inlet.chat_id))
+            elif inlet.is_continued:
+                inlet = self._memory.tell_apart(inlet, parse_usage(usage, merged=True).total_tokens)
             answer = Answer(source="pipeline", user=host_user_id(user), body=body, message=message)
             await self._recorder.book(self.valves, partial(turn_event, answer, inlet))
         elif not usage and (remembered or is_metered):

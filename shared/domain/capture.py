@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Any, Literal
 
 from shared.domain.event import UsageEvent, new_event
-from shared.domain.identity import NO_KEY, generation_time, turn_request_id
+from shared.domain.identity import NO_KEY, generation_time, part_request_id, turn_request_id
 from shared.domain.inlet import Inlet
 from shared.domain.openwebui import (
     answer_key_hash,
@@ -93,11 +93,7 @@ def turn_event(
             "cost_source": "none" if usage.cost_usd is None else "outlet",
         }
     event = new_event(
-        request_id=turn_request_id(
-            host_id(answer.body.get("chat_id")),
-            host_id(answer.body.get("id")),
-            usage.total_tokens if inlet.is_continued else None,
-        ),
+        request_id=_turn_name(answer.body, inlet, usage.total_tokens),
         grain="turn",
         occurred_at=occurred_at,
         client_org_id=client_org_id,
@@ -112,6 +108,13 @@ def turn_event(
         **amounts,
     )
     return event, usage.cost_problem
+
+
+def _turn_name(body: Mapping[str, Any], inlet: Inlet, total_tokens: int) -> str:
+    ids = host_id(body.get("chat_id")), host_id(body.get("id"))
+    if inlet.is_namesake:
+        return part_request_id(*ids, inlet.at)
+    return turn_request_id(*ids, total_tokens if inlet.is_continued else None)
 
 
 def is_merged_wrongly(message: Mapping[str, Any]) -> bool:

@@ -26,7 +26,8 @@ class Inlet:
     """What the inlet of an answer knew; the outlet is told none of it.
 
     `model` is OpenRouter's name with presets and arenas resolved, or `unresolved:` and what was
-    asked for. Prices are US dollars per token.
+    asked for. Prices are US dollars per token. A namesake is a part of a continued answer of which
+    an earlier part came to the same total of tokens.
     """
 
     at: datetime
@@ -37,6 +38,7 @@ class Inlet:
     chat_id: str
     message_id: str
     is_continued: bool
+    is_namesake: bool = False
     billing: Billing
     prompt_price: Decimal | None = None
     completion_price: Decimal | None = None

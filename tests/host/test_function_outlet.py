@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from shared.domain.identity import utc_milliseconds
 from shared.domain.resolution import uncancelled
 from shared.domain.rows import UserRow
 from tests.builders import ALICE, unmetered
@@ -82,6 +83,16 @@ async def test_a_continued_answer_that_was_not_streamed_is_estimated(plugin: Any
     (event,) = events(plugin)
     assert (event.request_id, event.cost_source) == ("turn:chat-1:message-1:18", "estimate")
     assert event.estimated_cost_usd == Decimal("0.00002025")
+
+
+async def test_continued_parts_that_come_to_the_same_total_are_each_estimated(plugin: Any) -> None:
+    for part in range(2):
+        answer = metadata(assistant_message_id="message-1", model=RECORD)
+        left = {"usage_ledger_part": utc_milliseconds(plugin._recorder.clock.now()) - 9 + part}
+        await plugin.inlet({"metadata": left}, __metadata__=answer)
+        await plugin.outlet(outlet(), __metadata__=answer)
+    assert [event.cost_source for event in events(plugin)] == ["estimate"] * 2
+    assert len({event.request_id for event in events(plugin)}) == 2
 
 
 async def test_the_name_of_a_user_goes_to_the_directory(plugin: Any) -> None:

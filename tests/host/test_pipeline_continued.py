@@ -111,6 +111,14 @@ async def test_the_same_file_installed_twice_lists_a_stopped_part_once(
         assert books(one) == ["unmetered"] * 2
 
 
+async def test_parts_that_come_to_the_same_total_are_each_booked_once(plugin: Any) -> None:
+    for body in (request(), continued(), continued()):
+        await begin(plugin, body)
+        for _ in range(2):
+            await end(plugin)
+    assert books(plugin) == ["outlet", "estimate", "estimate"]
+
+
 @pytest.mark.parametrize("left", [0, -1, 10**30, True, "1", None, [1], 1e300])
 async def test_a_time_that_a_stranger_left_is_not_believed(plugin: Any, left: object) -> None:
     body = continued()
