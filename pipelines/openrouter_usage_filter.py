@@ -3507,12 +3507,16 @@ def _lay_out_log(connection: sqlite3.Connection, log: Path) -> None:
     """Prolong a log with zeros, which SQLite takes for the rest of an older log.
 
     It is written over from then on: a sync that need not record how much a file has grown takes
-    the disk half the time. In a transaction, so that nobody else appends to the log meanwhile.
+    the disk half the time. In a transaction, so that nobody else appends to the log meanwhile. A
+    disk without that much room keeps what it has: others live there, too.
     """
     connection.execute("BEGIN IMMEDIATE")
     try:
-        with log.open("ab") as file:
-            file.write(bytes(max(0, _SPOOL_LOG_BYTES - file.tell())))
+        with log.open("ab", buffering=0) as file:
+            size = file.tell()
+            zeros = bytes(max(0, _SPOOL_LOG_BYTES - size))
+            if file.write(zeros) < len(zeros):
+                file.truncate(size)
     finally:
         connection.rollback()
 

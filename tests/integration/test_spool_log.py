@@ -1,5 +1,6 @@
 """The spool's log: laid out from the start, synced for whoever waits, shared by whoever comes."""
 
+import resource
 import shutil
 import sqlite3
 from collections.abc import Iterator
@@ -87,12 +88,22 @@ def test_a_log_that_is_laid_out_loses_no_commit_with_its_process(
 def test_a_disk_without_room_for_a_log_still_takes_rows(
     spool: SqliteSpool, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(_self: Path, _mode: str) -> None:
-        raise OSError(28, "No space left on device")
+    def full(_self: Path, _mode: str, buffering: int) -> None:
+        raise OSError(28, f"No space left on device, {buffering}")
 
     monkeypatch.setattr(Path, "open", full)
     assert spool.put([settled()]).result(20) == ["queued"]
     assert 0 < log_bytes(path) < LAID_OUT
+
+
+def test_a_disk_with_room_for_half_a_log_is_not_filled_up(spool: SqliteSpool, path: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (LAID_OUT // 2, hard))
+    try:
+        assert spool.put([settled()]).result(20) == ["queued"]
+        assert 0 < log_bytes(path) < LAID_OUT // 4
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_only_what_somebody_awaits_is_synced_at_once(path: Path, transactions: list[str]) -> None:
