@@ -11,6 +11,7 @@ from scheduler.api.sidecar_of import Here
 from scheduler.dashboard.filters import today_of
 from scheduler.dashboard.forms import Confirmed, Text, ask_first, body_of, done
 from scheduler.dashboard.pages import render
+from shared.domain.exchange import format_rate, parse_rate
 
 router = APIRouter()
 
@@ -34,16 +35,28 @@ def exchange_rates(
 
 @router.post("/exchange-rates")
 def enter(
+    request: Request,
     sidecar: Here,
     currency: Text = "",
     local_date: Text = "",
     rate: Text = "",
     source: Text = "",
+    confirmed: Confirmed = False,
 ) -> Response:
-    """Enter the rate of a day."""
+    """Enter the rate of a day; to take the place of another one asks first."""
     body = body_of(
         api.NewExchangeRate, currency=currency, local_date=local_date, rate=rate, source=source
     )
+    known = sidecar.books.exchange_rates(body.currency).on(body.local_date)
+    is_there = known is not None and known.of_date == body.local_date
+    if known and is_there and known.rate_nano != parse_rate(body.rate) and not confirmed:
+        sentences = [
+            f"{body.local_date} has a rate already: {format_rate(known.rate_nano)} "
+            f"{body.currency} per US dollar. It will be {body.rate}.",
+            "Statements with that day, or with days that borrow its rate, change.",
+        ]
+        fields = {"currency": currency, "local_date": local_date, "rate": rate, "source": source}
+        return ask_first(request, "Replace an exchange rate", sentences, fields, _PAGE)
     api.enter_rate(body, sidecar)
     return done(_PAGE)
 

@@ -17,7 +17,7 @@ from scheduler.dashboard.pages import render
 from scheduler.running import RunningSidecar
 from shared.domain.days import ONE_DAY
 from shared.domain.money import PPM, apply_rate, format_usd, from_pico, rate_ppm
-from shared.domain.organization import ALWAYS
+from shared.domain.organization import ALWAYS, Organization
 from shared.domain.summary import Amounts
 from shared.ports_admin import UsageFilter
 
@@ -91,7 +91,7 @@ def change(
     is_active: Text = "",
     confirmed: Confirmed = False,
 ) -> Response:
-    """Change an organization; another zone or base of the markup asks first."""
+    """Change an organization; another zone, currency or base of the markup asks first."""
     known = api.known_organization(organization_id, sidecar)
     body = body_of(
         api.OrganizationChange,
@@ -102,8 +102,8 @@ def change(
         is_active=bool(is_active),
     )
     wanted = replace(known, **body.model_dump(exclude_none=True))
-    is_harmless = (wanted.time_zone, wanted.fee_only) == (known.time_zone, known.fee_only)
-    if not (confirmed or is_harmless):
+    sentences = _change_of_terms(request, sidecar, known, wanted)
+    if sentences and not confirmed:
         fields = {
             "organization_id": organization_id,
             "name": name,
@@ -112,7 +112,6 @@ def change(
             "fee_only": fee_only,
             "is_active": is_active,
         }
-        sentences = _what_all_days_hold(_total(request, organization_id, ALWAYS, today_of(sidecar)))
         return ask_first(
             request, f"Change {known.name}", sentences, fields, _address(organization_id)
         )
@@ -172,12 +171,27 @@ def _change_of_rate(
     ]
 
 
-def _what_all_days_hold(total: Amounts) -> list[str]:
-    return [
-        "All days of this organization will be projected again: "
-        f"{total.events:,} events, billed now at {_usd(total.billed_pico_usd)} USD.",
-        "Days that were final and change are written into the corrections.",
-    ]
+def _change_of_terms(
+    request: Request, sidecar: RunningSidecar, known: Organization, wanted: Organization
+) -> list[str]:
+    """Say what other terms do to the days of an organization; nothing when they stay the same."""
+    is_same_base = (wanted.time_zone, wanted.fee_only) == (known.time_zone, known.fee_only)
+    if is_same_base and wanted.currency == known.currency:
+        return []
+    total = _total(request, known.organization_id, ALWAYS, today_of(sidecar))
+    billed = f"{total.events:,} events, billed now at {_usd(total.billed_pico_usd)} USD"
+    sentences = []
+    if not is_same_base:
+        sentences += [
+            f"All days of this organization will be projected again: {billed}.",
+            "Days that were final and change are written into the corrections.",
+        ]
+    if wanted.currency != known.currency:
+        sentences.append(
+            f"All its statements, those of past months too, will be in {wanted.currency} instead "
+            f"of {known.currency}: {billed}."
+        )
+    return sentences
 
 
 def _total(request: Request, organization_id: str, start: date, end: date) -> Amounts:

@@ -200,6 +200,28 @@ def test_another_zone_asks_first_and_another_name_does_not(
     assert [each["time_zone"] for each in organizations] == ["Asia/Tokyo"]
 
 
+def test_another_currency_asks_first(visitor: Visitor) -> None:
+    page = "/ui/organization?organization_id=unassigned"
+    form = {"organization_id": "unassigned", "currency": "JPY", "is_active": "yes"}
+    asked = text_of(visitor.submit(page, "/ui/organization", **form))
+    assert "will be in JPY instead of USD: 2 events, billed now at 6.5 USD." in asked
+    assert 'value="USD"' in visitor.page(page)
+    assert 'value="JPY"' in visitor.submit(page, "/ui/organization", **form, confirmed="true")
+
+
+def test_another_rate_of_a_day_asks_first(desk: SidecarAtHand, visitor: Visitor) -> None:
+    page = "/ui/exchange-rates"
+    rate = {"currency": "PLN", "local_date": "2026-11-24", "source": ""}
+    visitor.submit(page, page, **rate, rate="4.02")
+    asked = text_of(visitor.submit(page, page, **rate, rate="4.2"))
+    assert "has a rate already: 4.02 PLN per US dollar. It will be 4.2." in asked
+    [known] = desk.client.get(f"{ADMIN}/exchange-rates").json()["rates"]
+    assert known["rate"] == "4.02"
+    visitor.submit(page, page, **rate, rate="4.2", confirmed="true")
+    [known] = desk.client.get(f"{ADMIN}/exchange-rates").json()["rates"]
+    assert known["rate"] == "4.2"
+
+
 def test_rates_are_entered_one_by_one_and_pasted(desk: SidecarAtHand, visitor: Visitor) -> None:
     page = "/ui/exchange-rates"
     visitor.submit(page, page, currency="PLN", local_date="2026-11-24", rate="4.02", source="")
