@@ -28,6 +28,7 @@ from scheduler.api import (
 from scheduler.api.auth import USER_PREFIX, Addresses, Door, Keys
 from scheduler.api.errors import ErrorBody, install_error_answers
 from scheduler.api.metrics import LedgerCollector
+from scheduler.api.slashes import WrittenSlashes
 from scheduler.clock_watch import seconds_since_boot
 from scheduler.dashboard.app import mount_dashboard
 from scheduler.health import Health
@@ -95,6 +96,7 @@ def create_app(
     )
     addresses = Addresses(sidecar.clock, settings.usage_failures_per_minute)
     app.add_middleware(Door, keys=keys, addresses=addresses, is_active=lambda: sidecar.is_active)
+    app.add_middleware(WrittenSlashes)
     for module in _ADMIN_ROUTES:
         app.include_router(module.router, prefix=ADMIN, dependencies=[_BEARER])
     app.include_router(batch.original_router, dependencies=[_BEARER])

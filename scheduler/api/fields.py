@@ -18,6 +18,7 @@ from pydantic import (
 )
 
 from scheduler.api.errors import ApiError
+from scheduler.api.slashes import with_slashes
 from shared.domain.identity import LABEL_MAX_BYTES
 from shared.domain.money import format_usd, from_pico
 from shared.domain.organization import ALWAYS
@@ -69,6 +70,8 @@ Label = Annotated[
     StringConstraints(min_length=1, max_length=LABEL_MAX_BYTES, pattern=_LABEL),
     AfterValidator(_label_fits),
 ]
+# A name as a part of an address.
+PathLabel = Annotated[Label, BeforeValidator(with_slashes)]
 Currency = Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$")]
 # One that is not in the IANA database is refused where it is used.
 ZoneName = Annotated[

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Path, Response
 from pydantic import BaseModel, StrictBool, StringConstraints
 
 from scheduler.api.errors import ApiError, not_found
-from scheduler.api.fields import Body, Currency, Day, Label, Multiplier, ZoneName
+from scheduler.api.fields import Body, Currency, Day, Label, Multiplier, PathLabel, ZoneName
 from scheduler.api.sidecar_of import Here
 from scheduler.running import RunningSidecar
 from shared.domain.money import PPM, format_usd, rate_ppm
@@ -17,7 +17,7 @@ from shared.domain.organization import ALWAYS, Directory, Organization
 
 router = APIRouter(prefix="/organizations", tags=["organizations"])
 
-OrganizationId = Annotated[Label, Path(description="client_org_id")]
+OrganizationId = Annotated[PathLabel, Path(description="client_org_id")]
 KeyHash = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{8}$")]
 
 

@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query
 from pydantic import BaseModel
 
-from scheduler.api.fields import Label
+from scheduler.api.fields import PathLabel
 from scheduler.api.sidecar_of import Here
 from scheduler.erasure import erase
 
@@ -38,7 +38,7 @@ def list_users(sidecar: Here) -> list[UserBody]:
 
 @router.delete("/{user_id}")
 def erase_user(
-    user_id: Annotated[Label, Path()],
+    user_id: Annotated[PathLabel, Path()],
     sidecar: Here,
     events: Annotated[bool, Query(description="also put an alias into events")] = False,
 ) -> ErasureBody:

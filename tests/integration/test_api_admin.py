@@ -7,6 +7,7 @@ from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -167,6 +168,27 @@ def test_a_corrected_assignment_moves_the_days_it_touches(desk: SidecarAtHand) -
     desk.work()
     assert by_organization() == {"unassigned": 4}
     assert desk.client.delete(f"{ADMIN}/{path}").status_code == 404
+
+
+@pytest.mark.parametrize("name", ["a/b", "/", "a%2Fb", "a b/c?d#e", "zażółć/="])
+def test_an_organization_is_found_under_any_name_it_may_have(
+    desk: SidecarAtHand, name: str
+) -> None:
+    written = f"organizations/{quote(name, safe='')}"
+    send(desk, "POST", "organizations", 201, organization_id=name, markup="1.5")
+    assert send(desk, "PATCH", written, name="Acme")["organization_id"] == name
+    rates = send(desk, "PUT", f"{written}/rates", markup="2", valid_from="2026-11-01")["rates"]
+    assert [each["markup"] for each in rates] == ["1.5", "2"]
+    assert get(desk, written)["name"] == "Acme"
+    assert get(desk, f"{written}/statement", **TODAY)["organization_id"] == name
+    assert desk.client.get(f"{ADMIN}/{written}%2Fstatement").status_code == 404
+
+
+def test_a_user_whose_id_holds_a_slash_is_erased(desk: SidecarAtHand) -> None:
+    desk.book([settled(), UserRow(user_id="a/b", occurred_at=NOON, name="Bob")])
+    wait_for(lambda: get(desk, "users"))
+    assert send(desk, "DELETE", "users/a%2Fb")["profile_erased"]
+    assert get(desk, "users") == []
 
 
 def test_an_inactive_organization_gets_nobody_new(desk: SidecarAtHand) -> None:
