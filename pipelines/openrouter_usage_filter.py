@@ -266,6 +266,11 @@ def part_request_id(chat_id: str, message_id: str, began: datetime) -> str:
     return f"{turn_request_id(chat_id, message_id)}:@{utc_milliseconds(began)}"
 
 
+def is_part_request_id(request_id: str) -> bool:
+    """Tell whether this names a part of a continued answer by when it began."""
+    return request_id.startswith("turn:") and request_id.rpartition(":")[2].startswith("@")
+
+
 def key_hash(api_key: str) -> str:
     """Return the first 8 hex digits of the sha256 of an OpenRouter key: it tells keys apart."""
     return sha256(api_key.encode()).hexdigest()[:8]
@@ -1663,7 +1668,8 @@ class UsageValves(LenientValves):
         le=86_400,
         title="Wait for an answer (s)",
         description="An answer whose end is not shown in this time (stopped, hung up) is listed "
-        "as unmetered; should it end later, it is booked and no longer listed.",
+        "as unmetered; should it end later, it is booked and no longer listed (what a program "
+        "calls inside Open WebUI stays: let this be longer than an answer can take).",
     )
     user_directory: bool = Field(
         default=True,

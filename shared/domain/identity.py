@@ -93,6 +93,11 @@ def part_request_id(chat_id: str, message_id: str, began: datetime) -> str:
     return f"{turn_request_id(chat_id, message_id)}:@{utc_milliseconds(began)}"
 
 
+def is_part_request_id(request_id: str) -> bool:
+    """Tell whether this names a part of a continued answer by when it began."""
+    return request_id.startswith("turn:") and request_id.rpartition(":")[2].startswith("@")
+
+
 def key_hash(api_key: str) -> str:
     """Return the first 8 hex digits of the sha256 of an OpenRouter key: it tells keys apart."""
     return sha256(api_key.encode()).hexdigest()[:8]

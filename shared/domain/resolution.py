@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any, Literal
 
 from shared.domain.event import COST_SOURCES, UNASSIGNED, UsageEvent
-from shared.domain.identity import NO_KEY, part_request_id
+from shared.domain.identity import NO_KEY, is_part_request_id, part_request_id
 from shared.domain.money import format_usd
 from shared.domain.rows import UnmeteredRow
 
@@ -17,6 +17,8 @@ _SOURCE_RANKS = ("function", "pipeline", "webhook", "manual", "settlement")
 _COST_RANKS = {source: rank for rank, source in enumerate(COST_SOURCES)}
 # Open WebUI stamps a message in whole seconds, the browser's clock may be a little late.
 TURN_SLACK = timedelta(seconds=5)
+# A part begins by the host's own clock, and the part before it may have begun just now.
+_PART_SLACK = timedelta(seconds=2)
 _UNRESOLVED = "unresolved:"
 _END_OF_TIME = datetime.max.replace(tzinfo=UTC)
 
@@ -115,7 +117,8 @@ def _has_later_generation(
     if seen is None:
         return False
     # Without a chat the message was named for this one answer, after its generation had begun.
-    return row.chat_id is None or seen >= row.occurred_at - TURN_SLACK
+    slack = _PART_SLACK if is_part_request_id(row.request_id) else TURN_SLACK
+    return row.chat_id is None or seen >= row.occurred_at - slack
 
 
 def _resolve_one(events: Sequence[UsageEvent]) -> Bill:

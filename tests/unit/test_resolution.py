@@ -166,7 +166,9 @@ def test_observed_turns_stay_out_of_the_bill_and_unexplained_ones_are_found() ->
         (settled(), True),
         (settled(occurred_at=NOON + timedelta(hours=1)), True),
         (settled(message_id="message-2"), False),
-        (settled(occurred_at=NOON - timedelta(seconds=6)), False),
+        # The part before, begun just now; a generation of this one has whole seconds.
+        (settled(occurred_at=NOON - timedelta(seconds=3)), False),
+        (settled(occurred_at=NOON - timedelta(seconds=1)), True),
         # The next part of the answer, continued at once: it says nothing of the one before.
         (turn(request_id="turn:chat-1:message-1:99", occurred_at=_JUST_AFTER), False),
     ],
