@@ -69,7 +69,8 @@ class UsageValves(LenientValves):
         le=86_400,
         title="Wait for an answer (s)",
         description="An answer whose end is not shown in this time (stopped, hung up) is listed "
-        "as unmetered; should it end later, it is booked and no longer listed.",
+        "as unmetered; should it end later, it is booked and no longer listed (what a program "
+        "calls inside Open WebUI stays: let this be longer than an answer can take).",
     )
     user_directory: bool = Field(
         default=True,
