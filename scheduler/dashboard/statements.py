@@ -40,6 +40,8 @@ _COLUMNS = (
     "billed_usd",
     "currency",
     "amount",
+    "rate",
+    "rate_of",
 )
 
 
@@ -98,7 +100,10 @@ def as_csv(
     wish: Annotated[Wish, Depends()],
     organization_id: Annotated[OrganizationId, Query()],
 ) -> Response:
-    """Return the same statement as CSV; its lines add up to its total, which is rounded once."""
+    """Return the same statement as CSV; its lines add up to its total, which is rounded once.
+
+    The rates that were used follow, each with its day.
+    """
     sheet = _sheet(request, sidecar, organization_id, wish)
     buffer = StringIO()
     writer = csv.writer(buffer)
@@ -108,6 +113,7 @@ def as_csv(
     total = sheet.statement.total
     writer.writerow(_cells("total, exact", total, sheet, exact_amount(total)))
     writer.writerow(_cells("total, rounded once", total, sheet, total.amount))
+    writer.writerows(_rates(sheet))
     name = f"statement-{sheet.span.start:%Y-%m}.csv"
     headers = {"Content-Disposition": f'attachment; filename="{name}"'}
     return Response(buffer.getvalue(), media_type="text/csv; charset=utf-8", headers=headers)
@@ -175,6 +181,29 @@ def _cells(kind: str, line: StatementLine, sheet: Sheet, amount: Decimal | None)
         *(format_usd(from_pico(pico)) for pico in usd),
         sheet.statement.currency,
         _written(amount, is_rounded=kind.endswith("once")),
+        None,
+        None,
+    ]
+
+
+def _rates(sheet: Sheet) -> list[list[Any]]:
+    """Return the markups with their first days, and the exchange rate of each day."""
+    blank = [None] * (_COLUMNS.index("currency") - 2)
+    markups = [
+        ["markup", str(day), *blank, None, None, markup, str(day)] for day, markup in sheet.markups
+    ]
+    currency = sheet.statement.currency
+    return markups + [
+        [
+            "exchange rate",
+            str(used.local_date),
+            *blank,
+            currency,
+            None,
+            format_rate(used.rate_nano),
+            str(used.of_date),
+        ]
+        for used in sheet.statement.rates
     ]
 
 

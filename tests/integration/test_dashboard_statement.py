@@ -56,7 +56,7 @@ def test_lines_add_up_to_the_total_which_is_rounded_once(
     text = visitor.page("/ui/statement.csv", **WISH, by="model")
     lines = list(csv.DictReader(io.StringIO(text)))
     amounts = [Decimal(line["amount"]) for line in lines if line["line"] == "line"]
-    totals = {line["line"]: line["amount"] for line in lines if line["line"] != "line"}
+    totals = {line["line"]: line["amount"] for line in lines if line["line"].startswith("total")}
     assert amounts == [Decimal("0.006")] * 3
     assert totals == {"total, exact": "0.018", "total, rounded once": "0.02"}
     page = visitor.page("/ui/statement", **WISH, by="model")
@@ -74,7 +74,19 @@ def test_whole_yen_are_paid_and_every_digit_is_shown(desk: SidecarAtHand, visito
     assert (api["amount"], api["billed_usd"]) == ("1", "0.0045")
     assert "To pay 1 JPY" in text_of(visitor.page("/ui/statement", **WISH))
     lines = list(csv.DictReader(io.StringIO(visitor.page("/ui/statement.csv", **WISH))))
-    assert [line["amount"] for line in lines[-2:]] == ["0.67725", "1"]
+    assert [line["amount"] for line in lines[-4:-2]] == ["0.67725", "1"]
+
+
+def test_the_file_names_the_markup_and_each_exchange_rate_with_its_day(
+    desk: SidecarAtHand, visitor: Visitor
+) -> None:
+    enter_rate(desk)
+    lines = list(csv.DictReader(io.StringIO(visitor.page("/ui/statement.csv", **WISH))))
+    told = ("line", "name", "currency", "rate", "rate_of")
+    assert [tuple(line[column] for column in told) for line in lines[-2:]] == [
+        ("markup", "2026-11-01", "", "1.25", "2026-11-01"),
+        ("exchange rate", "2026-11-24", "PLN", "4", "2026-11-20"),
+    ]
 
 
 def test_it_equals_the_statement_of_the_api(desk: SidecarAtHand, visitor: Visitor) -> None:
