@@ -166,7 +166,8 @@ def _unusable(request: Request, error: Exception) -> Response:
 
 def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    return error_page(request, error.status_code, error.detail)
+    sentence = "There is no such page." if error.status_code == 404 else error.detail
+    return error_page(request, error.status_code, sentence)
 
 
 def _unexpected(request: Request, error: Exception) -> Response:
