@@ -103,7 +103,7 @@ def _invalid_request(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
     field = _field_of(first["loc"])
-    message = f"{field}: {first['msg']}"
+    message = f"{field}: {first['msg'].removeprefix('Value error, ')}"
     if isinstance(first.get("input"), int | float):
         message += f" (got {first['input']})"  # a text is not repeated: it may be a key
     return error_answer(422, Problem(code="invalid_value", message=message, field=field))

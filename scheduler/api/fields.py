@@ -1,5 +1,6 @@
 """Fields of requests and answers: exact amounts as text, days as text, one way to page."""
 
+import re
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Annotated, Literal, TypeVar
@@ -56,6 +57,15 @@ def _instant_in_range(instant: datetime) -> datetime:
     return instant
 
 
+def _printable(name: object) -> object:
+    """Say in words what the pattern says; whatever is no text is refused by its type."""
+    if isinstance(name, str) and name and not re.fullmatch(_LABEL, name):
+        raise ValueError(
+            "must be printable: no tab, line break or backslash, no space at either end"
+        )
+    return name
+
+
 def _label_fits(text: str) -> str:
     if len(text.encode()) > LABEL_MAX_BYTES:
         raise ApiError(409, "too_long", f"a name may have at most {LABEL_MAX_BYTES} bytes")
@@ -69,6 +79,7 @@ Label = Annotated[
     Strict(),
     StringConstraints(min_length=1, max_length=LABEL_MAX_BYTES, pattern=_LABEL),
     AfterValidator(_label_fits),
+    BeforeValidator(_printable),
 ]
 # A name as a part of an address.
 PathLabel = Annotated[Label, BeforeValidator(with_slashes)]

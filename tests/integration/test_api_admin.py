@@ -184,6 +184,15 @@ def test_an_organization_is_found_under_any_name_it_may_have(
     assert desk.client.get(f"{ADMIN}/{written}%2Fstatement").status_code == 404
 
 
+@pytest.mark.parametrize("name", ["a\tb", "a\n", "\\", " a", "a "])
+def test_a_name_that_no_store_can_carry_is_refused_in_words(desk: SidecarAtHand, name: str) -> None:
+    problem = send(desk, "POST", "organizations", 422, organization_id=name)["error"]
+    assert problem["message"] == (
+        "organization_id: must be printable: no tab, line break or backslash, "
+        "no space at either end"
+    )
+
+
 def test_a_user_whose_id_holds_a_slash_is_erased(desk: SidecarAtHand) -> None:
     desk.book([settled(), UserRow(user_id="a/b", occurred_at=NOON, name="Bob")])
     wait_for(lambda: get(desk, "users"))
