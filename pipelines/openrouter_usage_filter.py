@@ -5827,7 +5827,7 @@ class StreamCapture:
     def _saw_part(self, event: dict[str, Any], metadata: dict[str, Any]) -> None:
         """Keep a generation open whose events do not name it, as in the Responses API."""
         state = json_object(metadata.get(LEDGER_KEY))
-        if state.get("id") and is_response_event(event):
+        if isinstance(state.get("id"), str) and is_response_event(event):
             self._recorder.saw(state["id"])
 
     async def _take_usage(
@@ -5962,7 +5962,8 @@ class Filter:
             state = __metadata__.get(LEDGER_KEY)
             if (
                 isinstance(state, dict)
-                and state.get("id") == event.get("id") is not None
+                and isinstance(event.get("id"), str)
+                and state.get("id") == event["id"]
                 and not event.get("usage")
             ):
                 self._recorder.saw(state["id"])

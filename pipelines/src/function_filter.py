@@ -87,7 +87,8 @@ class Filter:
             state = __metadata__.get(LEDGER_KEY)
             if (
                 isinstance(state, dict)
-                and state.get("id") == event.get("id") is not None
+                and isinstance(event.get("id"), str)
+                and state.get("id") == event["id"]
                 and not event.get("usage")
             ):
                 self._recorder.saw(state["id"])

@@ -80,7 +80,7 @@ class StreamCapture:
     def _saw_part(self, event: dict[str, Any], metadata: dict[str, Any]) -> None:
         """Keep a generation open whose events do not name it, as in the Responses API."""
         state = json_object(metadata.get(LEDGER_KEY))
-        if state.get("id") and is_response_event(event):
+        if isinstance(state.get("id"), str) and is_response_event(event):
             self._recorder.saw(state["id"])
 
     async def _take_usage(
