@@ -47,6 +47,14 @@ class HealthReport:
         return not self.problems
 
 
+@dataclass(frozen=True)
+class _Days:
+    """The days that deserve a look: with a cost unknown, and with traffic that may count twice."""
+
+    oldest_pending: date | None = None
+    mixed: Sequence[date] = ()
+
+
 class Health:
     """Looks at everything that can be wrong; the store is tried every few seconds at most."""
 
@@ -61,7 +69,7 @@ class Health:
         """Return how everything is now; what cannot be looked at is a problem, not an error."""
         sidecar, now = self._sidecar, self._sidecar.clock.now()
         store = self._probe.read()
-        problems, pending = self._database()
+        problems, database = self._database(now.date())
         spools: list[SpoolState] = []
         hosts: list[HostRow] = []
         try:
@@ -80,23 +88,23 @@ class Health:
         return HealthReport(
             at=now,
             problems=problems,
-            warnings=list(_warnings(spools, pending, now)),
+            warnings=list(_warnings(spools, database, now)),
             spools=spools,
             hosts=hosts,
             jobs=jobs,
-            oldest_pending_day=pending,
+            oldest_pending_day=database.oldest_pending,
         )
 
-    def _database(self) -> tuple[list[Problem], date | None]:
-        """Look whether the database answers and has our schema; return the oldest pending day."""
+    def _database(self, today: date) -> tuple[list[Problem], _Days]:
+        """Look whether the database answers and has our schema; return the days it is asked for."""
         books = self._sidecar.books
         try:
-            pending = books.oldest_pending_day()
+            days = _Days(books.oldest_pending_day(), self._sidecar.mixed_days(today))
             if books.schema_is_current():
-                return [], pending
+                return [], days
         except UsageError as error:
-            return [Problem("database", str(error))], None
-        return [Problem("schema", "the schema is of another version; restart")], pending
+            return [Problem("database", str(error))], _Days()
+        return [Problem("schema", "the schema is of another version; restart")], days
 
     def _work(
         self, spools: list[SpoolState], jobs: dict[str, JobState], now: datetime
@@ -165,7 +173,7 @@ def _spool_problems(spool: SpoolState, backlog_seconds: int, now: datetime) -> I
         )
 
 
-def _warnings(spools: list[SpoolState], pending: date | None, now: datetime) -> Iterator[Problem]:
+def _warnings(spools: list[SpoolState], days: _Days, now: datetime) -> Iterator[Problem]:
     for spool in spools:
         for count, what in (
             (spool.status.dead_letters, "dead letters"),
@@ -173,5 +181,12 @@ def _warnings(spools: list[SpoolState], pending: date | None, now: datetime) -> 
         ):
             if count:
                 yield Problem("aside", f"{spool.name}: {count} {what}; see `spool dead-letters`")
+    pending = days.oldest_pending
     if pending is not None and now.date() - pending > _OLD_PENDING:
         yield Problem("pending", f"events of {pending} are still pending: their cost is unknown")
+    if days.mixed:
+        yield Problem(
+            "turns",
+            f"{', '.join(map(str, days.mixed))}: whole answers and generations of a webhook or an "
+            "import were billed; where they are the same traffic, set USAGE_TURNS=observe",
+        )

@@ -12,6 +12,7 @@ from shared.adapters.spool_process import SpoolSettings
 from shared.adapters.summaries import SqlSummaries, open_summaries
 from shared.delivery_state import DeliveryPolicy
 from shared.domain.audit import Difference
+from shared.domain.days import ONE_DAY
 from shared.domain.organization import OrganizationDefaults
 from shared.domain.run_report import RunReport
 from shared.event_stores import EventStores
@@ -25,6 +26,8 @@ log = logging.getLogger("owui_usage")
 WEBHOOK_SPOOL = "webhook.sqlite3"
 # A sidecar that is killed must not keep the next one from its spools for a minute.
 _LEASE_SECONDS = 20.0
+# How far back one is told that whole answers and their generations may both have been billed.
+_MIXED_DAYS = 7
 
 
 class Sidecar:
@@ -99,6 +102,12 @@ class Sidecar:
     def verify(self, start: date, end: date) -> list[Difference]:
         """Recompute days from the events and return where the summaries differ."""
         return self._projection.verify(start, end)
+
+    def mixed_days(self, today: date) -> list[date]:
+        """Return the days of the last week that `SummaryStore.mixed_days` doubts."""
+        if self.settings.usage_turns == "observe":
+            return []
+        return self.summaries.mixed_days(today - _MIXED_DAYS * ONE_DAY, today + ONE_DAY)
 
     def close(self) -> None:
         """End waits, give up leases, close files; what was not delivered stays in the spools."""

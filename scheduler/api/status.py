@@ -1,6 +1,6 @@
 """Routes: how the sidecar and its store stand, in the words of the original system."""
 
-from datetime import datetime
+from datetime import date, datetime
 from typing import Literal
 
 from fastapi import APIRouter
@@ -31,7 +31,11 @@ class SpoolBody(BaseModel):
 
 
 class ServiceStatus(BaseModel):
-    """What the sidecar is set up as, and how it does. Latencies are milliseconds."""
+    """What the sidecar is set up as, and how it does. Latencies are milliseconds.
+
+    `mixed_days` are days of the last week on which whole answers and generations that a webhook or
+    an import saw were both billed: maybe the same traffic twice.
+    """
 
     influxdb_first_enabled: bool
     influxdb_first_mode: bool
@@ -44,6 +48,7 @@ class ServiceStatus(BaseModel):
     breaker: str
     write_p50_ms: float | None
     write_p99_ms: float | None
+    mixed_days: list[date]
     spools: list[SpoolBody]
 
 
@@ -75,6 +80,7 @@ def service_status(sidecar: Here) -> ServiceStatus:
         breaker=_worst([spool.breaker for spool in spools]),
         write_p50_ms=slowest.write_p50_ms if slowest else None,
         write_p99_ms=slowest.write_p99_ms if slowest else None,
+        mixed_days=sidecar.mixed_days(sidecar.clock.now().date()),
         spools=spools,
     )
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, Connection, Table, func, select
+from sqlalchemy import Column, ColumnElement, Connection, Table, case, func, select
 
 from shared.adapters.summaries_schema import daily_usage, unmetered_daily
 from shared.ports_summary import ReportRow
@@ -66,20 +66,16 @@ def read_totals(
 
 def read_mixed_days(connection: Connection, start: date, end: date) -> list[date]:
     """Return the days on which an organization was billed whole answers and generations alike."""
-    turns, others = daily_usage.alias(), daily_usage.alias()
-    sees_generations = others.c.source.in_(("webhook", "gateway")) | others.c.source.like(
-        "import:%"
+    source = daily_usage.c.source
+    sees_generations = source.in_(("webhook", "gateway")) | source.like("import:%")
+    days = select(daily_usage.c.local_date).group_by(
+        daily_usage.c.organization_id, daily_usage.c.local_date
     )
-    both = turns.join(
-        others,
-        (others.c.organization_id == turns.c.organization_id)
-        & (others.c.local_date == turns.c.local_date),
+    found = days.where(daily_usage.c.local_date.between(start, end)).having(
+        func.count(case((source == "pipeline", 1))) > 0,
+        func.count(case((sees_generations, 1))) > 0,
     )
-    days = select(turns.c.local_date).distinct().select_from(both)
-    found = days.where(
-        turns.c.source == "pipeline", sees_generations, turns.c.local_date.between(start, end)
-    )
-    return sorted(connection.scalars(found))
+    return sorted(set(connection.scalars(found)))
 
 
 def _grouped(

@@ -13,7 +13,7 @@ from shared.adapters.spool import SqliteSpool
 from shared.domain.rows import HostRow
 from shared.errors import Misconfigured, Unavailable
 from shared.ports import StoreHealth
-from tests.builders import generation_id, pending, settled
+from tests.builders import generation_id, pending, settled, turn
 from tests.services.influx import influx_server
 from tests.sidecars import SidecarAtHand
 from tests.waiting import wait_for
@@ -219,6 +219,24 @@ def test_an_old_pending_event_is_a_warning_and_no_alarm(ward: Ward) -> None:
     answer = ward.stranger.get("/ready").json()
     assert answer["oldest_pending_day"] == "2026-11-24"
     assert [each["name"] for each in answer["warnings"]] == ["pending"]
+
+
+def test_a_day_that_may_be_billed_twice_is_a_warning_and_no_alarm(tmp_path: Path) -> None:
+    nameless = {"chat_id": None, "message_id": None}
+    both = [
+        turn(source="pipeline"),
+        settled(source="webhook", cost_source="webhook", **nameless),
+    ]
+    for turns, warned in (("bill", ["turns"]), ("observe", [])):
+        ward = Ward(tmp_path / turns, usage_turns=turns)
+        ward.book(both, host="pipeline")
+        ward.minute()
+        answer = ward.stranger.get("/ready")
+        assert answer.status_code == 200
+        assert [each["name"] for each in answer.json()["warnings"]] == warned
+        status = ward.client.get("/api/v1/admin/usage/service-status").json()
+        assert status["mixed_days"] == (["2026-11-24"] if warned else [])
+        ward.close()
 
 
 def test_alive_is_no_more_than_alive(ward: Ward, monkeypatch: pytest.MonkeyPatch) -> None:
