@@ -13,6 +13,7 @@ from scheduler.api.events import EventBody, bill_reader, event_body
 from scheduler.api.fields import AmountsBody, ExportFormat
 from scheduler.api.sidecar_of import Here
 from scheduler.api.summaries import Wanted, line_body, unique
+from scheduler.reports.bills import Unsettled
 from shared.ports_admin import Grouping
 
 router = APIRouter(prefix="/exports", tags=["exports"])
@@ -56,9 +57,14 @@ def export_events(
     sidecar: Here,
     wanted: Annotated[Wanted, Depends()],
     format: Format = "csv",
+    cost: Annotated[Unsettled | None, Query(description="only bills of unknown cost")] = None,
 ) -> StreamingResponse:
-    """The bills behind a figure as a file, all of them."""
-    bills = bill_reader(sidecar).all(wanted.filter())
+    """The bills behind a figure as a file, all of them.
+
+    Those of unknown cost alone come with the newest day first.
+    """
+    reader, found = bill_reader(sidecar), wanted.filter()
+    bills = reader.unsettled(found, cost) if cost else reader.all(found)
     first = list(_first(bills))  # so that a store that cannot be read is an error, not a short file
     rows = (event_body(bill).model_dump(mode="json") for part in (first, bills) for bill in part)
     return _file("events", format, list(EventBody.model_fields), rows)

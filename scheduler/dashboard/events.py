@@ -1,8 +1,6 @@
 """Page: the single events behind a figure, and those that need a look."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from datetime import date
 from itertools import islice
 from typing import Annotated, Literal
 from urllib.parse import quote
@@ -12,18 +10,16 @@ from fastapi.responses import Response
 
 from scheduler.api.events import After, bill_reader, event_body, page_place
 from scheduler.api.sidecar_of import Here
-from scheduler.dashboard.figures import Figures
 from scheduler.dashboard.filters import SIDES, Shown, figures_of, quick_spans, today_of
 from scheduler.dashboard.pages import render
-from scheduler.reports.bills import BilledEvent, BillReader
-from shared.domain.summary import Amounts
-from shared.ports_admin import Page, UsageFilter
+from scheduler.reports.bills import BilledEvent, Unsettled
+from shared.ports_admin import Page
 
 router = APIRouter()
 
 _EVENTS_PER_PAGE = 100
 _LINES_SHOWN = 500
-Only = Literal["", "pending", "estimated"]
+Only = Unsettled | Literal[""]
 Filters = Annotated[Shown, Depends()]
 
 
@@ -49,7 +45,7 @@ def events(
     reader, wanted = bill_reader(sidecar), shown.filter()
     following = None
     if cost:
-        found = list(islice(_unsettled(reader, figures_of(request), wanted, cost), _LINES_SHOWN))
+        found = list(islice(reader.unsettled(wanted, cost), _LINES_SHOWN))
     else:
         found, following = reader.page(wanted, _EVENTS_PER_PAGE, page_place(after))
     values = {
@@ -107,25 +103,6 @@ def findings(request: Request, sidecar: Here, shown: Filters) -> Response:
         "names": sidecar.summaries.user_names(),
     }
     return render(request, "findings.html", values)
-
-
-def _unsettled(
-    reader: BillReader, figures: Figures, wanted: UsageFilter, cost: Only
-) -> Iterator[BilledEvent]:
-    """Return unsettled bills, the newest day first; only days that have one are read."""
-    days = figures.usage(wanted, ("day",))
-    for line in reversed(days):
-        if not _count(line.amounts, cost):
-            continue
-        day = date.fromisoformat(line.group["day"])
-        for bill in reader.all(replace(wanted, start=day, end=day)):
-            is_estimated = bill.event.estimated_cost_usd is not None
-            if bill.event.cost_usd is None and (cost == "pending" or is_estimated):
-                yield bill
-
-
-def _count(amounts: Amounts, cost: Only) -> int:
-    return amounts.pending if cost == "pending" else amounts.estimated
 
 
 def _shown(billed: BilledEvent, open_webui_url: str) -> ShownEvent:

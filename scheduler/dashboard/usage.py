@@ -22,6 +22,7 @@ from scheduler.dashboard.filters import (
 )
 from scheduler.dashboard.overview import largest_first
 from scheduler.dashboard.pages import render, write_query
+from scheduler.reports.bills import Unsettled
 from shared.ports_admin import Grouping, UsageLine
 
 router = APIRouter()
@@ -77,12 +78,13 @@ def download(
     sidecar: Here,
     shown: Filters,
     by: str | None = None,
+    cost: Unsettled | None = None,
 ) -> Response:
     """Return what a page shows as a file: the API's own export."""
     shown = shown.within(today_of(sidecar))
     wanted = Wanted(**vars(shown))
     if what == "events":
-        return export_events(sidecar, wanted, format)
+        return export_events(sidecar, wanted, format, cost)
     grouping = known_grouping(by) or shown.next_grouping()
     return export_summaries(sidecar, wanted, format, [grouping])
 

@@ -14,6 +14,9 @@ from shared.ports import EventStore
 from shared.ports_admin import UsageFilter, UsageReports
 from shared.ports_summary import SummaryStore
 
+# What a bill is whose true cost is not known: with an estimate it is both.
+Unsettled = Literal["pending", "estimated"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class BilledEvent:
@@ -65,6 +68,17 @@ class BillReader:
         """Return all bills, one day in memory at a time."""
         for _, bills in self._days(wanted, None):
             yield from bills
+
+    def unsettled(self, wanted: UsageFilter, cost: Unsettled) -> Iterator[BilledEvent]:
+        """Return unsettled bills, the newest day first; only days that have one are read."""
+        for line in reversed(self.reports.usage(wanted, ("day",))):
+            if not getattr(line.amounts, cost):
+                continue
+            day = date.fromisoformat(line.group["day"])
+            for bill in self.all(replace(wanted, start=day, end=day)):
+                is_estimated = bill.event.estimated_cost_usd is not None
+                if not bill.event.is_settled and (cost == "pending" or is_estimated):
+                    yield bill
 
     def _days(
         self, wanted: UsageFilter, start: Place | None

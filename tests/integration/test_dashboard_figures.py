@@ -151,6 +151,9 @@ def test_what_is_not_complete_opens_its_list(desk: SidecarAtHand, visitor: Visit
     waiting = visitor.page("/ui/events", cost="pending")
     assert generation_id(4) in waiting
     assert generation_id(3) not in waiting
+    assert "cost=pending" in waiting.partition("/ui/download/events.csv")[2].partition('"')[0]
+    listed = visitor.client.get("/ui/download/events.json", params={**MONTH, "cost": "pending"})
+    assert [each["request_id"] for each in listed.json()] == [generation_id(4)]
     assert "title_generation" in visitor.page("/ui/unmetered")
     assert generation_id() in visitor.page("/ui/findings")
     assert count_at(visitor.page("/"), "conflicts") == "1"
