@@ -78,7 +78,7 @@ def test_a_bill_without_a_generation_is_named() -> None:
 
 
 def test_an_answer_booked_twice_is_named() -> None:
-    twice = [Bill(event, 1, conflict=False) for event in (settled(), turn())]
+    twice = [Bill(event, observations=1) for event in (settled(), turn())]
     account = settle_account([ledger_row()], twice, [])
     assert account.wrong == ["turn:chat-1:message-1 stands for no generation"]
 
