@@ -3360,6 +3360,7 @@ _SQLITE_BUSY_SECONDS = 30.0
 _SPOOL_LOG_PAGES = 4000
 # The log is laid out for so much from the start.
 _SPOOL_LOG_BYTES = 4 * 1024**2
+# For the writer alone: it comes back to the indexes, readers pass over the rows once.
 _SPOOL_CACHE_KIB = 16 * 1024
 _CORRUPT_CODES = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 # What a damaged file raises. sqlite3 cannot put damaged bytes of a schema into its own message.
@@ -3457,6 +3458,7 @@ class SpoolFile:
         if self._connection is None:
             self._connection = self._open_or_replace()
             self._identity = self._file_identity()
+            self._connection.execute(f"PRAGMA cache_size = -{_SPOOL_CACHE_KIB}")
             # Without that room every commit is slower, and nothing worse.
             with suppress(OSError, sqlite3.Error):
                 _lay_out_log(self._connection, Path(f"{self.path}-wal"))
@@ -3486,7 +3488,6 @@ class SpoolFile:
             # Must come before the first page is written; without effect on an existing file.
             connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
             connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute(f"PRAGMA cache_size = -{_SPOOL_CACHE_KIB}")
             connection.execute(f"PRAGMA wal_autocheckpoint = {_SPOOL_LOG_PAGES}")
             connection.execute(f"PRAGMA journal_size_limit = {_SPOOL_LOG_PAGES * 4096}")
             upgrade_spool(connection)
