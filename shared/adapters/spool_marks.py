@@ -47,9 +47,15 @@ def mark_for_a_moment(
 def accept_rows(tx: SpoolTransaction, row_ids: Sequence[int]) -> None:
     """Forget delivered rows but for their digest and their place in the store."""
     among, ids = _among(row_ids)
+    # Host rows say something new each time: nothing of them is kept.
     tx.db.execute(
-        "INSERT OR IGNORE INTO delivered (event_id, store_ns, delivered_at)"  # noqa: S608 - own words
-        f" SELECT event_id, store_ns, ? FROM rows WHERE {among} AND kind <> 'host' ORDER BY row_id",
+        "DELETE FROM digests WHERE store_ns IN"  # noqa: S608 - own words
+        f" (SELECT store_ns FROM rows WHERE {among} AND kind = 'host')",
+        ids,
+    )
+    tx.db.execute(
+        "UPDATE digests SET is_delivered = 1, changed_at = ?"  # noqa: S608 - own words
+        f" WHERE store_ns IN (SELECT store_ns FROM rows WHERE {among})",
         (tx.now_ms, *ids),
     )
     done = tx.db.execute(f"DELETE FROM rows WHERE {among}", ids)  # noqa: S608 - own words
@@ -160,8 +166,8 @@ def prune_spool(tx: SpoolTransaction, digest_days: int) -> bool:
     """Forget old digests and give free pages back, in a small step; True when there may be more."""
     day_ms = 86_400_000
     pruned = tx.db.execute(
-        "DELETE FROM delivered WHERE delivered_at < ? AND number IN"
-        " (SELECT number FROM delivered ORDER BY number LIMIT ?)",
+        "DELETE FROM digests WHERE store_ns IN (SELECT store_ns FROM digests"
+        " WHERE is_delivered AND changed_at < ? ORDER BY changed_at LIMIT ?)",
         (tx.now_ms - digest_days * day_ms, _PRUNE_ROWS),
     ).rowcount
     tx.db.execute("DELETE FROM hosts WHERE occurred_at < ?", (tx.now_ms - _HOST_DAYS * day_ms,))

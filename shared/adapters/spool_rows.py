@@ -23,10 +23,8 @@ _HOST_CLOCK_SLACK_MS = 60_000
 _ROW_OVERHEAD_BYTES = 200
 
 _LOOK_UP_SQL = """SELECT
-    EXISTS (SELECT 1 FROM rows WHERE event_id = :event_id)
-        OR EXISTS (SELECT 1 FROM delivered WHERE event_id = :event_id),
-    EXISTS (SELECT 1 FROM rows WHERE store_ns = :store_ns)
-        OR EXISTS (SELECT 1 FROM delivered WHERE store_ns = :store_ns),
+    EXISTS (SELECT 1 FROM digests WHERE event_id = :event_id),
+    EXISTS (SELECT 1 FROM digests WHERE store_ns = :store_ns),
     EXISTS (SELECT 1 FROM rows WHERE request_id = :request_id AND kind = 'usage'),
     EXISTS (SELECT 1 FROM open_generations WHERE request_id = :request_id)"""
 
@@ -141,12 +139,14 @@ def _insert_spool_row(
     if row.quarantine is not None:
         tx.counted[f"quarantined_{row.quarantine}"] += 1
     outcome: PutOutcome = "quarantined" if row.quarantine else "queued"
+    digest = bytes.fromhex(row.event_id)
+    tx.db.execute("INSERT INTO digests VALUES (?, ?, 0, ?)", (slot, digest, tx.now_ms))
     tx.db.execute(
         "INSERT INTO rows (kind, event_id, request_id, store_ns, state, words, queued_at, json)"
         " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
         (
             row.kind,
-            bytes.fromhex(row.event_id),
+            digest,
             row.request_id,
             slot,
             outcome,
@@ -193,10 +193,12 @@ def _keep_newest_host(tx: SpoolTransaction, row: IncomingRow) -> None:
             tx.now_ms + _HOST_CLOCK_SLACK_MS,
         ),
     )
+    older = "FROM rows WHERE request_id = ? AND kind = 'host' AND state = 'queued'"
     tx.db.execute(
-        "DELETE FROM rows WHERE request_id = ? AND kind = 'host' AND state = 'queued'",
+        f"DELETE FROM digests WHERE store_ns IN (SELECT store_ns {older})",  # noqa: S608 - own words
         (row.request_id,),
     )
+    tx.db.execute(f"DELETE {older}", (row.request_id,))
 
 
 def _is_money_conflict(db: sqlite3.Connection, row: IncomingRow) -> bool:

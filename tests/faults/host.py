@@ -117,7 +117,7 @@ class Host:
 
     def newest_delivery_at(self) -> float:
         """Return when the host last marked a row as delivered, by its own clock."""
-        return float(self._ask("SELECT max(delivered_at) FROM delivered")) / 1000
+        return float(self._ask("SELECT max(changed_at) FROM digests WHERE is_delivered")) / 1000
 
     def counters(self) -> dict[str, int]:
         """Return what the host itself has counted, as it said in its newest statement."""

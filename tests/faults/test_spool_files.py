@@ -9,6 +9,7 @@ from random import Random
 import pytest
 
 from demo.processes import wait_for
+from shared.adapters.spool_schema import SPOOL_MIGRATIONS
 from tests.conftest import ROOT
 from tests.faults.books import Books
 from tests.faults.host import Host
@@ -125,7 +126,7 @@ def test_it_says_so_and_leaves_the_file_alone_when_only_a_newer_version_can_read
     assert "not_spooled" in host.log()
     host.kill()
     with contextlib.closing(sqlite3.connect(host.spool)) as db, db:
-        db.execute("PRAGMA user_version = 1")
+        db.execute(f"PRAGMA user_version = {len(SPOOL_MIGRATIONS)}")
     host.start()
     bill.add(send_answers(host.url, [an_answer(random) for _ in range(20)]))
     books.settle(bill, lambda: host.waiting() == 0)

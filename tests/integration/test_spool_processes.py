@@ -77,7 +77,7 @@ def content(path: Path) -> Counter[str]:
         assert file.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
         found = file.execute(
             "SELECT lower(hex(event_id)) FROM rows"
-            " UNION ALL SELECT lower(hex(event_id)) FROM delivered"
+            " UNION ALL SELECT lower(hex(event_id)) FROM digests WHERE is_delivered"
         )
         return Counter(event_id for (event_id,) in found)
 
