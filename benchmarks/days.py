@@ -12,7 +12,7 @@ from random import Random
 import httpx
 
 from benchmarks.events import day_of_events, noon_of_yesterday, observed_again, spooled
-from benchmarks.report import Table, ratio
+from benchmarks.report import Table, ratio, tell
 from benchmarks.servers import influxdb
 from benchmarks.sizes import Sizes
 from shared.adapters.clock import SYSTEM_CLOCK
@@ -38,7 +38,9 @@ def time_days(sizes: Sizes) -> Table:
     for on_store in (_on_influxdb, _on_embedded):
         for events in sizes.days:
             for organizations in _ORGANIZATIONS:
-                rows += on_store(events, organizations)
+                for row in on_store(events, organizations):
+                    rows.append(row)
+                    tell(*row)
     return Table(
         title="Projecting one day, again when nothing has changed",
         note="`bare` sends the same queries once more and throws the answers away: the server's "

@@ -3,6 +3,7 @@
 import os
 import platform
 import sqlite3
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -41,6 +42,11 @@ def machine() -> str:
         f"Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}, {versions}, "
         f"InfluxDB 2.9.1 on the same machine; load {os.getloadavg()[0]:.1f} when it began."
     )
+
+
+def tell(*cells: object) -> None:
+    """Show one finding of a long part at once; its table stands only at the end."""
+    print("...", *cells, file=sys.stderr, flush=True)
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
