@@ -1,7 +1,7 @@
 """Builders of the original system's database: clean, inconsistent, damaged, huge."""
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -110,7 +110,7 @@ def legacy_database(
 def _write_days(
     db: sqlite3.Connection, made: Sequence[Request], rate: float, factor: float
 ) -> None:
-    sides = {
+    sides: dict[str, Callable[[Request], tuple[str, ...]]] = {
         "client_daily_usage": lambda each: (),
         "client_user_daily_usage": lambda each: (each.user,),
         "client_model_daily_usage": lambda each: (each.model,),

@@ -14,7 +14,7 @@ from shared.domain.days import ZoneDay
 from shared.domain.entanglement import Identity
 from shared.domain.event import UsageEvent
 from shared.domain.organization import Assignment, Directory, OrganizationDefaults
-from shared.domain.rows import Row, UnmeteredRow
+from shared.domain.rows import UnmeteredRow
 from shared.ports import EventStore, Window
 from tests.builders import ALICE, BOB, NOON, generation_id, pending, settled, turn, unmetered
 from tests.contract.stores import AROUND, AWKWARD, HOUR, MILLISECOND, by_id, generation, write
@@ -116,7 +116,9 @@ def silences(draw: st.DrawFn) -> UnmeteredRow:
 _examples = count()
 
 
-def moved_by(rows: list[Row], shift: timedelta) -> list[Row]:
+def moved_by(
+    rows: list[UsageEvent | UnmeteredRow], shift: timedelta
+) -> list[UsageEvent | UnmeteredRow]:
     return [row.model_copy(update={"occurred_at": row.occurred_at + shift}) for row in rows]
 
 

@@ -10,6 +10,7 @@ from subprocess import run
 import pytest
 
 from demo.processes import wait_for
+from tests.conftest import missing
 from tests.faults.books import Books, influx_books
 from tests.faults.conftest import HostMaker, influx_program
 from tests.faults.host import Host, delivering_to
@@ -59,9 +60,9 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A disk that a test can fill; where none can be mounted, the test has to be done without."""
     folder = tmp_path / "disk"
     folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={_DISK_MB}m", "tmpfs", folder]
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={_DISK_MB}m", "tmpfs", str(folder)]
     if os.geteuid() != 0 or run(mount, capture_output=True, check=False).returncode != 0:
-        pytest.skip("no small disk can be mounted here: run as root")
+        missing("a small disk", "run as root, where tmpfs can be mounted")
     yield folder
     run(["umount", "-l", folder], check=True)
 

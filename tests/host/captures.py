@@ -53,7 +53,7 @@ class Answers:
     def __init__(self, scenario: str) -> None:
         self.scenario = scenario
         self._by_message: dict[object, dict[str, Any]] = {}
-        self._whole = next(
+        self._whole: dict[str, Any] = next(
             (
                 call["extra"]["__metadata__"]
                 for part in ("function.stream", "function.outlet")

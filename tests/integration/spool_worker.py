@@ -6,6 +6,7 @@ from concurrent.futures import Future
 from pathlib import Path
 
 from shared.adapters.spool import SqliteSpool
+from shared.ports import PutOutcome
 from tests.builders import generation_id, pending, settled
 from tests.spools import SetClock
 
@@ -14,7 +15,7 @@ IN_FLIGHT = 20
 
 def main(path: str, first: str, count: str) -> None:
     spool = SqliteSpool(Path(path), clock=SetClock())
-    waiting: deque[tuple[str, Future[list[str]]]] = deque()
+    waiting: deque[tuple[str, Future[list[PutOutcome]]]] = deque()
     for number in range(int(first), int(first) + int(count)):
         event = settled(request_id=generation_id(number))
         spool.note_open(pending(request_id=generation_id(number)))
@@ -26,7 +27,7 @@ def main(path: str, first: str, count: str) -> None:
     spool.close()
 
 
-def report(event_id: str, future: Future[list[str]]) -> None:
+def report(event_id: str, future: Future[list[PutOutcome]]) -> None:
     (outcome,) = future.result(60)
     # One write per line: a killed process leaves whole lines and at most one torn one.
     sys.stdout.write(f"{event_id} {outcome}\n")

@@ -37,7 +37,7 @@ def page_routes(desk: SidecarAtHand) -> list[tuple[str, str]]:
         for module in state
         for route in module.router.routes
         if isinstance(route, APIRoute)
-        for method in sorted(route.methods)
+        for method in sorted(route.methods or ())
     ]
 
 

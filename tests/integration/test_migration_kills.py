@@ -164,7 +164,7 @@ def test_two_migrations_at_once_are_one_after_the_other(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write = EmbeddedStore.write
-    answers = []
+    answers: list[str] = []
 
     def write_while_another_begins(store: EmbeddedStore, rows: Any) -> Any:
         if not answers:

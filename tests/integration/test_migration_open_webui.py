@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -32,7 +33,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     server.drop(database)
 
 
-def run(lab: Lab, command: str, url: str, code: int = 0) -> dict[str, object]:
+def run(lab: Lab, command: str, url: str, code: int = 0) -> dict[str, Any]:
     return lab.run(command, "--source", "open-webui", "--from", url, code=code)
 
 
@@ -68,7 +69,7 @@ def test_a_continued_answer_is_an_estimate_and_is_listed(lab: Lab, url: str) -> 
     assert event.cost_usd is None
     assert str(event.estimated_cost_usd) == "0.000031250000"
     assert event.cost_source == "estimate"
-    [remark] = said["remarks"]  # type: ignore[misc]
+    [remark] = said["remarks"]
     assert "0.000144 USD and 0.00003125 USD" in remark["detail"]
 
 

@@ -199,7 +199,7 @@ def test_two_equal_steps_at_half_the_price_are_not_taken_for_one_step(
     upstream: float | None, source: str
 ) -> None:
     """What the provider asked for the last of them tells the two apart."""
-    two_equal = {"prompt_tokens": 36, "completion_tokens": 9, "input_tokens": 72}
+    two_equal: dict[str, Any] = {"prompt_tokens": 36, "completion_tokens": 9, "input_tokens": 72}
     two_equal |= {"output_tokens": 18, "total_tokens": 90, "cost": 0.000027}
     usage = two_equal | {"cost_details": {"upstream_inference_cost": upstream}}
     event = booked({"usage": usage, "output": STEPS}, inlet_of({"model": RECORD}))

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from datetime import date
 from itertools import pairwise
+from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,7 +18,7 @@ def portion(name: str, requests: int = 1, tokens: int = 10, pico: int = USD) -> 
     return Portion(name=name, requests=requests, tokens=tokens, pico=pico)
 
 
-def day(**sides: list[Portion]) -> LegacyDay:
+def day(**sides: Any) -> LegacyDay:
     return LegacyDay("acme", date(2025, 1, 1), **sides)
 
 

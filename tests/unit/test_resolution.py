@@ -60,7 +60,7 @@ def test_every_order_and_any_repetition_give_the_same_bills(
     again = events + shuffler.choices(events, k=len(events)) if events else []
     shuffler.shuffle(again)
     for turns in ("bill", "observe"):
-        assert resolve(again, turns=turns) == resolve(events, turns=turns)  # type: ignore[arg-type]
+        assert resolve(again, turns=turns) == resolve(events, turns=turns)
 
 
 def test_pending_then_settled_is_settled() -> None:
@@ -119,7 +119,7 @@ def test_who_and_where_come_from_the_hook_nearest_to_the_person() -> None:
         total_tokens=99,
     )
     event = the_bill(pending(), webhook).event
-    assert (event.cost_usd, event.total_tokens) == (9, 99)
+    assert (event.cost_usd, event.total_tokens) == (Decimal(9), 99)
     assert (event.external_user, event.chat_id, event.message_id) == (ALICE, "chat-1", "message-1")
 
 
