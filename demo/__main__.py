@@ -1,7 +1,5 @@
 """`make demo`: a day of traffic through the real Pipelines server, booked, billed and compared."""
 
-import shutil
-import signal
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -34,22 +32,13 @@ def main() -> int:
     """Run the demo; 0 when the books hold the bill to the last digit."""
     # Amounts are never cut: a narrow terminal wraps the lines instead.
     console = Console(highlight=False, width=max(Console().width, _WIDTH))
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    shutil.rmtree(FOLDER, ignore_errors=True)
-    FOLDER.mkdir(parents=True)
     stage = Stage(FOLDER)
-    try:
+    with stage.opened(console):
         return _perform(stage, console)
-    except KeyboardInterrupt:
-        console.print("stopped")
-        return 130
-    finally:
-        stage.stop()
 
 
 def _perform(stage: Stage, console: Console) -> int:
     console.print("Starting the real Pipelines server and the sidecar, uploading the plugin ...")
-    stage.prepare()
     stage.start()
     opening = _yesterday_morning()
     answers = list(a_day(Random(SEED), opening, ANSWERS))

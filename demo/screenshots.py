@@ -2,7 +2,6 @@
 
 import argparse
 import shutil
-import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from rich.console import Console
 
 from demo.processes import wait_for
 from demo.stage import ROOT
-from demo.year import FOLDER, Year
+from demo.year import opened_year
 
 PICTURES = ROOT / "docs" / "screenshots"
 _SWITCHES = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync"]
@@ -64,7 +63,7 @@ def take(page_url: str, admin_token: str, folder: Path) -> None:
         browser.close()
 
 
-def main(arguments: Sequence[str]) -> int:
+def main(arguments: Sequence[str]) -> None:
     """Take the pictures of a page that is open, or of a year that is opened for them."""
     parser = argparse.ArgumentParser(prog="python -m demo.screenshots", description=__doc__)
     parser.add_argument("--folder", type=Path, default=PICTURES)
@@ -74,19 +73,10 @@ def main(arguments: Sequence[str]) -> int:
     if chosen.open_page:
         page_url, admin_token = chosen.open_page
         take(page_url, admin_token, chosen.folder)
-        return 0
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    shutil.rmtree(FOLDER, ignore_errors=True)
-    FOLDER.mkdir(parents=True)
-    year = Year(FOLDER, console)
-    try:
-        if not year.open():
-            return 1
-        take(year.stage.page_url, year.stage.admin_token, chosen.folder)
-    finally:
-        year.stage.stop()
+    else:
+        with opened_year(console) as stage:
+            take(stage.page_url, stage.admin_token, chosen.folder)
     console.print(f"The pictures are in {chosen.folder}.")
-    return 0
 
 
 def _take(browser: Browser, page_url: str, token: str, picture: Picture, folder: Path) -> None:
@@ -111,4 +101,4 @@ def _is_ready(page_url: str) -> bool:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    main(sys.argv[1:])

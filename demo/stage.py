@@ -3,13 +3,17 @@
 import importlib.util
 import os
 import secrets
+import shutil
+import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from subprocess import run
 
 import httpx
+from rich.console import Console
 
 from demo.processes import Server, free_port
 from demo.world import CLIENTS, Client
@@ -61,11 +65,19 @@ class Stage:
         """Where the sidecar shows its pages."""
         return self._sidecar.url
 
-    def prepare(self) -> None:
-        """Make the folders and describe the organizations; nothing runs yet."""
-        self.spool_folder.mkdir(parents=True)
-        (self.folder / "pipelines").mkdir()
-        self._describe_organizations()
+    @contextmanager
+    def opened(self, console: Console) -> Iterator[None]:
+        """Begin in an empty folder, end all that runs; Ctrl-C or SIGTERM exits with 130."""
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        shutil.rmtree(self.folder, ignore_errors=True)
+        try:
+            self._prepare()
+            yield
+        except KeyboardInterrupt:
+            console.print("stopped")
+            sys.exit(130)
+        finally:
+            self._stop()
 
     def start(self) -> None:
         """Start both processes and upload the plugin."""
@@ -74,11 +86,6 @@ class Stage:
         self._sidecar.wait_until_ready("/health")
         self._pipelines.wait_until_ready("/")
         self._upload()
-
-    def stop(self) -> None:
-        """End both processes."""
-        self._sidecar.stop()
-        self._pipelines.stop()
 
     def scheduler(self, *arguments: str) -> tuple[int, str]:
         """Run a command of the sidecar as an operator would; return its exit code and output."""
@@ -91,6 +98,16 @@ class Stage:
             check=False,
         )
         return done.returncode, (done.stdout + done.stderr).strip()
+
+    def _prepare(self) -> None:
+        """Make the folders and describe the organizations; nothing runs yet."""
+        self.spool_folder.mkdir(parents=True)
+        (self.folder / "pipelines").mkdir()
+        self._describe_organizations()
+
+    def _stop(self) -> None:
+        self._sidecar.stop()
+        self._pipelines.stop()
 
     def _pipelines_server(self) -> Server:
         port = free_port()

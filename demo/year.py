@@ -1,10 +1,9 @@
 """`make demo-year`: a year of four organizations, booked and projected, with its pages open."""
 
-import shutil
-import signal
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from pathlib import Path
@@ -53,7 +52,6 @@ class Year:
 
     def open(self) -> bool:
         """Book and project the year, start everything; False when bill and books differ."""
-        self.stage.prepare()
         self._describe()
         began = time.monotonic()
         self._book()
@@ -115,25 +113,23 @@ class Year:
         self._console.print(f"{what} in {time.monotonic() - began:.0f} s.")
 
 
-def main() -> int:
-    """Open a year; 0 when the books hold its bill to the last digit."""
-    console = Console(highlight=False)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    shutil.rmtree(FOLDER, ignore_errors=True)
-    FOLDER.mkdir(parents=True)
+@contextmanager
+def opened_year(console: Console) -> Iterator[Stage]:
+    """Open a year and end its stage at last; exits with 1 when bill and books differ."""
     year = Year(FOLDER, console)
-    try:
+    with year.stage.opened(console):
         if not year.open():
             console.print("[bold red]bill and books differ[/]")
-            return 1
+            sys.exit(1)
         console.print("[bold green]The books hold the bill of the year, to the last digit.[/]")
-        leave_open(year.stage, console)
-        return 0
-    except KeyboardInterrupt:
-        console.print("stopped")
-        return 130
-    finally:
-        year.stage.stop()
+        yield year.stage
+
+
+def main() -> None:
+    """Open a year, and leave it open for a while."""
+    console = Console(highlight=False)
+    with opened_year(console) as stage:
+        leave_open(stage, console)
 
 
 def _batches(rows: Iterator[Row]) -> Iterator[list[Row]]:
@@ -150,4 +146,4 @@ def _spooled(rows: Iterable[Row]) -> Sequence[SpooledRow]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
