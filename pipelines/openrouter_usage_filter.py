@@ -32,6 +32,8 @@ from decimal import ROUND_HALF_EVEN, Decimal, InvalidOperation
 from email.utils import parsedate_to_datetime
 from functools import lru_cache, partial
 from hashlib import blake2b, sha256
+from http.client import HTTPResponse
+from io import BufferedReader, RawIOBase
 from itertools import count, product
 from json import JSONEncoder, dumps, loads
 from math import inf
@@ -39,7 +41,7 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from random import random
 from threading import RLock
-from time import perf_counter
+from time import monotonic, perf_counter
 from typing import Annotated, Any, Literal, NamedTuple, Protocol, Self, TypeVar, get_args
 from urllib.parse import urlsplit
 from weakref import finalize
@@ -1784,6 +1786,59 @@ class PipelineValves(UsageValves):
 
 
 # --------------------------------------------------------------------------------------------------
+# shared/adapters/answer_deadline.py
+#
+# A deadline for a whole answer: urllib3 bounds each read, and one byte a second is many reads.
+# --------------------------------------------------------------------------------------------------
+
+
+class ReadsInTime(RawIOBase):
+    """What a connection receives; after so many seconds no further read begins."""
+
+    def __init__(self, received: RawIOBase, seconds: float) -> None:
+        self._received = received
+        self._seconds = seconds
+        self._started = monotonic()
+
+    def readable(self) -> bool:
+        """Say so to the buffer that reads from here."""
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        """Receive what there is. Raises Unavailable when the answer took too long."""
+        if monotonic() - self._started > self._seconds:
+            raise Unavailable(f"no answer from InfluxDB within {self._seconds:g} s")
+        return self._received.readinto(buffer)
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        self._received.close()
+        super().close()
+
+
+class AnswerInTime(HTTPResponse):
+    """An answer that raises Unavailable when status, headers and body are not there in time."""
+
+    def __init__(self, seconds: float, *connection: Any, **request: Any) -> None:
+        super().__init__(*connection, **request)
+        # Only here every byte passes: the status and each header are read by the line.
+        self.fp = BufferedReader(ReadsInTime(self.fp.detach(), seconds))
+
+
+def bound_answers(manager: Any, seconds: float) -> None:
+    """Give every answer to a urllib3 pool manager (1.26 or 2) so many seconds from its request."""
+    in_time = staticmethod(partial(AnswerInTime, seconds))
+
+    def bounded(pool: Any) -> Any:
+        connection = type("ConnectionInTime", (pool.ConnectionCls,), {"response_class": in_time})
+        return type("ConnectionPoolInTime", (pool,), {"ConnectionCls": connection})
+
+    manager.pool_classes_by_scheme = {
+        scheme: bounded(pool) for scheme, pool in manager.pool_classes_by_scheme.items()
+    }
+
+
+# --------------------------------------------------------------------------------------------------
 # shared/domain/line_protocol.py
 #
 # Line protocol: how rows are written down for InfluxDB, and which columns hold them.
@@ -2413,6 +2468,8 @@ class EventStore(EventSink, Protocol):
 # The measurement of the system this one replaces; it kept request_id as a tag.
 _ORIGINAL_MEASUREMENT = "usage_tracking"
 _LOOPBACK_HOSTS = ("localhost", "127.", "::1")
+# The write timeout bounds the first byte of an answer; the whole may take as long again.
+_ANSWER_PER_TIMEOUT = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -2522,6 +2579,10 @@ class InfluxSink:
                 # On the same machine compressing costs more than it saves: 44 ms a batch.
                 enable_gzip=not host.startswith(_LOOPBACK_HOSTS),
                 org=self._settings.org,
+            )
+            bound_answers(
+                self._client.api_client.rest_client.pool_manager,
+                self._settings.write_timeout_ms / 1000 * _ANSWER_PER_TIMEOUT,
             )
         return self._client
 

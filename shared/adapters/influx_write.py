@@ -9,6 +9,7 @@ from json import loads
 from typing import Any
 from urllib.parse import urlsplit
 
+from shared.adapters.answer_deadline import bound_answers
 from shared.domain.line_protocol import render_line
 from shared.domain.retry import parse_retry_after
 from shared.domain.store_answer import write_error
@@ -18,6 +19,8 @@ from shared.ports import SpooledRow, WriteResult
 # The measurement of the system this one replaces; it kept request_id as a tag.
 _ORIGINAL_MEASUREMENT = "usage_tracking"
 _LOOPBACK_HOSTS = ("localhost", "127.", "::1")
+# The write timeout bounds the first byte of an answer; the whole may take as long again.
+_ANSWER_PER_TIMEOUT = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,6 +130,10 @@ class InfluxSink:
                 # On the same machine compressing costs more than it saves: 44 ms a batch.
                 enable_gzip=not host.startswith(_LOOPBACK_HOSTS),
                 org=self._settings.org,
+            )
+            bound_answers(
+                self._client.api_client.rest_client.pool_manager,
+                self._settings.write_timeout_ms / 1000 * _ANSWER_PER_TIMEOUT,
             )
         return self._client
 

@@ -5,7 +5,7 @@ import socket
 import struct
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from json import dumps
 
@@ -81,11 +81,46 @@ def broken_server(*spoken: bytes, resets: bool = False) -> Iterator[str]:
 
     With nothing to say and no reset it stays silent until the test is over.
     """
+
+    def answer(connection: socket.socket, request: bytes, over: threading.Event) -> None:
+        for part in spoken:
+            connection.sendall(part)
+        if resets:
+            linger = struct.pack("ii", 1, 0)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        elif not spoken:
+            over.wait()
+
+    with _raw_server(answer) as url:
+        yield url
+
+
+@contextmanager
+def slow_server(*spoken: bytes, seconds: float, reading: str | None = None) -> Iterator[str]:
+    """Serve an address that says these bytes with so many seconds before each.
+
+    A query is answered at once with `reading`, if that is given.
+    """
+
+    def answer(connection: socket.socket, request: bytes, over: threading.Event) -> None:
+        if reading is not None and b" /query" in request.split(b"\r\n", 1)[0]:
+            head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(reading)}\r\nConnection: close\r\n\r\n"
+            connection.sendall((head + reading).encode())
+            return
+        for part in spoken:
+            if over.wait(seconds):
+                return
+            connection.sendall(part)
+
+    with _raw_server(answer) as url:
+        yield url
+
+
+@contextmanager
+def _raw_server(answer: Callable[[socket.socket, bytes, threading.Event], None]) -> Iterator[str]:
     over = threading.Event()
     listener = socket.create_server(("127.0.0.1", 0))
-    thread = threading.Thread(
-        target=_break_connections, args=(listener, spoken, resets, over), daemon=True
-    )
+    thread = threading.Thread(target=_serve, args=(listener, answer, over), daemon=True)
     thread.start()
     try:
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
@@ -96,20 +131,16 @@ def broken_server(*spoken: bytes, resets: bool = False) -> Iterator[str]:
         thread.join(10)
 
 
-def _break_connections(
-    listener: socket.socket, spoken: tuple[bytes, ...], resets: bool, over: threading.Event
+def _serve(
+    listener: socket.socket,
+    answer: Callable[[socket.socket, bytes, threading.Event], None],
+    over: threading.Event,
 ) -> None:
+    """Answer one connection after the other: the next has its turn when one side ends the last."""
     while True:
         try:
             connection, _ = listener.accept()
         except OSError:
             return
-        with connection:
-            connection.recv(65536)
-            for part in spoken:
-                connection.sendall(part)
-            if resets:
-                linger = struct.pack("ii", 1, 0)
-                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
-            elif not spoken:
-                over.wait()
+        with connection, suppress(ConnectionError):
+            answer(connection, connection.recv(65536), over)
