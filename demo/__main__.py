@@ -8,10 +8,11 @@ from random import Random
 from rich.console import Console
 
 from demo.compare import PathLine, compare
+from demo.installation import ROOT
 from demo.page import leave_open
 from demo.play import play
 from demo.processes import wait_for
-from demo.stage import PLUGIN_ID, ROOT, Stage
+from demo.stage import PLUGIN_ID, Stage
 from demo.tables import print_comparison, print_spend
 from demo.traffic import Answer, Charge, a_day
 from shared.adapters.embedded_store import EmbeddedStore

@@ -8,7 +8,9 @@ import shutil
 import signal
 import sys
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from threading import Event
 
 from rich.console import Console
@@ -24,7 +26,8 @@ from demo.installation import (
 )
 from demo.mock_answers import CLOCK_TOOL
 from demo.open_webui_admin import Person
-from demo.processes import Server, free_port
+from demo.processes import free_port
+from demo.sidecar import sidecar_environment, sidecar_server
 from shared.adapters.embedded_store import EmbeddedStore
 from shared.domain.money import format_usd, parse_usd
 from shared.domain.resolution import resolve, uncancelled
@@ -63,44 +66,20 @@ def main() -> int:
     shutil.rmtree(FOLDER, ignore_errors=True)
     FOLDER.mkdir(parents=True)
     installation = Installation(FOLDER, {"USAGE_CLIENT_ORG": "acme"})
-    sidecar = _sidecar(installation)
+    books = sidecar_environment(FOLDER, USAGE_SPOOL_DIR=str(installation.spool_folder))
+    tokens = {"USAGE_ADMIN_TOKEN": _ADMIN_TOKEN, "USAGE_USER_TOKEN": _USER_TOKEN}
+    sidecar = sidecar_server(FOLDER, {**books, **tokens, "USAGE_PORT": str(free_port())})
     try:
         console.print("Starting Open WebUI, Pipelines, the mock OpenRouter and the sidecar ...")
         installation.start()
         sidecar.start()
         _furnish(installation, sidecar.url)
-        _welcome(console, installation, sidecar.url)
-        _watch(console, installation, stopped)
+        _welcome(console, installation, sidecar.url, books)
+        _watch(console, installation, Path(books["USAGE_STORE_PATH"]), stopped)
     finally:
         sidecar.stop()
         installation.stop()
     return 0
-
-
-def _sidecar(installation: Installation) -> Server:
-    port = free_port()
-    return Server(
-        "sidecar",
-        [sys.executable, "-m", "scheduler", "run"],
-        port=port,
-        folder=FOLDER,
-        environment={
-            "PYTHONPATH": str(ROOT),
-            "USAGE_PORT": str(port),
-            "USAGE_ADMIN_TOKEN": _ADMIN_TOKEN,
-            "USAGE_USER_TOKEN": _USER_TOKEN,
-            **_sidecar_environment(installation),
-        },
-    )
-
-
-def _sidecar_environment(installation: Installation) -> dict[str, str]:
-    return {
-        "USAGE_SPOOL_DIR": str(installation.spool_folder),
-        "USAGE_STORE_PATH": str(FOLDER / "usage-events.sqlite3"),
-        "USAGE_DATABASE_URL": f"sqlite:///{FOLDER / 'usage-summaries.sqlite3'}",
-        "USAGE_REFRESH_SECONDS": "2",
-    }
 
 
 def _furnish(installation: Installation, sidecar_url: str) -> None:
@@ -119,7 +98,9 @@ def _furnish(installation: Installation, sidecar_url: str) -> None:
         admin.add_user(name, f"{name.lower()}@example.org", PASSWORD)
 
 
-def _welcome(console: Console, installation: Installation, sidecar_url: str) -> None:
+def _welcome(
+    console: Console, installation: Installation, sidecar_url: str, books: Mapping[str, str]
+) -> None:
     admin: Person = installation.admin.person
     console.print(f"\n  Open WebUI   [bold]{installation.open_webui.url}[/bold]")
     console.print(f"  sign in as   {admin.email} (admin), alice@example.org, bob@example.org")
@@ -127,9 +108,7 @@ def _welcome(console: Console, installation: Installation, sidecar_url: str) -> 
     console.print(f"  the bill     {installation.openrouter.url}/__ledger")
     console.print(f"  the pages    {sidecar_url} (token {_ADMIN_TOKEN})")
     console.print("  my usage     the button with a chart below an answer of GPT-5 mini")
-    variables = " ".join(
-        f"{name}={value}" for name, value in _sidecar_environment(installation).items()
-    )
+    variables = " ".join(f"{name}={value}" for name, value in books.items())
     console.print("  the books    in this folder, with these variables set:", soft_wrap=True)
     console.print(
         f"    {variables} \\\n      .venv/bin/python -m scheduler spool status", soft_wrap=True
@@ -140,9 +119,9 @@ def _welcome(console: Console, installation: Installation, sidecar_url: str) -> 
     console.print("\n  Ctrl-C ends everything.\n")
 
 
-def _watch(console: Console, installation: Installation, stopped: Event) -> None:
+def _watch(console: Console, installation: Installation, store_path: Path, stopped: Event) -> None:
     """Print one line whenever the bill or the books have changed."""
-    store = EmbeddedStore(FOLDER / "usage-events.sqlite3")
+    store = EmbeddedStore(store_path)
     shown = ""
     with contextlib.closing(store):
         while not stopped.wait(_LOOK_SECONDS):

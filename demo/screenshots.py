@@ -13,8 +13,8 @@ import httpx
 from playwright.sync_api import Browser, ViewportSize, sync_playwright
 from rich.console import Console
 
+from demo.installation import ROOT
 from demo.processes import wait_for
-from demo.stage import ROOT
 from demo.year import opened_year
 
 PICTURES = ROOT / "docs" / "screenshots"

@@ -1,7 +1,6 @@
 """The stage of a demo: the real Pipelines server and the sidecar, in a folder of their own."""
 
 import importlib.util
-import os
 import secrets
 import shutil
 import signal
@@ -10,19 +9,18 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from subprocess import run
 
 import httpx
 from rich.console import Console
 
+from demo.installation import PLUGIN
 from demo.processes import Server, free_port
+from demo.sidecar import run_scheduler, sidecar_environment, sidecar_server
 from demo.world import CLIENTS, Client
 from shared.adapters.summaries import open_summaries
 from shared.domain.money import rate_ppm
 from shared.domain.organization import Organization, OrganizationDefaults
 
-ROOT = Path(__file__).resolve().parents[1]
-PLUGIN = ROOT / "pipelines" / "openrouter_usage_filter.py"
 PLUGIN_ID = PLUGIN.stem
 
 
@@ -32,28 +30,16 @@ class Stage:
     def __init__(self, folder: Path, clients: Sequence[Client] = CLIENTS) -> None:
         self.folder = folder
         self._clients = clients
-        self.spool_folder = folder / "spool"
-        self.store_path = folder / "usage-events.sqlite3"
-        self.database_url = f"sqlite:///{folder / 'usage-summaries.sqlite3'}"
         self.pipelines_key = secrets.token_urlsafe(12)
         self.admin_token = secrets.token_urlsafe(12)
-        page_port = free_port()
-        self.environment = {
-            "USAGE_SPOOL_DIR": str(self.spool_folder),
-            "USAGE_STORE_PATH": str(self.store_path),
-            "USAGE_DATABASE_URL": self.database_url,
-            "USAGE_REFRESH_SECONDS": "1",
-            "USAGE_PORT": str(page_port),
-            "USAGE_ADMIN_TOKEN": self.admin_token,
-        }
-        self._pipelines = self._pipelines_server()
-        self._sidecar = Server(
-            "sidecar",
-            [sys.executable, "-m", "scheduler", "run"],
-            port=page_port,
-            folder=folder,
-            environment={**self.environment, "PYTHONPATH": str(ROOT)},
+        self._environment = sidecar_environment(
+            folder, USAGE_PORT=str(free_port()), USAGE_ADMIN_TOKEN=self.admin_token
         )
+        self.spool_folder = Path(self._environment["USAGE_SPOOL_DIR"])
+        self.store_path = Path(self._environment["USAGE_STORE_PATH"])
+        self.database_url = self._environment["USAGE_DATABASE_URL"]
+        self._pipelines = self._pipelines_server()
+        self._sidecar = sidecar_server(folder, self._environment)
 
     @property
     def pipelines_url(self) -> str:
@@ -89,15 +75,7 @@ class Stage:
 
     def scheduler(self, *arguments: str) -> tuple[int, str]:
         """Run a command of the sidecar as an operator would; return its exit code and output."""
-        done = run(
-            [sys.executable, "-m", "scheduler", *arguments],
-            cwd=ROOT,
-            env={**os.environ, **self.environment},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        return done.returncode, (done.stdout + done.stderr).strip()
+        return run_scheduler(self._environment, *arguments)
 
     def _prepare(self) -> None:
         """Make the folders and describe the organizations; nothing runs yet."""

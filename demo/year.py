@@ -11,9 +11,10 @@ from random import Random
 
 from rich.console import Console
 
+from demo.installation import ROOT
 from demo.page import leave_open
 from demo.play import play
-from demo.stage import PLUGIN_ID, ROOT, Stage
+from demo.stage import PLUGIN_ID, Stage
 from demo.traffic import a_day
 from demo.year_traffic import YearAuthor, YearBill
 from demo.year_world import (

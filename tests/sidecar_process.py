@@ -10,6 +10,7 @@ from pathlib import Path
 
 import httpx
 
+from demo.sidecar import sidecar_environment
 from shared.domain.days import ONE_DAY
 from tests.conftest import ROOT
 from tests.sidecars import ADMIN, TOKEN, WEBHOOK_TOKEN
@@ -24,19 +25,10 @@ class SidecarProcess:
 
     def __init__(self, home: Path, name: str, environment: Mapping[str, str]) -> None:
         self.log = home / f"{name}.log"
-        defaults = {
-            "PATH": os.environ["PATH"],
-            "PYTHONPATH": str(ROOT),
-            "USAGE_PORT": "0",
-            "USAGE_ADMIN_TOKEN": TOKEN,
-            "USAGE_WEBHOOK_TOKEN": WEBHOOK_TOKEN,
-            "USAGE_SPOOL_DIR": str(home / "spool"),
-            "USAGE_STORE_PATH": str(home / "events.sqlite3"),
-            "USAGE_DATABASE_URL": f"sqlite:///{home / 'summaries.sqlite3'}",
-            "USAGE_STANDBY_SECONDS": "1",
-            "USAGE_REFRESH_SECONDS": "1",
-            "INFLUXDB_FLUSH_INTERVAL": "100",
-        }
+        quick = {"USAGE_STANDBY_SECONDS": "1", "INFLUXDB_FLUSH_INTERVAL": "100"}
+        tokens = {"USAGE_ADMIN_TOKEN": TOKEN, "USAGE_WEBHOOK_TOKEN": WEBHOOK_TOKEN}
+        program = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "USAGE_PORT": "0"}
+        defaults = sidecar_environment(home, **quick, **tokens, **program)
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "scheduler"],

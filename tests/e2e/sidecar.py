@@ -1,6 +1,5 @@
 """A real sidecar on the books of a stage: it projects what the stage has collected."""
 
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -9,8 +8,8 @@ from typing import Any
 
 import httpx
 
-from demo.installation import ROOT
 from demo.processes import Server, free_port, wait_for
+from demo.sidecar import sidecar_environment, sidecar_server
 
 ADMIN_TOKEN, USER_TOKEN = "admin-token-of-the-stage", "user-token-of-the-stage"
 _PROJECTED_WITHIN_SECONDS = 60.0
@@ -64,19 +63,13 @@ class RunningLedger:
 @contextmanager
 def running_ledger(folder: Path) -> Iterator[RunningLedger]:
     """Run a sidecar on the event store of a stage's folder, and end it."""
-    port = free_port()
-    environment = {
-        "PYTHONPATH": str(ROOT),
-        "USAGE_PORT": str(port),
-        "USAGE_ADMIN_TOKEN": ADMIN_TOKEN,
-        "USAGE_USER_TOKEN": USER_TOKEN,
-        "USAGE_SPOOL_DIR": str(folder / "sidecar-spool"),
-        "USAGE_STORE_PATH": str(folder / "events.sqlite3"),
-        "USAGE_DATABASE_URL": f"sqlite:///{folder / 'summaries.sqlite3'}",
-        "USAGE_REFRESH_SECONDS": "1",
-    }
-    command = [sys.executable, "-m", "scheduler", "run"]
-    server = Server("sidecar", command, port=port, folder=folder, environment=environment)
+    environment = sidecar_environment(
+        folder,
+        USAGE_PORT=str(free_port()),
+        USAGE_ADMIN_TOKEN=ADMIN_TOKEN,
+        USAGE_USER_TOKEN=USER_TOKEN,
+    )
+    server = sidecar_server(folder, environment)
     server.start()
     try:
         server.wait_until_ready("/health")

@@ -9,6 +9,7 @@ from typing import Any
 from demo.installation import PASSWORD, PIPELINES, PLUGIN, PROXY_TAG, Installation
 from demo.open_webui_admin import Admin
 from demo.processes import wait_for
+from demo.sidecar import STORE_FILE
 from tests.e2e.account import Account, Row, settle_account
 from tests.e2e.books import Books
 from tests.e2e.visitor import MODEL, TOOL_ID, Visitor
@@ -41,7 +42,7 @@ class Stage:
 
     def __init__(self, installation: Installation) -> None:
         self.installation = installation
-        self.books = Books(installation.spool_folder, installation.folder / "events.sqlite3")
+        self.books = Books(installation.spool_folder, installation.folder / STORE_FILE)
         self._numbers = count(1)
         self._visitors: list[Visitor] = []
         self._has_function = self._is_function_on = self._has_pipeline = False

@@ -1,37 +1,22 @@
 """The sidecar under fire, and its commands as an operator gives them."""
 
-import os
 import sqlite3
-import sys
 from collections.abc import Mapping
 from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
-from subprocess import run
 
-from demo.processes import Server, free_port
-from tests.conftest import ROOT
+from demo.processes import free_port
+from demo.sidecar import SUMMARIES_FILE, run_scheduler, sidecar_environment, sidecar_server
 
 
 class Sidecar:
     """`python -m scheduler run` in a folder of its own, started as often as it is ended."""
 
     def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
-        self._summaries = folder / "usage-summaries.sqlite3"
-        self.environment = {
-            "USAGE_STORE_PATH": str(folder / "usage-events.sqlite3"),
-            "USAGE_DATABASE_URL": f"sqlite:///{self._summaries}",
-            "USAGE_PORT": str(free_port()),
-            "USAGE_REFRESH_SECONDS": "1",
-            **environment,
-        }
-        self._server = Server(
-            "sidecar",
-            [sys.executable, "-m", "scheduler", "run"],
-            port=0,
-            folder=folder,
-            environment={"PYTHONPATH": str(ROOT), **self.environment},
-        )
+        self._summaries = folder / SUMMARIES_FILE
+        self.environment = sidecar_environment(folder, USAGE_PORT=str(free_port()), **environment)
+        self._server = sidecar_server(folder, self.environment)
 
     def start(self) -> None:
         """Start the process; it is ready when it delivers."""
@@ -58,14 +43,6 @@ class Sidecar:
 
 def scheduler(environment: Mapping[str, str], *arguments: str, is_refused: bool = False) -> str:
     """Run a command of the sidecar; return what it printed."""
-    done = run(
-        [sys.executable, "-m", "scheduler", *arguments],
-        cwd=ROOT,
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    said = done.stdout + done.stderr
-    assert (done.returncode != 0) == is_refused, said
+    code, said = run_scheduler(environment, *arguments)
+    assert (code != 0) == is_refused, said
     return said
