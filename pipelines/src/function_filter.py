@@ -14,7 +14,7 @@ from pipelines.src.cost_line import EventEmitter, show_cost
 from pipelines.src.host_models import host_model_record
 from pipelines.src.recorder import Recorder
 from pipelines.src.silent_answers import silent_rows, unmetered_rows
-from pipelines.src.stream_capture import StreamCapture
+from pipelines.src.stream_capture import StreamCapture, StreamedAnswer
 from pipelines.src.user_directory import UserDirectory
 from pipelines.src.valves import FunctionUserValves, FunctionValves
 from shared.domain.capture import Answer, turn_event
@@ -154,8 +154,9 @@ class Filter:
     ) -> None:
         state, begun = answer_state(metadata), self._begun.shown(metadata)
         if state["id"] is not None or state["booked"]:
-            await self._streams.put_total(self.valves, state, metadata)
-            self._streams.name_answer(self.valves, body, metadata)
+            streamed = StreamedAnswer(self.valves, state, metadata)
+            await self._streams.put_total(streamed)
+            self._streams.name_answer(streamed, body)
             return
         message = answer_message(body)
         usage = json_object(message.get("usage"))

@@ -1,7 +1,7 @@
 """The chunks of a stream: a generation is noted with its first, and booked with its usage."""
 
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from pipelines.src.answer_state import CONNECTION, answer_state, leave_booked, without_content
 from pipelines.src.connection_keys import ConnectionKeys, connection_index
@@ -20,6 +20,14 @@ from shared.domain.openwebui import (
 )
 
 
+class StreamedAnswer(NamedTuple):
+    """An answer as a hook meets it: the valves of this moment, its state, and its metadata."""
+
+    valves: UsageValves
+    state: dict[str, Any]
+    metadata: dict[str, Any]
+
+
 class StreamCapture:
     """Books the generations of all answers; what it knows of one stands in its metadata."""
 
@@ -36,15 +44,16 @@ class StreamCapture:
             self._saw_part(event, metadata)
             return False
         state = await self.state(metadata)
+        answer = StreamedAnswer(valves, state, metadata)
         if state["id"] != chunk["id"]:
-            await self.put_total(valves, state, metadata)
+            await self.put_total(answer)
             state["id"], state["finish"] = chunk["id"], None
             if not chunk.get("usage") or is_running_total(chunk):
                 state["first"] = without_content(chunk)
                 self._recorder.note_open(valves, partial(generation_event, chunk, metadata))
         usage = chunk.get("usage")
         if isinstance(usage, dict) and usage:
-            await self._take_usage(valves, chunk, state, metadata)
+            await self._take_usage(answer, chunk)
         return True
 
     async def state(self, metadata: dict[str, Any]) -> dict[str, Any]:
@@ -57,25 +66,21 @@ class StreamCapture:
             state[KEY_HASH] = await self._keys.hash_of(index)
         return state
 
-    async def put_total(
-        self, valves: UsageValves, state: dict[str, Any], metadata: dict[str, Any]
-    ) -> None:
+    async def put_total(self, answer: StreamedAnswer) -> None:
         """Book the last running total of a generation that has ended."""
-        total, state["total"] = state["total"], None
+        total, answer.state["total"] = answer.state["total"], None
         if total:
-            await self._put_generation(valves, total, state, metadata)
+            await self._put_generation(answer, total)
 
-    def name_answer(
-        self, valves: UsageValves, body: dict[str, Any], metadata: dict[str, Any]
-    ) -> None:
+    def name_answer(self, answer: StreamedAnswer, body: dict[str, Any]) -> None:
         """Give a generation that ended without usage the name that its answer has only now.
 
         A Pipelines outlet of the API, which sees no generation, lists the answer under this name.
         """
-        first = answer_state(metadata)["first"]
-        if first and not metadata.get("message_id"):
-            named = {**metadata, "message_id": host_id(body.get("id"))}
-            self._recorder.note_open(valves, partial(generation_event, first, named))
+        first = answer.state["first"]
+        if first and not answer.metadata.get("message_id"):
+            named = {**answer.metadata, "message_id": host_id(body.get("id"))}
+            self._recorder.note_open(answer.valves, partial(generation_event, first, named))
 
     def _saw_part(self, event: dict[str, Any], metadata: dict[str, Any]) -> None:
         """Keep a generation open whose events do not name it, as in the Responses API."""
@@ -83,33 +88,22 @@ class StreamCapture:
         if isinstance(state.get("id"), str) and is_response_event(event):
             self._recorder.saw(state["id"])
 
-    async def _take_usage(
-        self,
-        valves: UsageValves,
-        chunk: dict[str, Any],
-        state: dict[str, Any],
-        metadata: dict[str, Any],
-    ) -> None:
+    async def _take_usage(self, answer: StreamedAnswer, chunk: dict[str, Any]) -> None:
         """Book what a chunk says was used, unless it may still grow; leave the ids beside it."""
-        usage = chunk["usage"]
+        state, usage = answer.state, chunk["usage"]
         if is_running_total(chunk):
             state["total"] = without_content(chunk)
-            self._recorder.follow(valves).open.grew(state["total"], metadata)
+            self._recorder.follow(answer.valves).open.grew(state["total"], answer.metadata)
             usage[LEDGER_KEY] = [*state["booked"], chunk["id"]]
             return
         state["total"] = None
-        await self._put_generation(valves, chunk, state, metadata)
+        await self._put_generation(answer, chunk)
         if state["booked"]:
             usage[LEDGER_KEY] = list(state["booked"])
 
-    async def _put_generation(
-        self,
-        valves: UsageValves,
-        chunk: dict[str, Any],
-        state: dict[str, Any],
-        metadata: dict[str, Any],
-    ) -> None:
+    async def _put_generation(self, answer: StreamedAnswer, chunk: dict[str, Any]) -> None:
         """Book a generation; only what the spool took is left as booked for others to see."""
+        valves, state, metadata = answer
         state["first"] = None
         draft = partial(generation_event, chunk, metadata, finish_reason=state["finish"])
         leave_booked(state, await self._recorder.book(valves, draft))
