@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 
 from shared.adapters.influx_write import InfluxSettings, host_of
+from shared.adapters.query_deadline import bound_queries
 from shared.domain.retry import parse_retry_after
 from shared.domain.store_answer import query_error, words_in
 from shared.errors import DeliveryError, Misconfigured, Unavailable
@@ -36,6 +37,7 @@ class InfluxQuery:
         self._client = httpx.Client(
             base_url=settings.url.rstrip("/"), timeout=timeout_seconds, follow_redirects=False
         )
+        bound_queries(self._client)
 
     def close(self) -> None:
         """Close the connections."""

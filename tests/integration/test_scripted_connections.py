@@ -1,24 +1,12 @@
 """Delivery over connections that break, to addresses that are none, and what a request says."""
 
-import threading
-
 import pytest
 from pytest_httpserver import HTTPServer
 from werkzeug import Response
 
-from shared.adapters.influx_write import InfluxSettings, InfluxSink
-from shared.errors import Unavailable
-from tests.builders import settled
+from shared.adapters.influx_write import InfluxSettings
 from tests.services.delivering import Delivering, numbers
-from tests.services.scripted import (
-    NO_SERIES,
-    ScriptedInflux,
-    broken_server,
-    message,
-    says,
-    slow_server,
-)
-from tests.spools import spooled
+from tests.services.scripted import ScriptedInflux, broken_server, message, says
 
 
 @pytest.fixture
@@ -46,45 +34,6 @@ def test_a_connection_that_breaks_keeps_the_rows(spoken: list[bytes], resets: bo
         result = at.delivery.run_once()
     assert (result.state, result.kept) == ("unavailable", 2)
     assert at.spool.dead == {}
-
-
-# What comes at once, and what comes byte by byte.
-DRIPS = {
-    "the status": (b"", b"HTTP/1.1 204 " + b"x" * 500),
-    "the headers": (b"HTTP/1.1 204 No Content\r\n", b"X-Slow: 1\r\n" * 50),
-    "the body": (b"HTTP/1.1 400 Bad\r\nContent-Length: 500\r\n\r\n", b"x" * 500),
-    "chunks": (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\nx\r\n" * 90),
-}
-
-
-@pytest.mark.parametrize("reading", [None, NO_SERIES], ids=["first query", "write"])
-@pytest.mark.parametrize(("head", "drips"), DRIPS.values(), ids=DRIPS)
-def test_an_answer_that_drips_is_given_up(head: bytes, drips: bytes, reading: str | None) -> None:
-    parts = (head, *(bytes([byte]) for byte in drips))
-    with slow_server(*parts, seconds=0.02, reading=reading) as url:
-        sink = InfluxSink(
-            InfluxSettings(url=url, token="t", org="o", bucket="b", write_timeout_ms=200)
-        )
-        with pytest.raises(Unavailable, match=r"^no answer from InfluxDB within 0\.4 s$"):
-            sink.write(spooled([settled()]))
-
-
-def test_rows_whose_answer_dripped_are_sent_again(influx: ScriptedInflux) -> None:
-    over = threading.Event()
-    drips = (b"x" for _ in range(500) if not over.wait(0.02))
-    answers = [Response(drips), *[says(204)] * 2]
-    influx.answer = lambda lines: answers.pop(0)
-    at = Delivering(influx.settings(write_timeout_ms=200))
-    assert at.delivery.run_once().accepted == 8
-    assert (len(influx.queries), len(influx.writes)) == (1, 3)
-    over.set()
-
-
-def test_a_slow_answer_is_waited_for() -> None:
-    parts = b"HTTP/1.1 204 ", b"No Content\r\n", b"Connection: close\r\n\r\n"
-    with slow_server(*parts, seconds=0.4, reading=NO_SERIES) as url:
-        settings = InfluxSettings(url=url, token="t", org="o", bucket="b", write_timeout_ms=1000)
-        assert Delivering(settings, rows=2).delivery.run_once().accepted == 2
 
 
 def test_a_closed_port_keeps_the_rows() -> None:

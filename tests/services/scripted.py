@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from http.client import parse_headers
 from json import dumps
 
 from pytest_httpserver import HTTPServer
@@ -16,6 +17,7 @@ from shared.adapters.influx_write import InfluxSettings
 
 NO_SERIES = '{"results":[{"statement_id":0}]}'
 Answer = Callable[[list[str]], Response]
+RawAnswer = Callable[[socket.socket, str, threading.Event], None]
 
 
 @dataclass
@@ -82,7 +84,7 @@ def broken_server(*spoken: bytes, resets: bool = False) -> Iterator[str]:
     With nothing to say and no reset it stays silent until the test is over.
     """
 
-    def answer(connection: socket.socket, request: bytes, over: threading.Event) -> None:
+    def answer(connection: socket.socket, asked: str, over: threading.Event) -> None:
         for part in spoken:
             connection.sendall(part)
         if resets:
@@ -102,8 +104,8 @@ def slow_server(*spoken: bytes, seconds: float, reading: str | None = None) -> I
     A query is answered at once with `reading`, if that is given.
     """
 
-    def answer(connection: socket.socket, request: bytes, over: threading.Event) -> None:
-        if reading is not None and b" /query" in request.split(b"\r\n", 1)[0]:
+    def answer(connection: socket.socket, asked: str, over: threading.Event) -> None:
+        if reading is not None and " /query" in asked:
             head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(reading)}\r\nConnection: close\r\n\r\n"
             connection.sendall((head + reading).encode())
             return
@@ -117,7 +119,7 @@ def slow_server(*spoken: bytes, seconds: float, reading: str | None = None) -> I
 
 
 @contextmanager
-def _raw_server(answer: Callable[[socket.socket, bytes, threading.Event], None]) -> Iterator[str]:
+def _raw_server(answer: RawAnswer) -> Iterator[str]:
     over = threading.Event()
     listener = socket.create_server(("127.0.0.1", 0))
     thread = threading.Thread(target=_serve, args=(listener, answer, over), daemon=True)
@@ -133,7 +135,7 @@ def _raw_server(answer: Callable[[socket.socket, bytes, threading.Event], None])
 
 def _serve(
     listener: socket.socket,
-    answer: Callable[[socket.socket, bytes, threading.Event], None],
+    answer: RawAnswer,
     over: threading.Event,
 ) -> None:
     """Answer one connection after the other: the next has its turn when one side ends the last."""
@@ -143,4 +145,12 @@ def _serve(
         except OSError:
             return
         with connection, suppress(ConnectionError):
-            answer(connection, connection.recv(65536), over)
+            answer(connection, _asked(connection), over)
+
+
+def _asked(connection: socket.socket) -> str:
+    """Return the first line of a request that was read to its end: else closing is a reset."""
+    with connection.makefile("rb") as request:
+        line = request.readline()
+        request.read(int(parse_headers(request).get("Content-Length", 0)))
+    return line.decode()
