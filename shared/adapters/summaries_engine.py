@@ -63,12 +63,36 @@ def driver_url(database_url: str) -> URL:
     return url.set(drivername=driver)
 
 
-def for_reading(engine: Engine) -> Engine:
-    """Return the engine for transactions that only read: they see one state and stop no one."""
-    options: dict[str, Any] = {"usage_reads": True}
-    if engine.dialect.name == "postgresql":
-        options["isolation_level"] = "REPEATABLE READ"
-    return engine.execution_options(**options)
+class Transactions:
+    """The transactions of one engine; raises ProjectionError for any trouble of the database."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        options: dict[str, Any] = {"usage_reads": True}
+        if engine.dialect.name == "postgresql":
+            options["isolation_level"] = "REPEATABLE READ"
+        self._readers = engine.execution_options(**options)
+
+    @property
+    def database(self) -> str:
+        """What kind of database this is: `sqlite` or `postgresql`."""
+        return self._engine.dialect.name
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """Begin one that only reads: it sees one state and stops no one."""
+        with as_projection_error(), self._readers.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """Begin one that writes, after every other that does."""
+        with as_projection_error(), self._engine.begin() as connection:
+            yield connection
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._engine.dispose()
 
 
 def upgrade(database_url: str) -> None:
