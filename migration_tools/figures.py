@@ -6,8 +6,7 @@ from datetime import date
 from typing import Self
 
 from shared.domain.event import UsageEvent
-from shared.domain.money import to_pico
-from shared.domain.summary import Amounts
+from shared.domain.summary import Amounts, event_amounts
 from shared.ports import UsageSums
 
 COLUMNS: tuple[str, ...] = tuple(each.name for each in fields(UsageSums))
@@ -29,20 +28,7 @@ class Figures:
 
     def add_event(self, event: UsageEvent) -> None:
         """Add one event."""
-        amounts = (event.cost_usd, event.upstream_cost_usd, event.estimated_cost_usd)
-        found = (
-            event.requests,
-            event.cost_usd is None,
-            event.estimated_cost_usd is not None,
-            event.input_tokens,
-            event.output_tokens,
-            event.total_tokens,
-            event.cached_tokens,
-            event.cache_write_tokens,
-            event.reasoning_tokens,
-            *(0 if amount is None else to_pico(amount) for amount in amounts),
-        )
-        for at, amount in enumerate(found):
+        for at, amount in enumerate(event_amounts(event)):
             self._sums[at] += amount
 
     def add_sums(self, sums: UsageSums) -> None:
