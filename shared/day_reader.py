@@ -61,15 +61,13 @@ class DayReader:
         grains = self.store.grains(wide)
         if self.turns == "observe" and "turn" in grains:
             return None
-        has_both = len(grains) > 1
-        if not has_both and self.store.is_unique(window):
-            return []
-        found = entangle(self.store.identities(wide, answers=has_both))
+        if len(grains) < 2:
+            return list(self.store.repeated(wide))
+        found = entangle(self.store.identities(wide, answers=True))
         if not found:
             return []
         events = list(self.store.events_about(wide, found.request_ids, found.message_ids))
-        crossed = crossed_messages(events) - found.message_ids if has_both else set()
-        if crossed:
+        if crossed := crossed_messages(events) - found.message_ids:
             messages = found.message_ids | crossed
             events = list(self.store.events_about(wide, found.request_ids, messages))
         return events

@@ -206,8 +206,11 @@ class EventStore(EventSink, Protocol):
     def usage(self, window: Window) -> list[UsageGroup]:
         """Add up all events of the window, each observation: not yet what was billed."""
 
-    def is_unique(self, window: Window) -> bool:
-        """Tell whether no bill was observed twice in the window and an hour beyond its edges."""
+    def repeated(self, window: Window) -> Collection[UsageEvent]:
+        """Return the events of every bill that the window holds more than one observation of.
+
+        Bills that were observed once may be among them, whole too. None in most windows.
+        """
 
     def grains(self, window: Window) -> set[str]:
         """Return which of `generation` and `turn` the events of the window are."""

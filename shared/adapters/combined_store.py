@@ -1,7 +1,7 @@
 """The event stores together: rows go to one of them, days are read from all that hold them."""
 
 from collections.abc import Callable, Collection, Iterator, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 from typing import TypeVar
 
@@ -10,7 +10,7 @@ from shared.adapters.holdings import Holdings
 from shared.adapters.merging import between, both_hold, clipped, joined_spans, merged
 from shared.adapters.store_breakers import StoreBreakers
 from shared.adapters.usage_sums import add_up, fingerprint_events
-from shared.domain.entanglement import Identity
+from shared.domain.entanglement import Identity, entangle
 from shared.domain.event import UsageEvent
 from shared.domain.rows import HostRow, UnmeteredRow, UserRow
 from shared.errors import DeliveryError, Misconfigured
@@ -25,7 +25,6 @@ from shared.ports import (
     WriteResult,
 )
 
-_EDGE = timedelta(hours=1)
 _Answer = TypeVar("_Answer")
 _SideRow = TypeVar("_SideRow", HostRow, UserRow)
 
@@ -81,10 +80,13 @@ class CombinedStore:
             groups += add_up(merged(self._named(held), partial(_events, window=span)))
         return groups
 
-    def is_unique(self, window: Window) -> bool:
-        """Tell whether one store alone holds the window and its edges, every bill of it once."""
-        held = self._held(Window(window.start - _EDGE, window.end + _EDGE))
-        return len(held) < 2 and self._only(held).is_unique(window)
+    def repeated(self, window: Window) -> Collection[UsageEvent]:
+        """Return the events of every bill of which the stores together hold two observations."""
+        holders = self._holders(window)
+        if len(holders) == 1:
+            return holders[0].repeated(window)
+        found = entangle(self.identities(window, answers=False))
+        return list(self.events_about(window, found.request_ids))
 
     def grains(self, window: Window) -> set[str]:
         """Return which of `generation` and `turn` the events of the window are."""

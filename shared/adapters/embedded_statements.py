@@ -28,7 +28,10 @@ FINGERPRINTS = (
     f"{_split_sum('cost_pico_usd')}, {_split_sum('total_tokens')} "
     f"FROM events WHERE {_IN_WINDOW} GROUP BY 1"
 )
-REPEATED = f"SELECT count(*) - count(DISTINCT request_id) FROM events WHERE {_IN_WINDOW}"  # noqa: S608
+REPEATED = (
+    f"SELECT request_id FROM events WHERE {_IN_WINDOW}"  # noqa: S608 no data
+    " GROUP BY request_id HAVING count(*) > 1"
+)
 COUNT = f"SELECT count(*) FROM events WHERE {_IN_WINDOW}"  # noqa: S608
 TURN_COUNT = f"{COUNT} AND {_IS_TURN}"
 BILLS = f"SELECT request_id FROM events WHERE {_IN_WINDOW}"  # noqa: S608

@@ -3,7 +3,7 @@
 import sqlite3
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import closing, contextmanager
-from datetime import datetime, timedelta
+from datetime import datetime
 from json import dumps
 from pathlib import Path
 from threading import Lock
@@ -43,7 +43,6 @@ from shared.ports import (
     WriteResult,
 )
 
-_EDGE = timedelta(hours=1)
 _Stored = TypeVar("_Stored", UsageEvent, UnmeteredRow, HostRow, UserRow)
 
 
@@ -84,11 +83,10 @@ class EmbeddedStore:
         """Add up all events of the window, observation by observation."""
         return [group_of(row) for row in self._read(SUMS, bounds(window))]
 
-    def is_unique(self, window: Window) -> bool:
-        """Tell whether no bill was observed twice in the window and an hour beyond its edges."""
-        wide = Window(window.start - _EDGE, window.end + _EDGE)
-        [(repeated,)] = self._read(REPEATED, bounds(wide))
-        return bool(repeated == 0)
+    def repeated(self, window: Window) -> list[UsageEvent]:
+        """Return the events of every bill that was observed more than once in the window."""
+        bills = [bill for (bill,) in self._read(REPEATED, bounds(window))]
+        return list(self.events_about(window, bills)) if bills else []
 
     def grains(self, window: Window) -> set[str]:
         """Return which of `generation` and `turn` the events of the window are."""

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 from shared.adapters.influx_query import InfluxQuery, Series
+from shared.adapters.influx_repeats import repeated_events
 from shared.adapters.influx_rows import (
     read_events,
     read_group,
@@ -33,7 +34,6 @@ from shared.ports import (
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SECOND = timedelta(seconds=1)
-_EDGE = timedelta(hours=1)
 _INT64_MAX = 2**63 - 1
 # A pattern of 20 000 ids is 1 MB of a request; InfluxDB takes 25 MB.
 _VALUES_PER_QUERY = 20_000
@@ -70,11 +70,9 @@ class InfluxStore:
             return add_up(self.events(window))
         return [read_group(tags, sums) for tags, sums in found]
 
-    def is_unique(self, window: Window) -> bool:
-        """Tell whether no bill was observed twice in the window and an hour beyond its edges."""
-        wide = Window(window.start - _EDGE, window.end + _EDGE)
-        answer = self._query.ask(self._statements.uniqueness, bounds(outward(wide)))
-        return all(row[1] == row[2] for series in answer for row in series.rows)
+    def repeated(self, window: Window) -> list[UsageEvent]:
+        """Return the events of every bill that was observed more than once in the window."""
+        return repeated_events(self, self._query, self._statements, window)
 
     def grains(self, window: Window) -> set[str]:
         """Return which of `generation` and `turn` the events of the window are."""

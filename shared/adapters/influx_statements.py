@@ -23,6 +23,8 @@ SUMMED = (
 )
 FINGERPRINTED = ("cost_pico_usd", "total_tokens")
 _IN_WINDOW = "time >= $start AND time < $end"
+# Every event has this field and it is the same in all: to count 1 M ids took 1.4 s, this 0.2 s.
+_COUNT = 'count("schema_version")'
 _PATTERN_SIGNS = re.compile(r"[\\.+*?()|\[\]{}^$/]")
 _GRAIN = "client_org_id, external_user, model, task, source"
 
@@ -34,22 +36,24 @@ class Statements:
         self.usage = quote_name(measurement)
         source = f"FROM {self.usage} WHERE"
         self.sums = (
-            'SELECT count("request_id") AS events, count("cost_pico_usd") AS settled, '
+            f'SELECT {_COUNT} AS events, count("cost_pico_usd") AS settled, '
             f'count("estimated_pico_usd") AS estimated, sum("part") AS parts, '
             f"{_each('sum', SUMMED)} {source} {_IN_WINDOW} GROUP BY {_GRAIN}"
         )
         self.fingerprints = (
-            f'SELECT count("request_id") AS events, {_each("sum", FINGERPRINTED)} '
+            f"SELECT {_COUNT} AS events, {_each('sum', FINGERPRINTED)} "
             f"{source} {_IN_WINDOW} GROUP BY time(15m) fill(none)"
         )
         # Asked of the whole window: beside each sum they took as long as the sums themselves.
         self.peaks = f"SELECT {_each('max', SUMMED)} {source} {_IN_WINDOW}"
         self.uniqueness = (
-            'SELECT count("request_id") AS events, count(distinct("request_id")) AS bills '
+            f'SELECT {_COUNT} AS events, count(distinct("request_id")) AS bills '
             f"{source} {_IN_WINDOW}"
         )
+        self.sources = f"SELECT {_COUNT} AS events {source} {_IN_WINDOW} GROUP BY source"
         self.grains = f'SELECT distinct("grain") AS grain {source} {_IN_WINDOW}'
         self.bills = f'SELECT "request_id" {source} {_IN_WINDOW}'
+        self.bills_of_source = f"{self.bills} AND source = $source"
         self.answers = (
             f'SELECT "request_id", "grain", "chat_id", "message_id" {source} {_IN_WINDOW}'
         )
@@ -58,7 +62,7 @@ class Statements:
         self.hosts = f"{_select('host')} GROUP BY host_id ORDER BY time DESC LIMIT 1"
         self.users = f"{_select('user')} GROUP BY user_id ORDER BY time DESC LIMIT 1"
         self.tag_keys = f"SHOW TAG KEYS FROM {self.usage}"
-        self.count_of_source = f'SELECT count("request_id") {source} source = $source'
+        self.count_of_source = f"SELECT {_COUNT} {source} source = $source"
 
     def events_by(self, field: str, values: Sequence[str]) -> str:
         """Select the events whose field is one of these values.

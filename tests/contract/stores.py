@@ -1,6 +1,6 @@
 """Writing to a store under test and reading it back."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -50,7 +50,7 @@ def write(store: EventStore, *rows: Row) -> None:
     )
 
 
-def by_id(events: Sequence[UsageEvent]) -> list[UsageEvent]:
+def by_id(events: Iterable[UsageEvent]) -> list[UsageEvent]:
     return sorted(events, key=lambda event: event.event_id)
 
 

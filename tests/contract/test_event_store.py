@@ -9,6 +9,7 @@ from shared.ports import EventStore, SpooledRow, Window
 from tests.builders import (
     BOB,
     NOON,
+    generation_id,
     pending,
     settled,
     turn,
@@ -36,7 +37,7 @@ def test_an_empty_store_answers_with_nothing(store: EventStore) -> None:
     assert store.unmetered(AROUND) == []
     assert store.hosts() == []
     assert store.users() == []
-    assert store.is_unique(AROUND)
+    assert list(store.repeated(AROUND)) == []
     assert store.delete_import("none") == 0
 
 
@@ -77,7 +78,8 @@ def test_the_order_of_arrival_does_not_matter(store: EventStore) -> None:
             write(store, rows[index])
         window = Window(start, start + HOUR)
         groups = sorted(store.usage(window), key=repr)
-        seen.append((groups, list(store.fingerprints(window).values()), store.is_unique(window)))
+        repeated = len(store.repeated(window))
+        seen.append((groups, list(store.fingerprints(window).values()), repeated))
     assert len(seen) == 6
     assert all(one == seen[0] for one in seen)
 
@@ -112,29 +114,43 @@ def test_neighbouring_windows_hold_every_event_once(store: EventStore) -> None:
         assert counts == sums
 
 
-def test_a_bill_seen_twice_is_not_unique(store: EventStore) -> None:
-    write(store, generation(1), generation(2))
-    assert store.is_unique(AFTERNOON)
-    write(store, generation(2, source="webhook", cost_source="webhook"))
-    assert not store.is_unique(AFTERNOON)
-    assert store.is_unique(Window(NOON + 2 * HOUR, NOON + 3 * HOUR))
+def test_the_events_of_bills_seen_twice_are_found(store: EventStore) -> None:
+    write(store, generation(1), generation(2), generation(3, NOON + 2 * HOUR))
+    assert list(store.repeated(AFTERNOON)) == []
+    again = generation(2, source="webhook", cost_source="webhook")
+    write(store, again)
+    assert by_id(store.repeated(AFTERNOON)) == by_id([generation(2), again])
+    assert list(store.repeated(Window(NOON + 2 * HOUR, NOON + 3 * HOUR))) == []
 
 
-def test_uniqueness_looks_an_hour_beyond_the_edges(store: EventStore) -> None:
-    """A turn may be observed at two instants, on either side of midnight."""
-    window = Window(NOON, NOON + HOUR)
-    write(store, turn(occurred_at=NOON + HOUR - MILLISECOND))
-    write(store, turn(occurred_at=NOON + 2 * HOUR, total_tokens=19))
-    write(store, turn(occurred_at=NOON - HOUR - timedelta(seconds=1), total_tokens=20))
-    assert store.is_unique(window)
-    write(store, turn(occurred_at=NOON + 2 * HOUR - MILLISECOND, total_tokens=21))
-    assert not store.is_unique(window)
+def test_bills_that_one_source_tells_twice_are_found_beside_those_of_two(
+    store: EventStore,
+) -> None:
+    changed = [generation(1), generation(1, cost_usd=None, cost_source="none", total_tokens=0)]
+    both = [generation(2), generation(2, source="webhook", cost_source="webhook")]
+    write(store, *changed, *both, generation(3), generation(4))
+    assert by_id(store.repeated(AFTERNOON)) == by_id([*changed, *both])
 
 
-def test_uniqueness_looks_an_hour_back_too(store: EventStore) -> None:
-    write(store, turn(), turn(occurred_at=NOON - HOUR, total_tokens=19))
-    assert not store.is_unique(Window(NOON, NOON + HOUR))
-    assert store.is_unique(Window(NOON + HOUR, NOON + 2 * HOUR))
+def test_bills_of_three_sources_are_found_whole(store: EventStore) -> None:
+    told = [generation(n) for n in range(6)]
+    told += [generation(n, source="webhook", cost_source="webhook") for n in (1, 2)]
+    told += [generation(n, source="manual", cost_source="manual") for n in (2, 3)]
+    write(store, *told, generation(9))
+    expected = [event for event in told if event.request_id in map(generation_id, (1, 2, 3))]
+    found = by_id(store.repeated(AFTERNOON))
+    assert found == by_id(expected)
+
+
+def test_only_the_window_counts_for_what_is_repeated(store: EventStore) -> None:
+    """A turn may be observed at two instants."""
+    turns = [
+        turn(occurred_at=NOON + HOUR - MILLISECOND),
+        turn(occurred_at=NOON + 2 * HOUR, total_tokens=19),
+    ]
+    write(store, *turns)
+    assert list(store.repeated(Window(NOON, NOON + 2 * HOUR))) == []
+    assert by_id(store.repeated(Window(NOON, NOON + 3 * HOUR))) == by_id(turns)
 
 
 def test_a_damaged_row_is_rejected_alone(store: EventStore) -> None:

@@ -81,22 +81,25 @@ def test_switching_to_and_fro_loses_and_doubles_nothing(both: Both) -> None:
     write(both.on, events[0], events[5])  # delivered again after the switch
     for store in (both.on, both.off):
         assert ids(list(store.events(day(0)))) == ids(events)
-        assert not store.is_unique(day(0))
+        assert ids(list(store.repeated(day(0)))) == ids([events[0]])
 
 
 def test_a_day_in_one_store_alone_is_added_up_there(both: Both) -> None:
     write(both.off, generation(1), generation(2))
     for store in (both.on, both.off):
-        assert store.is_unique(day(0))
+        assert list(store.repeated(day(0))) == []
         assert [group.sums.events for group in store.usage(day(0))] == [2]
-    write(both.off, generation(2, source="webhook", cost_source="webhook"))
-    assert not both.on.is_unique(day(0))
+    again = generation(2, source="webhook", cost_source="webhook")
+    write(both.off, again)
+    assert ids(list(both.on.repeated(day(0)))) == ids([generation(2), again])
 
 
-def test_a_bill_of_one_store_and_its_neighbour_hour_in_the_other_is_not_unique(both: Both) -> None:
-    write(both.off, generation(1, NOON + HOUR))
-    write(both.on, generation(2, NOON - HOUR / 2))
-    assert not both.on.is_unique(Window(NOON, NOON + HOUR * 2))
+def test_a_bill_that_each_store_tells_once_is_found(both: Both) -> None:
+    again = generation(1, source="webhook", cost_source="webhook")
+    write(both.off, generation(1), generation(2))
+    write(both.on, again)
+    for store in (both.on, both.off):
+        assert ids(list(store.repeated(day(0)))) == ids([generation(1), again])
 
 
 def test_fingerprints_of_both_stores_are_added(both: Both) -> None:
@@ -124,7 +127,7 @@ def test_a_store_that_is_away_fails_its_days_and_no_others(both: Both) -> None:
     both.look_at(0, 1, 2, 3)
     both.influx.is_away = True
     for number in (1, 2):
-        for read in (both.off.usage, both.off.is_unique, both.off.fingerprints):
+        for read in (both.off.usage, both.off.repeated, both.off.fingerprints):
             with pytest.raises(Unavailable):
                 read(day(number))
         with pytest.raises(Unavailable):
@@ -132,7 +135,7 @@ def test_a_store_that_is_away_fails_its_days_and_no_others(both: Both) -> None:
     for number, request in ((0, generation_id(1)), (3, None)):
         found = list(both.off.events(day(number)))
         assert len(found) == 1 and request in (None, found[0].request_id)
-        assert both.off.is_unique(Window(day(number).start + HOUR, day(number).end - 2 * HOUR))
+        assert list(both.off.repeated(day(number))) == []
 
 
 def test_the_store_that_is_written_to_may_hold_everything_newer_than_was_seen(both: Both) -> None:
@@ -262,7 +265,6 @@ def test_a_store_that_keeps_failing_is_left_alone_for_a_moment(both: Both) -> No
     both.influx.is_away = False
     write(both.on, generation(2))
     assert len(list(store.events(day(0)))) == 2
-    assert not store.is_unique(day(0))
 
 
 def test_a_second_store_that_is_written_to_may_hold_what_was_not_looked_at(both: Both) -> None:

@@ -1,6 +1,6 @@
 """Corrections by a person: assignments, rates and zones that were wrong, put right afterwards."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from shared.adapters.summaries import SqlSummaries
-from shared.day_reader import day_window
+from shared.day_reader import day_window, with_edges
 from shared.domain.days import ZoneDay
+from shared.domain.event import UsageEvent
 from shared.errors import ConfigError, Unavailable
 from shared.ports import Window
 from tests.builders import ALICE, BOB
@@ -132,13 +133,13 @@ def test_another_zone_moves_the_days_of_an_organization(ledger: Ledger) -> None:
 def test_events_that_wait_while_a_zone_changes_are_not_lost(ledger: Ledger) -> None:
     ledger.book(generation(1, "2026-11-24 12:00", client_org_id="acme"))
     whole = ledger.store
-    warsaw = day_window(ZoneDay(DAY, WARSAW))
+    warsaw = with_edges(day_window(ZoneDay(DAY, WARSAW)))
 
     class DownForWarsaw(BrokenStore):
-        def is_unique(self, window: Window) -> bool:
+        def repeated(self, window: Window) -> Collection[UsageEvent]:
             if window == warsaw:
                 raise Unavailable("down")
-            return bool(whole.is_unique(window))
+            return list(whole.repeated(window))
 
     ledger.store = DownForWarsaw(whole, "", Unavailable("never"))
     [failure] = ledger.projection.refresh(2).failures

@@ -3,7 +3,7 @@
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -13,9 +13,11 @@ from sqlalchemy import create_engine, text
 
 from shared.domain.audit import WRONG_MARKUP
 from shared.domain.days import ZoneDay
+from shared.domain.event import UsageEvent
 from shared.domain.rows import UserRow
 from shared.domain.run_report import RunReport
 from shared.errors import ConfigError, Misconfigured, ProjectionError, Unavailable, WouldShrink
+from shared.ports import Window
 from tests.builders import ALICE, BOB, unmetered
 from tests.conftest import ROOT
 from tests.ledger import (
@@ -196,7 +198,7 @@ def test_an_answer_of_fewer_events_than_were_just_counted_is_refused(ledger: Led
     assert days_of(ledger.refresh()) == [f"{DAY} in {WARSAW}"]
 
 
-@pytest.mark.parametrize("question", ["fingerprints", "is_unique", "usage", "unmetered"])
+@pytest.mark.parametrize("question", ["fingerprints", "repeated", "usage", "unmetered"])
 @pytest.mark.parametrize("error", [Unavailable("down"), Misconfigured("wrong token")])
 def test_a_failing_query_leaves_the_summary_and_is_recorded(
     ledger: Ledger, question: str, error: Unavailable | Misconfigured
@@ -266,9 +268,9 @@ def test_a_day_read_before_a_change_of_rates_is_not_stored(ledger: Ledger) -> No
     whole = ledger.store
 
     class Interrupted(BrokenStore):
-        def is_unique(self, window: object) -> bool:
+        def repeated(self, window: Window) -> Collection[UsageEvent]:
             ledger.summaries.set_rate("acme", DAY, 2_000_000)
-            return bool(whole.is_unique(window))
+            return list(whole.repeated(window))
 
     ledger.store = Interrupted(whole, "", Unavailable("never"))
     [failure] = ledger.projection.project_days(DAY, DAY).failures

@@ -19,7 +19,7 @@ from tests.services.scripted import NO_SERIES, ScriptedInflux, broken_server, sa
 WINDOW = Window(NOON, NOON + timedelta(hours=1))
 READINGS: dict[str, Callable[[InfluxStore], Any]] = {
     "usage": lambda store: store.usage(WINDOW),
-    "is_unique": lambda store: store.is_unique(WINDOW),
+    "repeated": lambda store: store.repeated(WINDOW),
     "events": lambda store: list(store.events(WINDOW)),
     "fingerprints": lambda store: store.fingerprints(WINDOW),
     "unmetered": lambda store: store.unmetered(WINDOW),
@@ -123,7 +123,7 @@ def test_an_error_inside_an_answer_with_status_200_is_a_failure(
         read(store)
 
 
-@pytest.mark.parametrize("name", ["usage", "is_unique", "fingerprints", "unmetered", "hosts"])
+@pytest.mark.parametrize("name", ["usage", "repeated", "fingerprints", "unmetered", "hosts"])
 @pytest.mark.parametrize("where", ["result", "series"])
 def test_an_answer_that_was_cut_short_is_a_failure(
     influx: ScriptedInflux, store: InfluxStore, name: str, where: str
