@@ -10,7 +10,7 @@ from fastapi.responses import Response
 
 from scheduler.api.events import After, bill_reader, event_body, page_place
 from scheduler.api.sidecar_of import Here
-from scheduler.dashboard.filters import SIDES, Shown, figures_of, quick_spans, today_of
+from scheduler.dashboard.filters import Shown, figures_of, filter_values, today_of
 from scheduler.dashboard.pages import render
 from scheduler.reports.bills import BilledEvent, Unsettled
 from shared.ports_admin import Page
@@ -49,16 +49,12 @@ def events(
     else:
         found, following = reader.page(wanted, _EVENTS_PER_PAGE, page_place(after))
     values = {
-        "shown": shown,
-        "query_now": shown.query(),
-        "side_labels": SIDES,
+        **filter_values(shown, today, sidecar),
         "cost": cost,
         "events": [_shown(each, sidecar.settings.usage_open_webui_url) for each in found],
         "following": following,
         "is_first": after is None,
         "is_cut": bool(cost) and len(found) == _LINES_SHOWN,
-        "spans": quick_spans(today),
-        "names": sidecar.summaries.user_names(),
     }
     return render(request, "events.html", values)
 
@@ -74,14 +70,10 @@ def unmetered(request: Request, sidecar: Here, shown: Filters) -> Response:
         Page(limit=_LINES_SHOWN + 1),
     )
     values = {
-        "shown": shown,
-        "query_now": shown.query(),
-        "side_labels": SIDES,
+        **filter_values(shown, today, sidecar),
         "lines": lines[:_LINES_SHOWN],
         "is_cut": len(lines) > _LINES_SHOWN,
         "by_task": figures_of(request).unmetered(shown.filter(), ("task",)),
-        "spans": quick_spans(today),
-        "names": sidecar.summaries.user_names(),
         "clients": sidecar.summaries.directory().organizations,
     }
     return render(request, "unmetered.html", values)
@@ -94,13 +86,9 @@ def findings(request: Request, sidecar: Here, shown: Filters) -> Response:
     shown = shown.within(today)
     found = figures_of(request).findings(shown.filter(), Page(limit=_LINES_SHOWN + 1))
     values = {
-        "shown": shown,
-        "query_now": shown.query(),
-        "side_labels": SIDES,
+        **filter_values(shown, today, sidecar),
         "findings": found[:_LINES_SHOWN],
         "is_cut": len(found) > _LINES_SHOWN,
-        "spans": quick_spans(today),
-        "names": sidecar.summaries.user_names(),
     }
     return render(request, "findings.html", values)
 

@@ -94,15 +94,15 @@ def narrowed(query: dict[str, Any], by: Grouping, value: str) -> dict[str, Any]:
     return {**query, "start": str(max(day, first)), "end": str(min(end, last))}
 
 
-def quick_spans(today: date) -> list[tuple[str, Span]]:
-    """Return the spans that are asked for most."""
-    return [
-        ("Today", Span(today, today)),
-        ("Last 7 days", Span(today - 6 * ONE_DAY, today)),
-        ("This month", month_so_far(today)),
-        ("Last month", month_of(today.replace(day=1) - ONE_DAY)),
-        ("This year", Span(today.replace(month=1, day=1), today)),
-    ]
+def filter_values(shown: Shown, today: date, sidecar: RunningSidecar) -> dict[str, Any]:
+    """Return what `filters.html` shows: what is chosen, and what else can be."""
+    return {
+        "shown": shown,
+        "query_now": shown.query(),
+        "side_labels": SIDES,
+        "spans": _quick_spans(today),
+        "names": sidecar.summaries.user_names(),
+    }
 
 
 def today_of(sidecar: RunningSidecar) -> date:
@@ -115,3 +115,14 @@ def figures_of(request: Request) -> Figures:
     found = request.app.state.figures
     assert isinstance(found, Figures)
     return found
+
+
+def _quick_spans(today: date) -> list[tuple[str, Span]]:
+    """Return the spans that are asked for most."""
+    return [
+        ("Today", Span(today, today)),
+        ("Last 7 days", Span(today - 6 * ONE_DAY, today)),
+        ("This month", month_so_far(today)),
+        ("Last month", month_of(today.replace(day=1) - ONE_DAY)),
+        ("This year", Span(today.replace(month=1, day=1), today)),
+    ]

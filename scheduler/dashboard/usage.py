@@ -15,9 +15,9 @@ from scheduler.dashboard.filters import (
     SPANS,
     Shown,
     figures_of,
+    filter_values,
     known_grouping,
     narrowed,
-    quick_spans,
     today_of,
 )
 from scheduler.dashboard.overview import largest_first
@@ -52,11 +52,9 @@ def usage(
         lines = largest_first(lines)
     query, piece = shown.query(), lines[offset : offset + _LINES_PER_PAGE]
     values = {
-        "shown": shown,
-        "query_now": query,
+        **filter_values(shown, today, sidecar),
         "by": grouping,
         "groupings": {**SIDES, **SPANS},
-        "side_labels": SIDES,
         "is_by_amount": is_by_amount,
         "lines": piece,
         "links": _links(query, grouping, piece),
@@ -64,8 +62,6 @@ def usage(
         "offset": offset,
         "page_size": _LINES_PER_PAGE,
         "total": total.amounts,
-        "spans": quick_spans(today),
-        "names": sidecar.summaries.user_names(),
         "clients": sidecar.summaries.directory().organizations,
     }
     return render(request, "usage.html", values)
