@@ -14,7 +14,7 @@ from shared.adapters.influx_rows import (
     read_unmetered,
     read_users,
 )
-from shared.adapters.influx_statements import Statements
+from shared.adapters.influx_statements import FINGERPRINTED, SUMMED, Statements
 from shared.adapters.influx_windows import bounds, is_on_seconds, outward
 from shared.adapters.influx_write import InfluxSettings, InfluxSink
 from shared.adapters.usage_sums import add_up, fingerprint_events
@@ -66,7 +66,7 @@ class InfluxStore:
             return add_up(self.events(window))
         groups = self._query.ask(self._statements.sums, bounds(window))
         found = [(group.tags, _named(group, group.rows[0])) for group in groups]
-        if self._may_overflow(window, [sums["events"] for _, sums in found]):
+        if self._may_overflow(window, SUMMED, [sums["events"] for _, sums in found]):
             return add_up(self.events(window))
         return [read_group(tags, sums) for tags, sums in found]
 
@@ -113,7 +113,7 @@ class InfluxStore:
             return fingerprint_events(self.events(window))
         answer = self._query.ask(self._statements.fingerprints, bounds(window))
         found = [_named(series, row) for series in answer for row in series.rows]
-        if self._may_overflow(window, [sums["events"] for sums in found]):
+        if self._may_overflow(window, FINGERPRINTED, [sums["events"] for sums in found]):
             return fingerprint_events(self.events(window))
         return {
             _EPOCH + sums["time"] // 10**9 * _SECOND: Fingerprint(
@@ -197,14 +197,15 @@ class InfluxStore:
         answer = self._query.ask(statement, bounds(window) if window else None)
         return [row for series in answer for row in read(series)]
 
-    def _may_overflow(self, window: Window, counts: Sequence[int]) -> bool:
+    def _may_overflow(self, window: Window, fields: Sequence[str], counts: Sequence[int]) -> bool:
         """Tell whether a sum of so many events may pass 63 bits, where InfluxDB wraps in silence.
 
         By the largest summand of all: asked after the sums, so that it is one of theirs at least.
         """
-        answer = self._query.ask(self._statements.peaks, bounds(window)) if counts else []
-        peaks = [value or 0 for series in answer for row in series.rows for value in row[1:]]
-        return max(counts, default=0) * max(peaks, default=0) > _INT64_MAX
+        peaks = self._statements.peaks(fields)
+        answer = self._query.ask(peaks, bounds(window)) if counts else []
+        values = [value or 0 for series in answer for row in series.rows for value in row[1:]]
+        return max(counts, default=0) * max(values, default=0) > _INT64_MAX
 
     def _count_of_source(self, source: str) -> int:
         answer = self._query.ask(self._statements.count_of_source, {"source": source})

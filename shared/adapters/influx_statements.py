@@ -44,8 +44,6 @@ class Statements:
             f"SELECT {_COUNT} AS events, {_each('sum', FINGERPRINTED)} "
             f"{source} {_IN_WINDOW} GROUP BY time(15m) fill(none)"
         )
-        # Asked of the whole window: beside each sum they took as long as the sums themselves.
-        self.peaks = f"SELECT {_each('max', SUMMED)} {source} {_IN_WINDOW}"
         self.uniqueness = (
             f'SELECT {_COUNT} AS events, count(distinct("request_id")) AS bills '
             f"{source} {_IN_WINDOW}"
@@ -63,6 +61,13 @@ class Statements:
         self.users = f"{_select('user')} GROUP BY user_id ORDER BY time DESC LIMIT 1"
         self.tag_keys = f"SHOW TAG KEYS FROM {self.usage}"
         self.count_of_source = f"SELECT {_COUNT} {source} source = $source"
+
+    def peaks(self, fields: Sequence[str]) -> str:
+        """Select the largest values of fields in the whole window.
+
+        Asked beside each sum they took as long as the sums themselves.
+        """
+        return f"SELECT {_each('max', fields)} FROM {self.usage} WHERE {_IN_WINDOW}"  # noqa: S608
 
     def events_by(self, field: str, values: Sequence[str]) -> str:
         """Select the events whose field is one of these values.
