@@ -7,12 +7,12 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 
-from migration_tools.source import DaySpan, Directory, Remark
+from migration_tools.source import DaySpan, Remark
+from migration_tools.sources.single_requests import SingleRequests
 from shared.domain.days import local_day
 from shared.domain.event import UNASSIGNED, UsageEvent, new_event
 from shared.domain.identity import canonical_json, clean_label, generation_time, is_generation_id
 from shared.domain.money import parse_usd
-from shared.domain.rows import UnmeteredRow, UserRow
 from shared.errors import InvalidEvent, MigrationError, UnusableCost
 
 # The header as it was seen on 2026-09-05; what is not needed may be missing.
@@ -22,17 +22,15 @@ _PARTS = ("cost_web_search", "cost_cache", "cost_file_processing")
 _STANDARD = ("", "standard", "default")
 
 
-class ActivityCsv:
+class ActivityCsv(SingleRequests):
     """A Source over one export. Its lines also settle what stands in the ledger as pending."""
 
     kind = "csv"
-    whole_days = False
-    keeps_source = False
     knows_answers = False
 
     def __init__(self, path: Path, zone: str) -> None:
+        super().__init__(zone)
         self._path = path
-        self._zone = zone
         try:
             with path.open("rb") as file:
                 self.identity = hashlib.file_digest(file, "sha256").hexdigest()[:8]
@@ -44,14 +42,6 @@ class ActivityCsv:
             raise MigrationError(
                 f"{path} is no export of generations: it has no column {', '.join(missing)}"
             )
-
-    def zone_of(self, organization_id: str) -> str:
-        """Return the ledger's zone: an export knows no organizations."""
-        return self._zone
-
-    def directory(self) -> Directory:
-        """Return nothing: an export knows no organizations."""
-        return Directory()
 
     def events(
         self, span: DaySpan, label: str, remark: Callable[[Remark], None]
@@ -66,10 +56,6 @@ class ActivityCsv:
                     continue
                 if local_day(event.occurred_at, self._zone) in span:
                     yield event
-
-    def side_rows(self, span: DaySpan) -> Iterator[UnmeteredRow | UserRow]:
-        """Return nothing: an export has generations only."""
-        return iter(())
 
     def close(self) -> None:
         """Nothing stays open between two readings."""

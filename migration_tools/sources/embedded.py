@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterator
 from itertools import groupby
 from pathlib import Path
 
-from migration_tools.source import DaySpan, Directory, Remark
+from migration_tools.source import DaySpan, Remark
+from migration_tools.sources.single_requests import SingleRequests
 from shared.adapters.embedded_store import EmbeddedStore
 from shared.domain.days import ONE_DAY, day_start
 from shared.domain.event import UsageEvent
@@ -14,29 +15,20 @@ from shared.errors import DeliveryError, MigrationError
 from shared.ports import Window
 
 
-class EmbeddedEvents:
+class EmbeddedEvents(SingleRequests):
     """A Source whose events stay the very same: in two stores each is still one."""
 
     kind = "embedded"
-    whole_days = False
     keeps_source = True
     knows_answers = True
 
     def __init__(self, path: Path, zone: str) -> None:
         if not path.is_file():
             raise MigrationError(f"{path}: there is no such event store")
-        self._zone = zone
+        super().__init__(zone)
         self._store = EmbeddedStore(path)
         # The folder tells two stores apart; their events need no help with that.
         self.identity = digest(["embedded", str(path.resolve())], size=4)
-
-    def zone_of(self, organization_id: str) -> str:
-        """Return the ledger's zone."""
-        return self._zone
-
-    def directory(self) -> Directory:
-        """Return nothing: organizations are in the summaries already."""
-        return Directory()
 
     def events(
         self, span: DaySpan, label: str, remark: Callable[[Remark], None]

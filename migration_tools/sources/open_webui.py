@@ -4,19 +4,19 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from migration_tools.source import DaySpan, Directory, Remark
+from migration_tools.source import DaySpan, Remark
 from migration_tools.sources.open_webui_rows import Answer, OpenWebuiRows
+from migration_tools.sources.single_requests import SingleRequests
 from shared.domain.days import ONE_DAY, day_start, local_day
 from shared.domain.event import UsageEvent, new_event
 from shared.domain.identity import turn_request_id
 from shared.domain.money import format_usd
 from shared.domain.openwebui import has_openrouter_usage, message_time, openrouter_model
-from shared.domain.rows import UnmeteredRow, UserRow
 from shared.domain.usage import Usage, parse_usage
 from shared.errors import InvalidEvent
 
 
-class OpenWebui:
+class OpenWebui(SingleRequests):
     """A Source over the answers that Open WebUI has saved, each a turn.
 
     Background tasks, API calls and deleted chats are not in it. Where its two records of an answer
@@ -24,24 +24,14 @@ class OpenWebui:
     """
 
     kind = "open-webui"
-    whole_days = False
-    keeps_source = False
     knows_answers = True
 
     def __init__(self, database_url: str, zone: str, client_org_id: str) -> None:
         self._rows = OpenWebuiRows(database_url)
-        self._zone = zone
+        super().__init__(zone)
         self._client_org_id = client_org_id
         self.identity = self._rows.identity()
         self._base_models = self._rows.base_models()
-
-    def zone_of(self, organization_id: str) -> str:
-        """Return the ledger's zone: Open WebUI knows no organizations."""
-        return self._zone
-
-    def directory(self) -> Directory:
-        """Return nothing: Open WebUI knows no organizations."""
-        return Directory()
 
     def events(
         self, span: DaySpan, label: str, remark: Callable[[Remark], None]
@@ -58,10 +48,6 @@ class OpenWebui:
             except InvalidEvent as error:
                 detail = f"message {answer.message_id}: {error}"
                 remark(self._remark(answer, "row", detail, left_out=True))
-
-    def side_rows(self, span: DaySpan) -> Iterator[UnmeteredRow | UserRow]:
-        """Return nothing beside the answers."""
-        return iter(())
 
     def close(self) -> None:
         """Close the connections."""

@@ -5,7 +5,8 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from migration_tools.source import DaySpan, Directory, Remark
+from migration_tools.source import DaySpan, Remark
+from migration_tools.sources.single_requests import SingleRequests
 from shared.adapters.influx_query import InfluxQuery
 from shared.adapters.influx_statements import quote_name
 from shared.adapters.influx_write import InfluxSettings
@@ -13,7 +14,6 @@ from shared.domain.days import ONE_DAY, day_start, local_day
 from shared.domain.event import UNASSIGNED, UsageEvent, new_event
 from shared.domain.identity import clean_label, digest, is_generation_id
 from shared.domain.money import PPM, parse_usd
-from shared.domain.rows import UnmeteredRow, UserRow
 from shared.errors import DeliveryError, InvalidEvent, MigrationError, UnusableCost
 
 MEASUREMENT = "usage_tracking"
@@ -22,12 +22,10 @@ _COLUMNS = ("client_org_id", "model", "api_key_hash", "external_user", "request_
             "input_tokens", "output_tokens", "total_tokens", "cost_usd", "latency_ms")  # fmt: skip
 
 
-class OriginalInflux:
+class OriginalInflux(SingleRequests):
     """A Source over the original's measurement; `rate_ppm` is the markup inside its costs."""
 
     kind = "original-influx"
-    whole_days = False
-    keeps_source = False
     knows_answers = False
 
     def __init__(
@@ -37,17 +35,9 @@ class OriginalInflux:
             raise MigrationError("a markup of 0 cannot be taken out of a cost; say --markup")
         self._query = InfluxQuery(settings)
         self._measurement = measurement
-        self._zone = zone
+        super().__init__(zone)
         self._rate_ppm = rate_ppm
         self.identity = digest(["original-influx", settings.bucket, measurement], size=4)
-
-    def zone_of(self, organization_id: str) -> str:
-        """Return the ledger's zone: the original knew none."""
-        return self._zone
-
-    def directory(self) -> Directory:
-        """Return nothing: organizations are in the original's SQLite database."""
-        return Directory()
 
     def events(
         self, span: DaySpan, label: str, remark: Callable[[Remark], None]
@@ -64,10 +54,6 @@ class OriginalInflux:
                         remark(_remark("row", f"point {point['time']}: {error}", left_out=True))
         except DeliveryError as error:
             raise MigrationError(f"the original's measurement: {error}") from error
-
-    def side_rows(self, span: DaySpan) -> Iterator[UnmeteredRow | UserRow]:
-        """Return nothing: the original kept nothing else."""
-        return iter(())
 
     def close(self) -> None:
         """Close the connections."""
