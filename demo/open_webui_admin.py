@@ -138,13 +138,7 @@ class Admin:
         self, function_id: str, plugin: Path, valves: Mapping[str, Any] | None = None
     ) -> None:
         """Create a Function, switch it on and make it global: it arrives switched off."""
-        body = {
-            "id": function_id,
-            "name": function_id.replace("_", " ").title(),
-            "content": plugin.read_text(),
-            "meta": {"description": "Books what OpenRouter bills."},
-        }
-        self.post("/api/v1/functions/create", body)
+        self.post("/api/v1/functions/create", _function_body(function_id, plugin.read_text()))
         if valves is not None:
             self.post(f"/api/v1/functions/id/{function_id}/valves/update", dict(valves))
         self.toggle_function(function_id)
@@ -156,13 +150,8 @@ class Admin:
 
     def update_function(self, function_id: str, source: str) -> None:
         """Save a Function again, as the editor's Save button does."""
-        body = {
-            "id": function_id,
-            "name": function_id.replace("_", " ").title(),
-            "content": source,
-            "meta": {"description": "Books what OpenRouter bills."},
-        }
-        self.post(f"/api/v1/functions/id/{function_id}/update", body)
+        path = f"/api/v1/functions/id/{function_id}/update"
+        self.post(path, _function_body(function_id, source))
 
     def delete_function(self, function_id: str) -> None:
         """Delete a Function."""
@@ -223,6 +212,15 @@ class Admin:
     def post(self, path: str, body: Mapping[str, Any]) -> Any:
         """Post to an admin endpoint; raises with Open WebUI's own words when it refuses."""
         return _ok(self._client.post(path, json=dict(body)))
+
+
+def _function_body(function_id: str, source: str) -> dict[str, Any]:
+    return {
+        "id": function_id,
+        "name": function_id.replace("_", " ").title(),
+        "content": source,
+        "meta": {"description": "Books what OpenRouter bills."},
+    }
 
 
 def _ok(answer: httpx.Response) -> Any:
