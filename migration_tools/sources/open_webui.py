@@ -27,8 +27,8 @@ class OpenWebui(SingleRequests):
     knows_answers = True
 
     def __init__(self, database_url: str, zone: str, client_org_id: str) -> None:
-        self._rows = OpenWebuiRows(database_url)
         super().__init__(zone)
+        self._rows = OpenWebuiRows(database_url)
         self._client_org_id = client_org_id
         self.identity = self._rows.identity()
         self._base_models = self._rows.base_models()

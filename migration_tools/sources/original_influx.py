@@ -33,9 +33,9 @@ class OriginalInflux(SingleRequests):
     ) -> None:
         if not rate_ppm:
             raise MigrationError("a markup of 0 cannot be taken out of a cost; say --markup")
+        super().__init__(zone)
         self._query = InfluxQuery(settings)
         self._measurement = measurement
-        super().__init__(zone)
         self._rate_ppm = rate_ppm
         self.identity = digest(["original-influx", settings.bucket, measurement], size=4)
 
