@@ -10,17 +10,6 @@ from shared.ports import SpooledRow
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MILLISECOND = timedelta(milliseconds=1)
-SUMMED = (
-    "input_tokens",
-    "output_tokens",
-    "total_tokens",
-    "cached_tokens",
-    "cache_write_tokens",
-    "reasoning_tokens",
-    "cost_pico_usd",
-    "upstream_pico_usd",
-    "estimated_pico_usd",
-)
 _INSERT_EVENT = f"INSERT OR IGNORE INTO events VALUES ({','.join('?' * 19)})"  # noqa: S608 no data
 _INSERT_UNMETERED = "INSERT OR IGNORE INTO unmetered VALUES (?, ?, ?)"
 # The newest row counts whatever the order of arrival; of two of one instant, the larger text.

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
-from shared.adapters.embedded_rows import MILLISECOND, SUMMED, milliseconds
+from shared.adapters.embedded_rows import MILLISECOND, milliseconds
+from shared.adapters.usage_sums import SUMMED
 from shared.ports import BUCKET, UsageGroup, UsageSums, Window
 
 _IN_WINDOW = "occurred_at_ms >= ? AND occurred_at_ms < ?"

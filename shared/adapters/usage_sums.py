@@ -23,6 +23,8 @@ _AMOUNTS = {
     "upstream_cost_usd": "upstream_pico_usd",
     "estimated_cost_usd": "estimated_pico_usd",
 }
+# What is added up as it stands: fields of UsageSums, and columns or fields of a store.
+SUMMED = (*_TOKENS, *_AMOUNTS.values())
 _BUCKET_MS = int(BUCKET.total_seconds()) * 1000
 
 
