@@ -14,10 +14,10 @@ from shared.adapters.influx_rows import (
     read_unmetered,
     read_users,
 )
-from shared.adapters.influx_statements import FINGERPRINTED, SUMMED, Statements
+from shared.adapters.influx_statements import FINGERPRINTED, Statements
 from shared.adapters.influx_windows import bounds, is_on_seconds, outward
 from shared.adapters.influx_write import InfluxSettings, InfluxSink
-from shared.adapters.usage_sums import add_up, fingerprint_events
+from shared.adapters.usage_sums import SUMMED, add_up, fingerprint_events
 from shared.domain.entanglement import Identity
 from shared.domain.event import UsageEvent
 from shared.domain.identity import clean_label

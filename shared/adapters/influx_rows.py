@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from shared.adapters.influx_query import Series
-from shared.adapters.influx_statements import SUMMED
+from shared.adapters.usage_sums import SUMMED
 from shared.domain.entanglement import Identity
 from shared.domain.event import UsageEvent
 from shared.domain.line_protocol import AMOUNT_FIELDS, derived_milliseconds

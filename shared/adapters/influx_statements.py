@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 
+from shared.adapters.usage_sums import SUMMED
 from shared.domain.line_protocol import (
     AMOUNT_FIELDS,
     FIELDS,
@@ -10,17 +11,6 @@ from shared.domain.line_protocol import (
     TAGS,
 )
 
-SUMMED = (
-    "input_tokens",
-    "output_tokens",
-    "total_tokens",
-    "cached_tokens",
-    "cache_write_tokens",
-    "reasoning_tokens",
-    "cost_pico_usd",
-    "upstream_pico_usd",
-    "estimated_pico_usd",
-)
 FINGERPRINTED = ("cost_pico_usd", "total_tokens")
 _IN_WINDOW = "time >= $start AND time < $end"
 # Every event has this field and it is the same in all: to count 1 M ids took 1.4 s, this 0.2 s.
