@@ -3488,6 +3488,7 @@ class SpoolFile:
         self._on_corrupt = on_corrupt
         self._connection: sqlite3.Connection | None = None
         self._identity: tuple[int, int] | None = None
+        self._level: Synchronous | None = None
 
     @contextmanager
     def writing(self, *, is_synced: bool = True) -> Iterator[sqlite3.Connection]:
@@ -3496,11 +3497,13 @@ class SpoolFile:
         One that is not synced outlives the process at once, and a power loss with the next commit
         that is, or with a checkpoint.
         """
-        synchronous = self._synchronous if is_synced else "NORMAL"
+        synchronous: Synchronous = self._synchronous if is_synced else "NORMAL"
         with spool_lock(self.path):
             connection = self._current_connection()
             try:
-                connection.execute(f"PRAGMA synchronous = {synchronous}")
+                if synchronous != self._level:  # it costs more than any other statement of a hook
+                    connection.execute(f"PRAGMA synchronous = {synchronous}")
+                    self._level = synchronous
                 connection.execute("BEGIN IMMEDIATE")
                 yield connection
                 connection.execute("COMMIT")
@@ -3547,6 +3550,7 @@ class SpoolFile:
 
     def _drop_connection(self) -> None:
         connection, self._connection = self._connection, None
+        self._level = None
         if connection is not None:
             connection.close()
 
