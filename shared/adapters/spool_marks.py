@@ -45,14 +45,11 @@ def mark_for_a_moment(
 
 
 def accept_rows(tx: SpoolTransaction, row_ids: Sequence[int]) -> None:
-    """Forget delivered rows but for their digest and their place in the store."""
+    """Forget delivered rows but for their digest and their place in the store.
+
+    Of host rows nothing is kept: the file itself takes the digest of such a row with it.
+    """
     among, ids = _among(row_ids)
-    # Host rows say something new each time: nothing of them is kept.
-    tx.db.execute(
-        "DELETE FROM digests WHERE store_ns IN"  # noqa: S608 - own words
-        f" (SELECT store_ns FROM rows WHERE {among} AND kind = 'host')",
-        ids,
-    )
     tx.db.execute(
         "UPDATE digests SET is_delivered = 1, changed_at = ?"  # noqa: S608 - own words
         f" WHERE store_ns IN (SELECT store_ns FROM rows WHERE {among})",

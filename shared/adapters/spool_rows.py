@@ -139,14 +139,12 @@ def _insert_spool_row(
     if row.quarantine is not None:
         tx.counted[f"quarantined_{row.quarantine}"] += 1
     outcome: PutOutcome = "quarantined" if row.quarantine else "queued"
-    digest = bytes.fromhex(row.event_id)
-    tx.db.execute("INSERT INTO digests VALUES (?, ?, 0, ?)", (slot, digest, tx.now_ms))
     tx.db.execute(
         "INSERT INTO rows (kind, event_id, request_id, store_ns, state, words, queued_at, json)"
         " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
         (
             row.kind,
-            digest,
+            bytes.fromhex(row.event_id),
             row.request_id,
             slot,
             outcome,
@@ -193,12 +191,10 @@ def _keep_newest_host(tx: SpoolTransaction, row: IncomingRow) -> None:
             tx.now_ms + _HOST_CLOCK_SLACK_MS,
         ),
     )
-    older = "FROM rows WHERE request_id = ? AND kind = 'host' AND state = 'queued'"
     tx.db.execute(
-        f"DELETE FROM digests WHERE store_ns IN (SELECT store_ns {older})",  # noqa: S608 - own words
+        "DELETE FROM rows WHERE request_id = ? AND kind = 'host' AND state = 'queued'",
         (row.request_id,),
     )
-    tx.db.execute(f"DELETE {older}", (row.request_id,))
 
 
 def _is_money_conflict(db: sqlite3.Connection, row: IncomingRow) -> bool:

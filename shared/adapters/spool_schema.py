@@ -66,12 +66,16 @@ SPOOL_MIGRATIONS: tuple[tuple[str, ...], ...] = (
         # (queued or delivered then) keep their size when they change, and so their page.
         """CREATE TABLE digests (
             store_ns INTEGER PRIMARY KEY,
-            event_id BLOB NOT NULL UNIQUE,
+            event_id BLOB NOT NULL,
             is_delivered INTEGER NOT NULL,
             changed_at INTEGER NOT NULL
         )""",
         "INSERT INTO digests SELECT store_ns, event_id, 0, queued_at FROM rows",
+        # After the rows, so that they are sorted once: it halves the time of a long queue.
+        "CREATE UNIQUE INDEX digests_by_event ON digests (event_id)",
         "INSERT OR IGNORE INTO digests SELECT store_ns, event_id, 1, delivered_at FROM delivered",
+        # One whose place another event has is kept all the same, before 1970 where none stands.
+        "INSERT OR IGNORE INTO digests SELECT -number, event_id, 1, delivered_at FROM delivered",
         # The order in which they are forgotten.
         "CREATE INDEX digests_delivered ON digests (changed_at) WHERE is_delivered",
         "DROP TABLE delivered",
@@ -96,7 +100,28 @@ SPOOL_MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "DROP TABLE first_rows",
         "CREATE INDEX rows_put_aside ON rows (state) WHERE state <> 'queued'",
         "CREATE INDEX rows_by_request ON rows (request_id)",
-        "UPDATE meta SET value = 2 WHERE name = 'min_reader'",
+    ),
+    (
+        # For other versions that have the file open or open it later: in a host beside a newer
+        # sidecar, and in answers that still run while the plugin is being replaced. A row has its
+        # digest, whichever of them queues it (the second one has just written it). Host rows say
+        # something new each time: nothing of them is kept.
+        """CREATE TRIGGER row_queued AFTER INSERT ON rows BEGIN
+            INSERT OR IGNORE INTO digests VALUES (new.store_ns, new.event_id, 0, new.queued_at);
+        END""",
+        """CREATE TRIGGER host_row_gone AFTER DELETE ON rows WHEN old.kind = 'host' BEGIN
+            DELETE FROM digests WHERE store_ns = old.store_ns;
+        END""",
+        # What the first version looks up, adds to and forgets.
+        """CREATE VIEW delivered (number, event_id, store_ns, delivered_at) AS
+            SELECT store_ns, event_id, store_ns, changed_at FROM digests WHERE is_delivered""",
+        """CREATE TRIGGER delivered_added INSTEAD OF INSERT ON delivered BEGIN
+            UPDATE digests SET is_delivered = 1, changed_at = new.delivered_at
+            WHERE store_ns = new.store_ns;
+        END""",
+        """CREATE TRIGGER delivered_forgotten INSTEAD OF DELETE ON delivered BEGIN
+            DELETE FROM digests WHERE store_ns = old.store_ns;
+        END""",
     ),
 )
 
