@@ -19,6 +19,8 @@ from shared.errors import UsageError
 from shared.ports import SpoolStatus
 from shared.settings import Settings
 
+_DATABASE_HEADER = b"SQLite format 3\0"
+
 app = typer.Typer(no_args_is_help=True, help="Look into spools, on any path, while hosts run.")
 
 Paths = Annotated[
@@ -27,7 +29,17 @@ Paths = Annotated[
 ]
 
 
+@contextmanager
+def _sentences() -> Iterator[None]:
+    """End with a sentence: a spool is opened when it is first asked, in the midst of a command."""
+    try:
+        yield
+    except UsageError as error:
+        fail(str(error))
+
+
 @app.command()
+@_sentences()
 def status(paths: Paths = None) -> None:
     """Print what waits, what was put aside and why, and what each host says of itself."""
     for spool in _opened(paths):
@@ -36,6 +48,7 @@ def status(paths: Paths = None) -> None:
 
 
 @app.command(name="dead-letters")
+@_sentences()
 def dead_letters(paths: Paths = None) -> None:
     """Print the rows that were put aside, with the server's words or the reason."""
     table = Table("spool", "row", "kind", "state", "request_id", "attempts", "why")
@@ -54,6 +67,7 @@ def dead_letters(paths: Paths = None) -> None:
 
 
 @app.command()
+@_sentences()
 def replay(paths: Paths = None) -> None:
     """Queue again what was put aside; a row that the store has by now stays one row."""
     for spool in _opened(paths):
@@ -61,6 +75,7 @@ def replay(paths: Paths = None) -> None:
 
 
 @app.command()
+@_sentences()
 def export(paths: Paths = None) -> None:
     """Write every row that is in the files, whatever its state, as lines of JSON."""
     for spool in _opened(paths):
@@ -69,23 +84,29 @@ def export(paths: Paths = None) -> None:
 
 
 def _opened(paths: list[Path] | None) -> Iterator[SqliteSpool]:
-    with _sentences():
-        settings = Settings.load()
-        for path in paths or spool_files(settings.usage_spool_dir):
-            if not path.is_file():
-                fail(f"{path}: no such spool")
-            with closing(SqliteSpool(path, settings=spool_settings(settings))) as spool:
-                yield spool
-        if not paths and not spool_files(settings.usage_spool_dir):
-            OUT.print(f"no spool in {settings.usage_spool_dir.resolve()} (USAGE_SPOOL_DIR)")
+    settings = Settings.load()
+    for path in paths or spool_files(settings.usage_spool_dir):
+        if not path.is_file():
+            fail(f"{path}: no such spool")
+        if not _is_database(path):
+            fail(f"{path}: this is no spool; it was left as it is")
+        with closing(SqliteSpool(path, settings=spool_settings(settings))) as spool:
+            yield spool
+    if not paths and not spool_files(settings.usage_spool_dir):
+        OUT.print(f"no spool in {settings.usage_spool_dir.resolve()} (USAGE_SPOOL_DIR)")
 
 
-@contextmanager
-def _sentences() -> Iterator[None]:
+def _is_database(path: Path) -> bool:
+    """Tell whether a file begins as SQLite's do.
+
+    Opened as a spool, any other would be taken for a damaged one and moved away: a pattern such as
+    `spool/*` names the log of a spool and its lock too.
+    """
     try:
-        yield
-    except UsageError as error:
-        fail(str(error))
+        with path.open("rb") as file:
+            return file.read(len(_DATABASE_HEADER)) == _DATABASE_HEADER
+    except OSError as error:
+        fail(f"{path}: {error.strerror}")
 
 
 def _print_status(path: Path, status: SpoolStatus) -> None:

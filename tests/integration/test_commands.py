@@ -1,11 +1,15 @@
 """The operator's commands, as a new admin types them: in an empty folder, first this one."""
 
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from shared.adapters.spool import SqliteSpool
+from tests.builders import settled
 from tests.conftest import ROOT
 
 
@@ -60,3 +64,42 @@ def test_what_is_wrong_ends_a_command_with_a_sentence(
     assert ended.returncode == 1
     assert words in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+SPOOL_COMMANDS = pytest.mark.parametrize("command", ["status", "dead-letters", "replay", "export"])
+
+
+@SPOOL_COMMANDS
+def test_the_log_of_a_spool_in_use_is_left_alone(tmp_path: Path, command: str) -> None:
+    with closing(SqliteSpool(tmp_path / "function.sqlite3")) as spool:
+        assert spool.put([settled()]).result(20) == ["queued"]
+        before = sorted(tmp_path.iterdir())
+        ended = scheduler(tmp_path, "spool", command, "function.sqlite3-wal")
+        assert (ended.returncode, ended.stdout) == (1, "")
+        assert "function.sqlite3-wal: this is no spool; it was left as it is" in ended.stderr
+        assert sorted(tmp_path.iterdir()) == before
+        assert spool.put([settled()]).result(20) == ["duplicate"]
+
+
+@SPOOL_COMMANDS
+def test_the_database_of_another_program_ends_a_command_with_a_sentence(
+    tmp_path: Path, command: str
+) -> None:
+    with closing(sqlite3.connect(tmp_path / "webui.db")) as database, database:
+        database.execute("CREATE TABLE chat (id TEXT)")
+    ended = scheduler(tmp_path, "spool", command, "webui.db")
+    assert ended.returncode == 1
+    assert "webui.db is a database of another program" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize("content", ["", "no database at all\n" * 1000], ids=["empty", "text"])
+def test_a_file_of_something_else_is_not_taken_for_a_damaged_spool(
+    tmp_path: Path, content: str
+) -> None:
+    other = tmp_path / "other"
+    other.write_text(content)
+    ended = scheduler(tmp_path, "spool", "status", "other")
+    assert (ended.returncode, "other: this is no spool" in ended.stderr) == (1, True)
+    assert list(tmp_path.iterdir()) == [other]
+    assert other.read_text() == content
