@@ -21,6 +21,12 @@ _TEXT = "text/plain; version=0.0.4; charset=utf-8"
 _COVERED_DAYS = 45
 _PREFIX = "usage_ledger_"
 _LATENCIES = ("hook_p50_ms", "hook_p99_ms", "write_p50_ms", "write_p99_ms")
+_HOST_NUMBERS = {
+    "silent_seconds": "since a host was heard of",
+    "queued": "rows that wait in its spool",
+    "oldest_seconds": "age of the oldest row that waits, when it was heard of",
+    "breaker_open": "1 while it attempts no delivery",
+}
 Family = CounterMetricFamily | GaugeMetricFamily
 
 
@@ -109,11 +115,8 @@ def _spools(report: HealthReport) -> Iterator[Family]:
 
 def _hosts(report: HealthReport) -> Iterator[Family]:
     labels = ["host", "kind"]
-    silence = GaugeMetricFamily(
-        _PREFIX + "host_silent_seconds", "since a host was heard of", labels=labels
-    )
-    queued = GaugeMetricFamily(
-        _PREFIX + "host_queued", "rows that wait in its spool", labels=labels
+    info = GaugeMetricFamily(
+        _PREFIX + "host_info", "1, with the version that runs", labels=[*labels, "version"]
     )
     latency = GaugeMetricFamily(
         _PREFIX + "host_latency_ms", "latencies of hooks and writes", labels=[*labels, "which"]
@@ -121,15 +124,24 @@ def _hosts(report: HealthReport) -> Iterator[Family]:
     counted = CounterMetricFamily(
         _PREFIX + "host_counted", "what a host counted since it began", labels=[*labels, "reason"]
     )
+    numbers: dict[str, Family] = {
+        name: GaugeMetricFamily(f"{_PREFIX}host_{name}", documentation, labels=labels)
+        for name, documentation in _HOST_NUMBERS.items()
+    }
     for host in report.hosts:
         who = [host.host_id, host.host_kind]
-        silence.add_metric(who, max(0.0, (report.at - host.occurred_at).total_seconds()))
-        queued.add_metric(who, host.queued)
+        info.add_metric([*who, host.version], 1)
+        silent = max(0.0, (report.at - host.occurred_at).total_seconds())
+        numbers["silent_seconds"].add_metric(who, silent)
+        numbers["queued"].add_metric(who, host.queued)
+        numbers["oldest_seconds"].add_metric(who, host.oldest_age_seconds)
+        numbers["breaker_open"].add_metric(who, host.breaker == "open")
         for which, milliseconds in _latencies(host):
             latency.add_metric([*who, which], milliseconds)
         for reason, count in sorted(host.counters.items()):
             counted.add_metric([*who, reason], count)
-    yield from (silence, queued, latency, counted)
+    yield from numbers.values()
+    yield from (info, latency, counted)
 
 
 def _latencies(host: HostRow) -> Iterator[tuple[str, float]]:

@@ -1,6 +1,6 @@
 """Pages: who captures, what waits in the spools, what was refused, and what was put aside."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
@@ -14,7 +14,7 @@ from scheduler.api.status import service_status
 from scheduler.dashboard.forms import Confirmed, Text, ask_first, done
 from scheduler.dashboard.pages import render
 from scheduler.drain import spool_files
-from scheduler.health import Health
+from scheduler.health import Health, HealthReport
 from scheduler.running import RunningSidecar
 from scheduler.sidecar import spool_settings
 from shared.adapters.spool import SqliteSpool
@@ -43,7 +43,7 @@ def hosts(request: Request, sidecar: Here) -> Response:
     values = {
         "report": report,
         "status": service_status(sidecar),
-        "counters": {spool.name: sorted(spool.status.counters.items()) for spool in report.spools},
+        "counters": _counters(report, sidecar),
         "jobs": sidecar.schedule(),
     }
     return render(request, "hosts.html", values)
@@ -72,6 +72,16 @@ def replay(
         "A row that the store has by now stays one row. What the store refuses comes back here.",
     ]
     return ask_first(request, "Replay", sentences, {"spool": spool}, _PAGE)
+
+
+def _counters(report: HealthReport, sidecar: RunningSidecar) -> dict[str, list[tuple[str, int]]]:
+    """Return what was counted by the spools here, and by hosts whose spool is elsewhere."""
+    here = {host.host_id for host in sidecar.hosts_here()}
+    counters: dict[str, Mapping[str, int]] = {
+        spool.name: spool.status.counters for spool in report.spools
+    }
+    counters |= {host.host_id: host.counters for host in report.hosts if host.host_id not in here}
+    return {name: sorted(found.items()) for name, found in counters.items()}
 
 
 def _asides(sidecar: RunningSidecar) -> Iterator[Aside]:

@@ -7,10 +7,12 @@ from pathlib import Path
 import httpx
 import pytest
 
+from shared.domain.rows import HostRow
 from tests.builders import ALICE, BOB, NOON, generation_id, settled
 from tests.pages import Visitor, text_of, value_at
 from tests.services.postgres import a_database
 from tests.sidecars import ADMIN, SidecarAtHand
+from tests.spools import spooled
 from tests.waiting import wait_for
 
 
@@ -287,6 +289,33 @@ def test_hosts_and_spools_are_shown(desk: SidecarAtHand, visitor: Visitor) -> No
     assert "function.sqlite3" in page
     assert "Legacy mode" in page
     assert "sidecar" in page
+
+
+def test_a_host_whose_disk_is_elsewhere_is_shown_by_what_it_says_of_itself(
+    desk: SidecarAtHand, visitor: Visitor
+) -> None:
+    desk.work()
+    host = HostRow(
+        host_id="pipeline-far",
+        occurred_at=desk.clock.now(),
+        host_kind="pipeline",
+        version="0.0.9",
+        started_at=NOON,
+        delivery_state="breaker_open",
+        breaker="open",
+        queued=17,
+        oldest_age_seconds=185,
+        write_p50_ms=4.25,
+        write_p99_ms=81.5,
+        counters={"overrun": 23},
+    )
+    desk.sidecar.store.write(spooled([host]))
+    desk.clock.move(6)  # how the store is was looked at a moment ago
+    page = text_of(visitor.page("/ui/hosts"))
+    row = page[page.index("pipeline-far pipeline") :][:200]
+    for said in ("0.0.9", "breaker_open", "open 17", "3 min", "4.25 / 81.50"):
+        assert said in row
+    assert "overrun 23" in page[page.index("Counters") :]
 
 
 def test_a_passive_sidecar_is_read_and_changes_nothing(

@@ -247,6 +247,8 @@ def test_alive_is_no_more_than_alive(ward: Ward, monkeypatch: pytest.MonkeyPatch
 
 def test_metrics_say_what_every_host_counted_and_what_is_covered(ward: Ward) -> None:
     ward.book([settled(), pending(request_id=generation_id(2))], host="pipeline")
+    ward.speak("function-1", queued=3, oldest_age_seconds=12.5, breaker="open", write_p50_ms=4)
+    ward.sidecar.run_job("drain")
     text = ward.stranger.get("/metrics").text
     samples = {
         (sample.name, *sorted(sample.labels.values())): sample.value
@@ -259,6 +261,11 @@ def test_metrics_say_what_every_host_counted_and_what_is_covered(ward: Ward) -> 
     assert samples["usage_ledger_bills", "pending"] == 1
     assert samples["usage_ledger_host_counted_total", "pipeline", "pipeline-1", "queued"] == 7
     assert samples["usage_ledger_host_latency_ms", "hook_p99_ms", "pipeline", "pipeline-1"] == 1.5
+    assert samples["usage_ledger_host_info", "0.1.0", "function", "function-1"] == 1
+    for name, value in (("queued", 3), ("oldest_seconds", 12.5), ("breaker_open", 1)):
+        assert samples[f"usage_ledger_host_{name}", "function", "function-1"] == value
+    assert samples["usage_ledger_host_breaker_open", "pipeline", "pipeline-1"] == 0
+    assert samples["usage_ledger_host_latency_ms", "function", "function-1", "write_p50_ms"] == 4
     assert samples["usage_ledger_spool_rows", "pipeline.sqlite3", "queued"] == 0
     assert samples["usage_ledger_job_failing", "refresh"] == 0
     assert ("usage_ledger_job_seconds", "refresh") in samples
