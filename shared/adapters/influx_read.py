@@ -35,8 +35,6 @@ from shared.ports import (
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SECOND = timedelta(seconds=1)
 _INT64_MAX = 2**63 - 1
-# A pattern of 20 000 ids is 1 MB of a request; InfluxDB takes 25 MB.
-_VALUES_PER_QUERY = 20_000
 _Found = TypeVar("_Found")
 
 
@@ -186,10 +184,8 @@ class InfluxStore:
     def _events_by(
         self, field: str, values: Collection[str], window: Window
     ) -> Iterator[UsageEvent]:
-        ordered = sorted(values)
-        for first in range(0, len(ordered), _VALUES_PER_QUERY):
-            wanted = ordered[first : first + _VALUES_PER_QUERY]
-            yield from self._events(self._statements.events_by(field, wanted), window)
+        for statement in self._statements.events_by(field, values):
+            yield from self._events(statement, window)
 
     def _rows(
         self, statement: str, read: Callable[[Series], Iterator[_Found]], window: Window | None

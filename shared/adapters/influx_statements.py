@@ -1,7 +1,8 @@
 """The InfluxQL that the event store speaks. Values are bound; only names are written into it."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from urllib.parse import quote_plus
 
 from shared.adapters.usage_sums import SUMMED
 from shared.domain.line_protocol import (
@@ -16,6 +17,10 @@ _IN_WINDOW = "time >= $start AND time < $end"
 # Every event has this field and it is the same in all: to count 1 M ids took 1.4 s, this 0.2 s.
 _COUNT = 'count("schema_version")'
 _PATTERN_SIGNS = re.compile(r"[\\.+*?()|\[\]{}^$/]")
+# InfluxDB reads no form of more than 10 MB: it answers as if nothing was asked. As a form writes
+# them 20 000 usual ids are 1.7 MB; of 160 letters that are not ASCII they would be 17 MB and more.
+_VALUES_PER_PATTERN = 20_000
+_PATTERN_BYTES = 2 * 1024**2
 _GRAIN = "client_org_id, external_user, model, task, source"
 
 
@@ -59,15 +64,15 @@ class Statements:
         """
         return f"SELECT {_each('max', fields)} FROM {self.usage} WHERE {_IN_WINDOW}"  # noqa: S608
 
-    def events_by(self, field: str, values: Sequence[str]) -> str:
-        """Select the events whose field is one of these values.
+    def events_by(self, field: str, values: Iterable[str]) -> Iterator[str]:
+        """Select the events whose field is one of these values, in as few statements as it takes.
 
         By a pattern, which the server tries once per event: comparing with one value after the
         other took 20 times as long for 130 values. Sorted values share the work of what they begin
         with.
         """
-        pattern = "|".join(map(_quote_pattern, values))
-        return f"{self.events} AND {quote_name(field)} =~ /^(?:{pattern})$/"
+        for pattern in _patterns(values):
+            yield f"{self.events} AND {quote_name(field)} =~ /^(?:{pattern})$/"
 
     def delete_source(self, source: str) -> str:
         """Delete by tag, as 1.x does it; the statement takes no bound parameters."""
@@ -101,6 +106,21 @@ def quote_text(text: str) -> str:
 def _quote_pattern(text: str) -> str:
     """Quote a text inside of a pattern, whose end is a slash."""
     return _PATTERN_SIGNS.sub(r"\\\g<0>", text)
+
+
+def _patterns(values: Iterable[str]) -> Iterator[str]:
+    """Return patterns for values, each of a size that a request can hold."""
+    quoted: list[str] = []
+    size = 0
+    for text in map(_quote_pattern, sorted(values)):
+        length = len(quote_plus(text)) + len("%7C")
+        if quoted and (size + length > _PATTERN_BYTES or len(quoted) == _VALUES_PER_PATTERN):
+            yield "|".join(quoted)
+            quoted, size = [], 0
+        quoted.append(text)
+        size += length
+    if quoted:
+        yield "|".join(quoted)
 
 
 def _select(kind: str) -> str:

@@ -78,6 +78,13 @@ def test_any_text_is_an_id_to_be_found_by(store: EventStore) -> None:
     assert by_id(list(every)) == by_id(events)
 
 
+def test_as_many_long_ids_as_a_hostile_day_holds_are_looked_up(store: EventStore) -> None:
+    ids = [f"turn:{'ą' * 140}:{number}" for number in range(13_000)]  # 11 MB in a form
+    events = [turn(request_id=ids[0]), turn(request_id=ids[-1])]
+    write(store, *events)
+    assert by_id(list(store.events_about(AROUND, ids))) == by_id(events)
+
+
 labels = st.sampled_from(["x", "y", "z"])
 SOURCES = ["function", "pipeline", "webhook", "manual", "import:1"]
 
