@@ -6,6 +6,7 @@ The statements of older versions stand here as those versions wrote them. Never 
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from shared.adapters.spool import SqliteSpool
 from shared.adapters.spool_schema import SPOOL_MIGRATIONS, check_spool, upgrade_spool
 from shared.domain.event import UsageEvent
 from shared.domain.identity import store_ns, utc_milliseconds
+from shared.domain.rows import HostRow
 from tests.builders import NOON, generation_id, settled
 from tests.conftest import ROOT
 from tests.spools import SetClock
@@ -82,6 +84,16 @@ def place_of(event: UsageEvent) -> int:
     return store_ns(event.event_id, event.request_id, event.occurred_at)
 
 
+def host(minute: int) -> HostRow:
+    return HostRow(
+        host_id="host-1",
+        occurred_at=NOON + timedelta(minutes=minute),
+        host_kind="function",
+        version="1.0",
+        started_at=NOON,
+    )
+
+
 def digests_of(path: Path) -> list[tuple[str, int]]:
     with closing(sqlite3.connect(path)) as file:
         return file.execute(
@@ -148,6 +160,17 @@ def test_a_host_row_of_the_first_version_leaves_no_digest(
     assert old.accept(6, 6) == 1
     assert digests_of(path) == before
     assert new.status().queued == 1
+
+
+def test_a_host_row_of_this_version_leaves_no_digest(path: Path, new: SqliteSpool) -> None:
+    before = digests_of(path)
+    for minute in range(3):
+        new.put_host(host(minute)).result(20)
+    assert len(digests_of(path)) == len(before) + 1
+    _, newest = new.take(10)
+    assert newest.kind == "host"
+    new.settle(accepted=[newest.row_id])
+    assert digests_of(path) == before
 
 
 def test_the_first_version_forgets_old_digests_and_no_other_ones(
