@@ -4,7 +4,7 @@ import os
 import secrets
 import time
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -20,8 +20,8 @@ from shared.domain.rows import Row
 from shared.errors import InvalidEvent, SpoolError
 from shared.ports import Clock
 
-# With what a hook may wait for the host's own settings, 250 ms in all.
-WAIT_SECONDS = 0.2
+# 250 ms in all: in a Function a hook may have waited for the host's own settings before.
+WAIT_SECONDS: Mapping[HostKind, float] = {"function": 0.2, "pipeline": 0.25}
 # From an organization and the time: an event and the problem of its cost, or InvalidEvent.
 Draft = Callable[[str, datetime], tuple[UsageEvent, str | None]]
 
@@ -47,6 +47,7 @@ class Recorder:
     ) -> None:
         self.counters = Counters()
         self.clock = clock
+        self._wait_seconds = WAIT_SECONDS[kind]
         self._default_dir = default_dir
         self._overdue = overdue
         self._host = Host(
@@ -88,12 +89,12 @@ class Recorder:
     async def put(self, valves: UsageValves, rows: Sequence[Row]) -> bool:
         """Queue rows durably; True when they are in the spool, or will be in a moment.
 
-        Waits at most 200 ms: an answer never waits longer for a slow disk, the commit goes on.
+        Waits a moment: an answer never waits longer for a slow disk, the commit goes on.
         """
         began = time.perf_counter()
         recording = self.follow(valves)
         try:
-            outcomes = await put_within(recording.spool, rows, WAIT_SECONDS)
+            outcomes = await put_within(recording.spool, rows, self._wait_seconds)
         except SpoolError as error:
             if recording is not self._recording:
                 # The valves changed or the plugin was replaced in this very moment.

@@ -13,11 +13,10 @@ from threading import Event, Lock, Thread
 from typing import Any
 from urllib.parse import urlsplit
 
+from pipelines.src.recorder import WAIT_SECONDS
 from tests.builders import ALICE, BOB, CHARLIE
 from tests.faults.host import PLUGIN
 
-# The longest that a hook waits for the disk; an answer that took longer promises nothing.
-_HOOK_WAIT_SECONDS = 0.25
 _PATIENCE_SECONDS = 10.0
 _SENDERS = 8
 NEVER_REPEATED = 10**9
@@ -115,7 +114,10 @@ def an_answer(random: Random, at: float | None = None) -> SentAnswer:
 
 
 def call_outlet(connection: http.client.HTTPConnection, answer: SentAnswer) -> bool:
-    """Post the outlet call of an answer; True when the hook returned within its wait."""
+    """Post the outlet call of an answer; True when the hook returned within its wait.
+
+    One that took as long may not have seen the commit: it promises nothing.
+    """
     began = time.monotonic()
     path = f"/{PLUGIN.stem}/filter/outlet"
     try:
@@ -125,7 +127,7 @@ def call_outlet(connection: http.client.HTTPConnection, answer: SentAnswer) -> b
     except (OSError, http.client.HTTPException):
         connection.close()
         return False
-    return response.status == 200 and time.monotonic() - began < _HOOK_WAIT_SECONDS
+    return response.status == 200 and time.monotonic() - began < WAIT_SECONDS["pipeline"]
 
 
 def send_answers(url: str, answers: list[SentAnswer]) -> Bill:

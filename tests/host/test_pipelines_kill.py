@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
+from pipelines.src.recorder import WAIT_SECONDS
 from shared.adapters.spool import SqliteSpool
 from shared.domain.event import UsageEvent
 from shared.domain.rows import row_from_json
@@ -18,7 +19,6 @@ from tests.host.servers import PLUGIN_ID, PipelinesServer, pipelines_server, wai
 
 pytestmark = pytest.mark.host
 
-WAIT_SECONDS = 0.25
 USERS = (ALICE, BOB, CHARLIE)
 # A few every time, more when somebody asks for the long form.
 KILLS = int(os.environ.get("FAULT_ROUNDS", "4"))
@@ -59,7 +59,10 @@ class Chatters:
                     return
                 # While it reloads, the server does not know the plugin for a moment. A hook that
                 # overran its wait promises nothing.
-                if answer.status_code == 200 and answer.elapsed.total_seconds() < WAIT_SECONDS:
+                if (
+                    answer.status_code == 200
+                    and answer.elapsed.total_seconds() < WAIT_SECONDS["pipeline"]
+                ):
                     self.answered.append(f"turn:chat-1:{message_id}")
 
 
