@@ -25,7 +25,7 @@ import weakref
 from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from decimal import ROUND_HALF_EVEN, Decimal, InvalidOperation
@@ -3210,6 +3210,77 @@ SYSTEM_CLOCK = SystemClock()
 
 
 # --------------------------------------------------------------------------------------------------
+# shared/adapters/spool_damage.py
+#
+# A damaged spool file: how it is told from other trouble, and what of it can be rescued.
+# --------------------------------------------------------------------------------------------------
+
+
+# What a damaged file raises. sqlite3 cannot put damaged bytes of a schema into its own message.
+SPOOL_FILE_ERRORS = (sqlite3.DatabaseError, UnicodeDecodeError)
+_CORRUPT_CODES = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+_COLUMNS = "row_id, kind, event_id, request_id, store_ns, state, attempts, words, queued_at, json"
+
+
+def is_corrupt(error: BaseException) -> bool:
+    """Tell whether SQLite says that a file is damaged or no database at all."""
+    if isinstance(error, UnicodeDecodeError):
+        return True
+    code = getattr(error, "sqlite_errorcode", None)
+    return code is not None and code & 0xFF in _CORRUPT_CODES
+
+
+def spool_text(data: bytes) -> str:
+    """Read a text; one that is damaged is no JSON any more, so that only its row is refused."""
+    return data.decode("utf-8", "backslashreplace")
+
+
+def rescue_rows(aside: Path, connection: sqlite3.Connection, now_ms: int) -> int:
+    """Queue in a new file the rows that a damaged one still holds whole; returns how many.
+
+    A file is used until SQLite meets the damage: rows that are in it by then were promised to
+    last. They keep their numbers, and new ones begin beyond all of the old file's, so that a mark
+    which comes late hits no other row.
+    """
+    rescued = 0
+    connection.execute("BEGIN IMMEDIATE")
+    for row in _rows_that_can_be_read(aside):
+        if _is_whole(row):
+            rescued += connection.execute(
+                f"INSERT OR IGNORE INTO rows ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608 - own words
+                row,
+            ).rowcount
+    connection.execute("DELETE FROM sqlite_sequence WHERE name = 'rows'")
+    connection.execute("INSERT INTO sqlite_sequence VALUES ('rows', ?)", (now_ms,))
+    connection.execute("COMMIT")
+    return rescued
+
+
+def _rows_that_can_be_read(aside: Path) -> Iterator[tuple[Any, ...]]:
+    """Return rows up to the damage, then those behind it, from the last one back."""
+    with closing(sqlite3.connect(f"{aside.absolute().as_uri()}?mode=ro", uri=True)) as db:
+        db.text_factory = spool_text
+        for order in ("ASC", "DESC"):
+            try:
+                yield from db.execute(
+                    f"SELECT {_COLUMNS} FROM rows NOT INDEXED WHERE kind <> 'host'"  # noqa: S608 - own words
+                    f" ORDER BY row_id {order}"
+                )
+            except SPOOL_FILE_ERRORS:
+                continue
+            return
+
+
+def _is_whole(row: tuple[Any, ...]) -> bool:
+    """Tell whether a row is what was queued: its JSON has the identity that stands beside it."""
+    try:
+        digest: str = row[2].hex()
+        return row_from_json(row[1], row[-1]).event_id == digest and isinstance(row[4], int)
+    except (InvalidEvent, AttributeError, TypeError, ValueError):
+        return False
+
+
+# --------------------------------------------------------------------------------------------------
 # shared/adapters/spool_lock.py
 #
 # The lock beside a spool file: one process at a time opens or writes it.
@@ -3491,9 +3562,6 @@ _SPOOL_LOG_PAGES = 4000
 _SPOOL_LOG_BYTES = 4 * 1024**2
 # For the writer alone: it comes back to the indexes, readers pass over the rows once.
 _SPOOL_CACHE_KIB = 16 * 1024
-_CORRUPT_CODES = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
-# What a damaged file raises. sqlite3 cannot put damaged bytes of a schema into its own message.
-SPOOL_FILE_ERRORS = (sqlite3.DatabaseError, UnicodeDecodeError)
 
 
 class SpoolFile:
@@ -3505,12 +3573,12 @@ class SpoolFile:
     """
 
     def __init__(
-        self, path: Path, synchronous: Synchronous, clock: Clock, on_corrupt: Callable[[], None]
+        self, path: Path, synchronous: Synchronous, clock: Clock, count: Callable[[str, int], None]
     ) -> None:
         self.path = path
         self._synchronous = synchronous
         self._clock = clock
-        self._on_corrupt = on_corrupt
+        self._count = count
         self._connection: sqlite3.Connection | None = None
         self._identity: tuple[int, int] | None = None
         self._level: Synchronous | None = None
@@ -3615,7 +3683,7 @@ class SpoolFile:
     def _open(self) -> sqlite3.Connection:
         create_spool_file(self.path)
         connection = sqlite3.connect(self.path, timeout=_SQLITE_BUSY_SECONDS, isolation_level=None)
-        connection.text_factory = _spool_text
+        connection.text_factory = spool_text
         try:
             check_spool(connection, self.path)
             # Must come before the first page is written; without effect on an existing file.
@@ -3633,14 +3701,27 @@ class SpoolFile:
         """Rename a corrupt file and its log, unless another process already did. Holds the lock."""
         if not is_corrupt(error) or identity is None or self._file_identity() != identity:
             return False
-        aside = f"{self.path.name}.corrupt-{self._clock.now():%Y%m%dT%H%M%S%fZ}"
+        now = self._clock.now()
+        aside = f"{self.path.name}.corrupt-{now:%Y%m%dT%H%M%S%fZ}"
         for suffix in ("-wal", "-shm", ""):
             with suppress(FileNotFoundError):
                 part = self.path.with_name(self.path.name + suffix)
                 part.rename(self.path.with_name(aside + suffix))
         logger.error("spool %s is corrupt: kept as %s, a new one begins", self.path, aside)
-        self._on_corrupt()
+        self._count("corrupt_file", 1)
+        self._rescue(self.path.with_name(aside), utc_milliseconds(now))
         return True
+
+    def _rescue(self, aside: Path, now_ms: int) -> None:
+        """Begin the new file with what the old one still tells; at worst that stays there."""
+        try:
+            with closing(self._open()) as connection:
+                rescued = rescue_rows(aside, connection, now_ms)
+        except (*SPOOL_FILE_ERRORS, OSError) as error:
+            logger.error("no row was rescued from %s: %s", aside, error)
+            return
+        self._count("rescued", rescued)
+        logger.warning("%d rows were rescued from %s", rescued, aside)
 
 
 def _lay_out_log(connection: sqlite3.Connection, log: Path) -> None:
@@ -3659,19 +3740,6 @@ def _lay_out_log(connection: sqlite3.Connection, log: Path) -> None:
                 file.truncate(size)
     finally:
         connection.rollback()
-
-
-def _spool_text(data: bytes) -> str:
-    """Read a text; one that is damaged is no JSON any more, so that only its row is refused."""
-    return data.decode("utf-8", "backslashreplace")
-
-
-def is_corrupt(error: BaseException) -> bool:
-    """Tell whether SQLite says that a file is damaged or no database at all."""
-    if isinstance(error, UnicodeDecodeError):
-        return True
-    code = getattr(error, "sqlite_errorcode", None)
-    return code is not None and code & 0xFF in _CORRUPT_CODES
 
 
 def spool_bytes_used(connection: sqlite3.Connection) -> int:
@@ -4430,9 +4498,7 @@ class SpoolProcess:
     def __init__(self, path: Path, settings: SpoolSettings, clock: Clock) -> None:
         self.owner = secrets.token_hex(8)
         self.counters = SpoolCounters()
-        self.file = SpoolFile(
-            path, settings.synchronous, clock, lambda: self.counters.add("corrupt_file")
-        )
+        self.file = SpoolFile(path, settings.synchronous, clock, self.counters.add)
         self.writer = SpoolWriter(self.file, self.counters, clock, self._keep_up)
         self._settings = settings
         self._clock = clock
@@ -4663,7 +4729,7 @@ class SqliteSpool:
     spool that is dropped or closed commits what waits and ends its thread. Counted by reason:
     queued, duplicate, quarantined, quarantined_<reason>, conflict, refused, refused_full,
     refused_backlog, refused_closed, refused_too_large, refused_damaged_note, overrun, write_failed,
-    corrupt_file, delivered, dead, replayed, expired_open.
+    corrupt_file, rescued, delivered, dead, replayed, expired_open.
     """
 
     def __init__(

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 from shared.adapters.clock import SYSTEM_CLOCK
-from shared.adapters.spool_file import SPOOL_FILE_ERRORS
+from shared.adapters.spool_damage import SPOOL_FILE_ERRORS
 from shared.adapters.spool_marks import (
     accept_rows,
     keep_rows,
@@ -54,7 +54,7 @@ class SqliteSpool:
     spool that is dropped or closed commits what waits and ends its thread. Counted by reason:
     queued, duplicate, quarantined, quarantined_<reason>, conflict, refused, refused_full,
     refused_backlog, refused_closed, refused_too_large, refused_damaged_note, overrun, write_failed,
-    corrupt_file, delivered, dead, replayed, expired_open.
+    corrupt_file, rescued, delivered, dead, replayed, expired_open.
     """
 
     def __init__(

@@ -3,12 +3,14 @@
 import logging
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Literal
 
+from shared.adapters.spool_damage import SPOOL_FILE_ERRORS, is_corrupt, rescue_rows, spool_text
 from shared.adapters.spool_lock import create_spool_file, spool_lock
 from shared.adapters.spool_schema import check_spool, spool_pragma, upgrade_spool
+from shared.domain.identity import utc_milliseconds
 from shared.ports import Clock
 
 logger = logging.getLogger("owui_usage")
@@ -23,9 +25,6 @@ _SPOOL_LOG_PAGES = 4000
 _SPOOL_LOG_BYTES = 4 * 1024**2
 # For the writer alone: it comes back to the indexes, readers pass over the rows once.
 _SPOOL_CACHE_KIB = 16 * 1024
-_CORRUPT_CODES = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
-# What a damaged file raises. sqlite3 cannot put damaged bytes of a schema into its own message.
-SPOOL_FILE_ERRORS = (sqlite3.DatabaseError, UnicodeDecodeError)
 
 
 class SpoolFile:
@@ -37,12 +36,12 @@ class SpoolFile:
     """
 
     def __init__(
-        self, path: Path, synchronous: Synchronous, clock: Clock, on_corrupt: Callable[[], None]
+        self, path: Path, synchronous: Synchronous, clock: Clock, count: Callable[[str, int], None]
     ) -> None:
         self.path = path
         self._synchronous = synchronous
         self._clock = clock
-        self._on_corrupt = on_corrupt
+        self._count = count
         self._connection: sqlite3.Connection | None = None
         self._identity: tuple[int, int] | None = None
         self._level: Synchronous | None = None
@@ -147,7 +146,7 @@ class SpoolFile:
     def _open(self) -> sqlite3.Connection:
         create_spool_file(self.path)
         connection = sqlite3.connect(self.path, timeout=_SQLITE_BUSY_SECONDS, isolation_level=None)
-        connection.text_factory = _spool_text
+        connection.text_factory = spool_text
         try:
             check_spool(connection, self.path)
             # Must come before the first page is written; without effect on an existing file.
@@ -165,14 +164,27 @@ class SpoolFile:
         """Rename a corrupt file and its log, unless another process already did. Holds the lock."""
         if not is_corrupt(error) or identity is None or self._file_identity() != identity:
             return False
-        aside = f"{self.path.name}.corrupt-{self._clock.now():%Y%m%dT%H%M%S%fZ}"
+        now = self._clock.now()
+        aside = f"{self.path.name}.corrupt-{now:%Y%m%dT%H%M%S%fZ}"
         for suffix in ("-wal", "-shm", ""):
             with suppress(FileNotFoundError):
                 part = self.path.with_name(self.path.name + suffix)
                 part.rename(self.path.with_name(aside + suffix))
         logger.error("spool %s is corrupt: kept as %s, a new one begins", self.path, aside)
-        self._on_corrupt()
+        self._count("corrupt_file", 1)
+        self._rescue(self.path.with_name(aside), utc_milliseconds(now))
         return True
+
+    def _rescue(self, aside: Path, now_ms: int) -> None:
+        """Begin the new file with what the old one still tells; at worst that stays there."""
+        try:
+            with closing(self._open()) as connection:
+                rescued = rescue_rows(aside, connection, now_ms)
+        except (*SPOOL_FILE_ERRORS, OSError) as error:
+            logger.error("no row was rescued from %s: %s", aside, error)
+            return
+        self._count("rescued", rescued)
+        logger.warning("%d rows were rescued from %s", rescued, aside)
 
 
 def _lay_out_log(connection: sqlite3.Connection, log: Path) -> None:
@@ -191,19 +203,6 @@ def _lay_out_log(connection: sqlite3.Connection, log: Path) -> None:
                 file.truncate(size)
     finally:
         connection.rollback()
-
-
-def _spool_text(data: bytes) -> str:
-    """Read a text; one that is damaged is no JSON any more, so that only its row is refused."""
-    return data.decode("utf-8", "backslashreplace")
-
-
-def is_corrupt(error: BaseException) -> bool:
-    """Tell whether SQLite says that a file is damaged or no database at all."""
-    if isinstance(error, UnicodeDecodeError):
-        return True
-    code = getattr(error, "sqlite_errorcode", None)
-    return code is not None and code & 0xFF in _CORRUPT_CODES
 
 
 def spool_bytes_used(connection: sqlite3.Connection) -> int:

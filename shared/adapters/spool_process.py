@@ -45,9 +45,7 @@ class SpoolProcess:
     def __init__(self, path: Path, settings: SpoolSettings, clock: Clock) -> None:
         self.owner = secrets.token_hex(8)
         self.counters = SpoolCounters()
-        self.file = SpoolFile(
-            path, settings.synchronous, clock, lambda: self.counters.add("corrupt_file")
-        )
+        self.file = SpoolFile(path, settings.synchronous, clock, self.counters.add)
         self.writer = SpoolWriter(self.file, self.counters, clock, self._keep_up)
         self._settings = settings
         self._clock = clock

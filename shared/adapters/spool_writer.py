@@ -14,7 +14,8 @@ from typing import Any
 
 from shared.adapters.spool_backlog import SpoolBacklog, SpoolJob
 from shared.adapters.spool_counters import SpoolCounters
-from shared.adapters.spool_file import SPOOL_FILE_ERRORS, SpoolFile, is_corrupt
+from shared.adapters.spool_damage import SPOOL_FILE_ERRORS, is_corrupt
+from shared.adapters.spool_file import SpoolFile
 from shared.adapters.spool_marks import save_counters
 from shared.adapters.spool_rows import SpoolTransaction
 from shared.domain.identity import utc_milliseconds
