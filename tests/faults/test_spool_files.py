@@ -14,13 +14,14 @@ from tests.conftest import ROOT
 from tests.faults.books import Books
 from tests.faults.host import Host
 from tests.faults.traffic import Bill, an_answer, pass_a_moment, pouring, send_answers
+from tests.spool_files import merge_log
 
 pytestmark = pytest.mark.service
 Damage = Callable[[Path, Random], None]
 
 
 def _truncate(spool: Path, random: Random) -> None:
-    _merge_log(spool)
+    merge_log(spool)
     with spool.open("r+b") as file:
         file.truncate(random.randrange(1, spool.stat().st_size // 2))
 
@@ -33,15 +34,9 @@ def _overwrite(spool: Path, random: Random) -> None:
 
 
 def _overwrite_header(spool: Path, random: Random) -> None:
-    _merge_log(spool)
+    merge_log(spool)
     with spool.open("r+b") as file:
         file.write(random.randbytes(100))
-
-
-def _merge_log(spool: Path) -> None:
-    """Leave nothing in the log that SQLite could heal the file with."""
-    with contextlib.closing(sqlite3.connect(spool)) as db:
-        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
 def _lose_log(spool: Path, _: Random) -> None:

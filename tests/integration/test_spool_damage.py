@@ -1,20 +1,17 @@
 """What is rescued from a damaged spool file: the rows that it took before the damage showed."""
 
 import sqlite3
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from shared.adapters.spool import SqliteSpool
 from shared.adapters.spool_damage import spool_text
 from shared.domain.event import event_from_json
 from shared.errors import SpoolError
 from shared.ports import SpooledRow
 from tests.builders import generation_id, settled
-from tests.spools import SetClock
-from tests.waiting import wait_for
+from tests.spool_files import merge_log, opened
 
 PAGE = 4096
 COUNT = 60
@@ -25,23 +22,13 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "function.sqlite3"
 
 
-@contextmanager
-def opened(path: Path) -> Iterator[SqliteSpool]:
-    spool = SqliteSpool(path, clock=SetClock())
-    try:
-        yield spool
-    finally:
-        spool.close()
-
-
 def fill(path: Path) -> list[SpooledRow]:
     """Queue rows on more than one page; the first one is put aside."""
     with opened(path) as spool:
         spool.put([settled(request_id=generation_id(n)) for n in range(COUNT)]).result(20)
         rows = spool.take(COUNT)
         spool.settle(rejected=[(rows[0].row_id, "why not")])
-    with closing(sqlite3.connect(path)) as file:
-        wait_for(lambda: file.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0)
+    merge_log(path)
     return rows
 
 
@@ -99,8 +86,7 @@ def test_a_row_that_is_not_what_was_queued_stays_in_the_old_file(path: Path) -> 
             ('"input_tokens":9', '"input_tokens":8'),
         )
         file.execute("UPDATE rows SET json = CAST(x'7bba' AS TEXT) WHERE row_id = 6")
-    with closing(sqlite3.connect(path)) as file:
-        file.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    merge_log(path)
     overwrite(path, root_of(path, "digests"))
     with opened(path) as spool:
         spool.put([settled()]).result(20)

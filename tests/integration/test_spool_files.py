@@ -6,8 +6,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from shared.domain.event import event_from_json
 from shared.errors import InvalidEvent, SpoolError, SpoolTooNew
 from tests.builders import NOON, generation_id, settled
 from tests.conftest import ROOT
+from tests.spool_files import merge_log, opened
 from tests.spools import SetClock
 from tests.waiting import wait_for
 
@@ -30,15 +30,6 @@ FIRST_VERSION = ROOT / "tests" / "fixtures" / "spool_v1.sql"
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "function.sqlite3"
-
-
-@contextmanager
-def opened(path: Path, settings: SpoolSettings | None = None) -> Iterator[SqliteSpool]:
-    spool = SqliteSpool(path, settings=settings, clock=SetClock())
-    try:
-        yield spool
-    finally:
-        spool.close()
 
 
 def run_sql(path: Path, script: str) -> None:
@@ -192,9 +183,7 @@ def test_a_corrupt_file_is_kept_and_a_new_one_begun(path: Path) -> None:
 
 def damage(path: Path) -> None:
     """Overwrite everything behind the first page, as a failing disk might."""
-    with closing(sqlite3.connect(path)) as file:
-        # Busy while a writer does the same; a log that holds anything would heal the damage.
-        wait_for(lambda: file.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0)
+    merge_log(path)
     size = path.stat().st_size
     with path.open("r+b") as file_:
         file_.seek(4096)
@@ -320,6 +309,7 @@ from pathlib import Path
 from shared.adapters.spool import SqliteSpool
 from shared.errors import SpoolError
 from tests.builders import generation_id, settled
+from tests.spool_files import merge_log, opened
 from tests.spools import SetClock
 
 resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, resource.RLIM_INFINITY))
