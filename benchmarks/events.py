@@ -7,7 +7,7 @@ from uuid import UUID
 
 from shared.domain.event import UsageEvent, new_event
 from shared.domain.identity import store_ns
-from shared.ports import SpooledRow
+from shared.spool.port import SpooledRow
 
 USERS = 200
 _MODELS = (

@@ -20,7 +20,7 @@ from shared.adapters.summaries import open_summaries
 from shared.domain.money import from_pico
 from shared.domain.organization import OrganizationDefaults
 from shared.domain.resolution import resolve
-from shared.ports import Window
+from shared.event_store.port import Window
 
 FOLDER = ROOT / "var" / "demo"
 ANSWERS = 400

@@ -31,7 +31,7 @@ from demo.sidecar import sidecar_environment, sidecar_server
 from shared.adapters.embedded_store import EmbeddedStore
 from shared.domain.money import format_usd, parse_usd
 from shared.domain.resolution import resolve, uncancelled
-from shared.ports import Window
+from shared.event_store.port import Window
 
 FOLDER = ROOT / "var" / "demo-openwebui"
 # Short, so that a person sees a stopped answer become pending while looking on.

@@ -31,7 +31,7 @@ from shared.adapters.summaries import open_summaries
 from shared.domain.money import format_usd, from_pico, rate_ppm
 from shared.domain.organization import ALWAYS, OrganizationDefaults
 from shared.domain.rows import Row
-from shared.ports import SpooledRow
+from shared.spool.port import SpooledRow
 
 FOLDER = ROOT / "var" / "demo-year"
 SEED = 20261124

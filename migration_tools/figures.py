@@ -7,7 +7,7 @@ from typing import Self
 
 from shared.domain.event import UsageEvent
 from shared.domain.summary import Amounts, event_amounts
-from shared.ports import UsageSums
+from shared.event_store.port import UsageSums
 
 COLUMNS: tuple[str, ...] = tuple(each.name for each in fields(UsageSums))
 

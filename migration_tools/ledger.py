@@ -2,11 +2,11 @@
 
 from typing import Self
 
-from shared.adapters.clock import SYSTEM_CLOCK
 from shared.adapters.summaries import open_summaries
+from shared.core.clock import SYSTEM_CLOCK, Clock
 from shared.domain.organization import OrganizationDefaults
+from shared.event_store.port import EventStore
 from shared.event_stores import EventStores
-from shared.ports import Clock, EventStore
 from shared.projection import Projection, ProjectionSettings
 from shared.settings import Settings
 

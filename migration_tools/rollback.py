@@ -10,7 +10,7 @@ from migration_tools.newcomers import take_back
 from shared.domain.days import ONE_DAY
 from shared.domain.run_report import RunReport
 from shared.errors import RollbackRefused
-from shared.ports import EventStore, Window
+from shared.event_store.port import EventStore, Window
 
 # What an admin should know before a copy begins, and whoever asks to roll one back.
 COPY_STAYS = (

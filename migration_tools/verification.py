@@ -13,7 +13,7 @@ from migration_tools.plan import Plan, Remarks, place_of, wanted_events
 from migration_tools.source import Source
 from shared.domain.audit import Difference as SummaryDifference
 from shared.domain.days import ONE_DAY, ZoneDay, day_bounds
-from shared.ports import Window
+from shared.event_store.port import Window
 
 _DIFFERENCES_MAX = 10_000
 

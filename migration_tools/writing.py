@@ -6,13 +6,14 @@ from itertools import islice
 from typing import TypeVar
 
 from migration_tools.slots import Slots
+from shared.delivery.retry import RetrySchedule
+from shared.delivery.sender import Sender, Tally
 from shared.domain.event import UsageEvent
 from shared.domain.identity import store_ns
-from shared.domain.retry import RetrySchedule
 from shared.domain.rows import UnmeteredRow, UserRow
 from shared.errors import MigrationError
-from shared.ports import EventStore, SpooledRow
-from shared.sending import Sender, Tally
+from shared.event_store.port import EventStore
+from shared.spool.port import SpooledRow
 
 # 1 MB of events.
 BATCH_ROWS = 2000

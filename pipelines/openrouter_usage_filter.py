@@ -22,7 +22,7 @@ import sys
 import threading
 import time
 import weakref
-from collections import Counter, OrderedDict, defaultdict
+from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, closing, contextmanager, suppress
@@ -34,7 +34,7 @@ from functools import lru_cache, partial
 from hashlib import blake2b, sha256
 from http.client import HTTPResponse
 from io import BufferedReader, RawIOBase
-from itertools import count, product
+from itertools import count
 from json import JSONEncoder, dumps, loads
 from math import inf
 from pathlib import Path
@@ -1839,6 +1839,187 @@ def bound_answers(manager: Any, seconds: float) -> None:
 
 
 # --------------------------------------------------------------------------------------------------
+# shared/spool/port.py
+#
+# The seam to the disk: what capture and delivery ask of a durable queue.
+# --------------------------------------------------------------------------------------------------
+
+
+PutOutcome = Literal["queued", "duplicate", "refused", "quarantined"]
+
+
+@dataclass(frozen=True)
+class SpooledRow:
+    """A row waiting in a spool. `store_ns` is its place in InfluxDB, fixed when it was queued."""
+
+    row_id: int
+    kind: RowKind
+    event_id: str
+    json: str
+    store_ns: int
+    attempts: int
+
+
+@dataclass(frozen=True)
+class OpenNote:
+    """A generation that has begun: the pending event to book should its usage never come."""
+
+    event: UsageEvent
+    last_seen: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpoolStatus:
+    """Counts of a spool: rows by state, bytes, and everything refused or dropped, by reason."""
+
+    queued: int
+    dead_letters: int
+    quarantined: int
+    open_generations: int
+    oldest_queued_at: datetime | None
+    size_bytes: int
+    size_limit_bytes: int
+    counters: Mapping[str, int]
+
+
+class Spool(Protocol):
+    """The durable queue between capture and delivery; methods may be called from any thread."""
+
+    def put(self, rows: Sequence[Row]) -> Future[list[PutOutcome]]:
+        """Queue rows; the future is done when they would survive a power loss.
+
+        A duplicate of a queued or delivered event is no error. The future ends in SpoolFull or
+        another SpoolError when nothing was queued.
+        """
+
+    def note_open(self, event: UsageEvent) -> None:
+        """Remember a generation that has begun, without waiting for the disk."""
+
+    def note_seen(self, request_ids: Sequence[str]) -> None:
+        """Keep open generations of this process from expiring."""
+
+    def take(self, limit: int, after_row_id: int = 0) -> list[SpooledRow]:
+        """Return the oldest queued rows, at most `limit`, without changing them."""
+
+    def settle(
+        self,
+        accepted: Sequence[int] = (),
+        rejected: Sequence[tuple[int, str]] = (),
+        kept: Sequence[int] = (),
+    ) -> None:
+        """End a delivery: accepted rows are done, rejected ones dead letters, kept ones wait."""
+
+    def lease(self, owner: str, seconds: float) -> bool:
+        """Become or stay the one that delivers this spool; False while another one is."""
+
+    def release(self, owner: str) -> None:
+        """Give up the lease."""
+
+    def status(self) -> SpoolStatus:
+        """Return counts as of now."""
+
+    def close(self) -> None:
+        """Commit what waits and end the writer thread."""
+
+
+# --------------------------------------------------------------------------------------------------
+# shared/delivery/port.py
+#
+# The seam to where rows are delivered.
+# --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class WriteResult:
+    """How a batch ended, by position in it. A position in no list was not looked at and is kept."""
+
+    accepted: list[int] = field(default_factory=list)
+    rejected: list[tuple[int, str]] = field(default_factory=list)
+    kept: list[int] = field(default_factory=list)
+
+
+class EventSink(Protocol):
+    """Where rows are delivered."""
+
+    name: str
+
+    def prepare(self, rows: Sequence[SpooledRow]) -> Sequence[SpooledRow]:
+        """Return the same rows, with the work done that needs no store, for `write` to take.
+
+        From any thread, also while another batch is written.
+        """
+
+    def write(self, rows: Sequence[SpooledRow]) -> WriteResult:
+        """Write a batch of any kinds; writing a row again changes nothing.
+
+        Raises DeliveryError when the batch as a whole was not taken.
+        """
+
+
+# --------------------------------------------------------------------------------------------------
+# shared/delivery/retry.py
+#
+# When to try again: waits of one delivery, and what a server asks for.
+# --------------------------------------------------------------------------------------------------
+
+
+RETRY_AFTER_MAX_SECONDS = 600.0
+
+
+@dataclass(frozen=True)
+class RetrySchedule:
+    """The waits between the attempts of a delivery, each stretched by up to `jitter` of itself."""
+
+    waits_seconds: tuple[float, ...] = (1.0, 2.0, 4.0, 8.0)
+    jitter: float = 0.25
+
+    @property
+    def attempts(self) -> int:
+        """How often a delivery tries at most."""
+        return len(self.waits_seconds) + 1
+
+    def covers(self, retry_after_seconds: float | None) -> bool:
+        """Tell whether the server's wait fits into a delivery; a longer one ends the delivery."""
+        return (retry_after_seconds or 0.0) <= max(self.waits_seconds, default=0.0)
+
+    def wait_seconds(
+        self, failures: int, retry_after_seconds: float | None, chance: float
+    ) -> float:
+        """Return the wait after so many failures (from 1): never less than the server asked for.
+
+        `chance` lies in [0, 1) and spreads many clients of a store that comes back.
+        """
+        wait = self.waits_seconds[min(failures, len(self.waits_seconds)) - 1]
+        return max(wait * (1 + self.jitter * chance), retry_after_seconds or 0.0)
+
+
+def parse_retry_after(value: str | None, now: datetime) -> float | None:
+    """Read a Retry-After header (seconds or a date, RFC 9110): seconds, at most ten minutes.
+
+    None for a header that is missing or says nothing usable.
+    """
+    if value is None:
+        return None
+    try:
+        seconds = float(value)
+    except ValueError:
+        seconds = _seconds_until_date(value, now)
+    if seconds != seconds:  # NaN
+        return None
+    return min(max(seconds, 0.0), RETRY_AFTER_MAX_SECONDS)
+
+
+def _seconds_until_date(value: str, now: datetime) -> float:
+    try:
+        date = parsedate_to_datetime(value)
+    except ValueError:
+        return float("nan")
+    if date.tzinfo is None:  # "-0000" means UTC without saying so
+        date = date.replace(tzinfo=UTC)
+    return (date - now).total_seconds()
+
+
+# --------------------------------------------------------------------------------------------------
 # shared/domain/line_protocol.py
 #
 # Line protocol: how rows are written down for InfluxDB, and which columns hold them.
@@ -2001,69 +2182,6 @@ def _quote_field(text: str) -> str:
 
 
 # --------------------------------------------------------------------------------------------------
-# shared/domain/retry.py
-#
-# When to try again: waits of one delivery, and what a server asks for.
-# --------------------------------------------------------------------------------------------------
-
-
-RETRY_AFTER_MAX_SECONDS = 600.0
-
-
-@dataclass(frozen=True)
-class RetrySchedule:
-    """The waits between the attempts of a delivery, each stretched by up to `jitter` of itself."""
-
-    waits_seconds: tuple[float, ...] = (1.0, 2.0, 4.0, 8.0)
-    jitter: float = 0.25
-
-    @property
-    def attempts(self) -> int:
-        """How often a delivery tries at most."""
-        return len(self.waits_seconds) + 1
-
-    def covers(self, retry_after_seconds: float | None) -> bool:
-        """Tell whether the server's wait fits into a delivery; a longer one ends the delivery."""
-        return (retry_after_seconds or 0.0) <= max(self.waits_seconds, default=0.0)
-
-    def wait_seconds(
-        self, failures: int, retry_after_seconds: float | None, chance: float
-    ) -> float:
-        """Return the wait after so many failures (from 1): never less than the server asked for.
-
-        `chance` lies in [0, 1) and spreads many clients of a store that comes back.
-        """
-        wait = self.waits_seconds[min(failures, len(self.waits_seconds)) - 1]
-        return max(wait * (1 + self.jitter * chance), retry_after_seconds or 0.0)
-
-
-def parse_retry_after(value: str | None, now: datetime) -> float | None:
-    """Read a Retry-After header (seconds or a date, RFC 9110): seconds, at most ten minutes.
-
-    None for a header that is missing or says nothing usable.
-    """
-    if value is None:
-        return None
-    try:
-        seconds = float(value)
-    except ValueError:
-        seconds = _seconds_until_date(value, now)
-    if seconds != seconds:  # NaN
-        return None
-    return min(max(seconds, 0.0), RETRY_AFTER_MAX_SECONDS)
-
-
-def _seconds_until_date(value: str, now: datetime) -> float:
-    try:
-        date = parsedate_to_datetime(value)
-    except ValueError:
-        return float("nan")
-    if date.tzinfo is None:  # "-0000" means UTC without saying so
-        date = date.replace(tzinfo=UTC)
-    return (date - now).total_seconds()
-
-
-# --------------------------------------------------------------------------------------------------
 # shared/domain/store_answer.py
 #
 # What an event store's HTTP answer means: every status leads to one decision.
@@ -2130,335 +2248,6 @@ def _answer_decision(status: int, body: str, retry_after_seconds: float | None) 
 def _answer_words(status: int, body: str) -> str:
     said = words_in(body)
     return f"{status}: {said}" if said else f"{status} without a word"
-
-
-# --------------------------------------------------------------------------------------------------
-# shared/domain/entanglement.py
-#
-# Entanglement: which bills of a day must be resolved, told from the identities of its events.
-# --------------------------------------------------------------------------------------------------
-
-
-_SAW_GENERATION, _SAW_TURN = 1, 2
-_SAW_BOTH = _SAW_GENERATION | _SAW_TURN
-
-
-class Identity(NamedTuple):
-    """As much of an event as tells which others it may belong with."""
-
-    request_id: str
-    is_turn: bool = False
-    chat_id: str | None = None
-    message_id: str | None = None
-
-
-@dataclass(frozen=True)
-class Entangled:
-    """What must be resolved: the events of these request_ids, and those of these messages.
-
-    Every other event is a bill of its own, whatever else happened. It may name a few too many.
-    """
-
-    request_ids: set[str] = field(default_factory=set)
-    message_ids: set[str] = field(default_factory=set)
-
-    def __bool__(self) -> bool:
-        return bool(self.request_ids or self.message_ids)
-
-
-def entangle(identities: Iterable[Identity]) -> Entangled:
-    """Find the bills observed more than once, and the answers seen whole and in generations.
-
-    One pass; of what is not entangled a few bytes are kept. They are hashes: two ids of one hash
-    are entangled for nothing, and resolved to what they were.
-    """
-    found = Entangled()
-    seen: set[int] = set()
-    answers: dict[int, int] = {}
-    for request_id, is_turn, chat_id, message_id in identities:
-        bill = hash(request_id)
-        if bill in seen:
-            found.request_ids.add(request_id)
-        seen.add(bill)
-        if chat_id and message_id:
-            answer = hash((chat_id, message_id))
-            saw = answers.get(answer, 0) | (_SAW_TURN if is_turn else _SAW_GENERATION)
-            answers[answer] = saw
-            if saw == _SAW_BOTH:
-                found.message_ids.add(message_id)
-    return found
-
-
-def crossed_messages(events: Iterable[UsageEvent]) -> set[str]:
-    """Return the messages to which bills may belong by observations that disagree.
-
-    A bill takes chat and message from whoever knows each of them first: so it may belong to an
-    answer that no single observation of it names.
-    """
-    chats: dict[str, set[str]] = defaultdict(set)
-    messages: dict[str, set[str]] = defaultdict(set)
-    named: dict[str, set[tuple[str, str]]] = defaultdict(set)
-    for event in events:
-        if event.chat_id:
-            chats[event.request_id].add(event.chat_id)
-        if event.message_id:
-            messages[event.request_id].add(event.message_id)
-        if event.chat_id and event.message_id:
-            named[event.request_id].add((event.chat_id, event.message_id))
-    return {
-        message
-        for bill, chats_of_bill in chats.items()
-        for chat, message in product(chats_of_bill, messages[bill])
-        if (chat, message) not in named[bill]
-    }
-
-
-# --------------------------------------------------------------------------------------------------
-# shared/ports.py
-#
-# The seams: what use cases ask of the disk, the event stores and the clock.
-# --------------------------------------------------------------------------------------------------
-
-
-PutOutcome = Literal["queued", "duplicate", "refused", "quarantined"]
-BUCKET = timedelta(minutes=15)
-
-
-class Clock(Protocol):
-    """Time, so that tests can set it."""
-
-    def now(self) -> datetime:
-        """Return the current time in UTC."""
-
-
-@dataclass(frozen=True)
-class Window:
-    """A half-open span of UTC time: `start` belongs to it, `end` does not."""
-
-    start: datetime
-    end: datetime
-
-
-@dataclass(frozen=True)
-class SpooledRow:
-    """A row waiting in a spool. `store_ns` is its place in InfluxDB, fixed when it was queued."""
-
-    row_id: int
-    kind: RowKind
-    event_id: str
-    json: str
-    store_ns: int
-    attempts: int
-
-
-@dataclass(frozen=True)
-class OpenNote:
-    """A generation that has begun: the pending event to book should its usage never come."""
-
-    event: UsageEvent
-    last_seen: datetime
-
-
-@dataclass(frozen=True, kw_only=True)
-class SpoolStatus:
-    """Counts of a spool: rows by state, bytes, and everything refused or dropped, by reason."""
-
-    queued: int
-    dead_letters: int
-    quarantined: int
-    open_generations: int
-    oldest_queued_at: datetime | None
-    size_bytes: int
-    size_limit_bytes: int
-    counters: Mapping[str, int]
-
-
-class Spool(Protocol):
-    """The durable queue between capture and delivery; methods may be called from any thread."""
-
-    def put(self, rows: Sequence[Row]) -> Future[list[PutOutcome]]:
-        """Queue rows; the future is done when they would survive a power loss.
-
-        A duplicate of a queued or delivered event is no error. The future ends in SpoolFull or
-        another SpoolError when nothing was queued.
-        """
-
-    def note_open(self, event: UsageEvent) -> None:
-        """Remember a generation that has begun, without waiting for the disk."""
-
-    def note_seen(self, request_ids: Sequence[str]) -> None:
-        """Keep open generations of this process from expiring."""
-
-    def take(self, limit: int, after_row_id: int = 0) -> list[SpooledRow]:
-        """Return the oldest queued rows, at most `limit`, without changing them."""
-
-    def settle(
-        self,
-        accepted: Sequence[int] = (),
-        rejected: Sequence[tuple[int, str]] = (),
-        kept: Sequence[int] = (),
-    ) -> None:
-        """End a delivery: accepted rows are done, rejected ones dead letters, kept ones wait."""
-
-    def lease(self, owner: str, seconds: float) -> bool:
-        """Become or stay the one that delivers this spool; False while another one is."""
-
-    def release(self, owner: str) -> None:
-        """Give up the lease."""
-
-    def status(self) -> SpoolStatus:
-        """Return counts as of now."""
-
-    def close(self) -> None:
-        """Commit what waits and end the writer thread."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class UsageSums:
-    """Sums of one group of usage; token counts and pico-USD.
-
-    `events` counts requests: an event that is a part of one adds its amounts alone. `pending`
-    counts those without `cost_usd`; `estimated` those of them with an estimate.
-    """
-
-    events: int = 0
-    pending: int = 0
-    estimated: int = 0
-    input_tokens: int = 0
-    output_tokens: int = 0
-    total_tokens: int = 0
-    cached_tokens: int = 0
-    cache_write_tokens: int = 0
-    reasoning_tokens: int = 0
-    cost_pico_usd: int = 0
-    upstream_pico_usd: int = 0
-    estimated_pico_usd: int = 0
-
-
-@dataclass(frozen=True, kw_only=True)
-class UsageGroup:
-    """The grain at which stores add up: who, which model, which task, seen by what.
-
-    `parts` counts the events that are parts of a request and so are not among those of the sums.
-    """
-
-    client_org_id: str
-    external_user: str
-    model: str
-    task: str
-    source: str
-    sums: UsageSums
-    parts: int = 0
-
-    @property
-    def observations(self) -> int:
-        """How many events these are, parts included."""
-        return self.sums.events + self.parts
-
-
-@dataclass(frozen=True)
-class Fingerprint:
-    """What a store holds of one 15-minute bucket: enough to see that it changed.
-
-    A store tells of its events; `unmetered` rows are counted by who compares.
-    """
-
-    events: int
-    cost_pico_usd: int
-    total_tokens: int
-    unmetered: int = 0
-
-
-@dataclass(frozen=True)
-class WriteResult:
-    """How a batch ended, by position in it. A position in no list was not looked at and is kept."""
-
-    accepted: list[int] = field(default_factory=list)
-    rejected: list[tuple[int, str]] = field(default_factory=list)
-    kept: list[int] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class StoreHealth:
-    """Whether a store can be used; `detail` is a sentence for the admin."""
-
-    ok: bool
-    detail: str
-
-
-class EventSink(Protocol):
-    """Where rows are delivered."""
-
-    name: str
-
-    def prepare(self, rows: Sequence[SpooledRow]) -> Sequence[SpooledRow]:
-        """Return the same rows, with the work done that needs no store, for `write` to take.
-
-        From any thread, also while another batch is written.
-        """
-
-    def write(self, rows: Sequence[SpooledRow]) -> WriteResult:
-        """Write a batch of any kinds; writing a row again changes nothing.
-
-        Raises DeliveryError when the batch as a whole was not taken.
-        """
-
-
-class EventStore(EventSink, Protocol):
-    """Where events live. A read raises Unavailable or Misconfigured, never answers in half.
-
-    `shows_batches_whole` tells whether what is being written is seen as a whole or not at all; else
-    a point may for a moment show some of its fields.
-    """
-
-    shows_batches_whole: bool
-
-    def usage(self, window: Window) -> list[UsageGroup]:
-        """Add up all events of the window, each observation: not yet what was billed."""
-
-    def repeated(self, window: Window) -> Collection[UsageEvent]:
-        """Return the events of every bill that the window holds more than one observation of.
-
-        Bills that were observed once may be among them, whole too. None in most windows.
-        """
-
-    def grains(self, window: Window) -> set[str]:
-        """Return which of `generation` and `turn` the events of the window are."""
-
-    def identities(self, window: Window, *, answers: bool) -> Iterator[Identity]:
-        """Return the identity of every event of the window; chat and message only if `answers`.
-
-        Those of other events in the seconds that the window's edges cut may be among them.
-        """
-
-    def events(self, window: Window) -> Iterator[UsageEvent]:
-        """Return all events of the window, every observation once, in no promised order."""
-
-    def events_about(
-        self,
-        window: Window,
-        request_ids: Collection[str] = (),
-        message_ids: Collection[str] = (),
-    ) -> Iterator[UsageEvent]:
-        """Return those events of the window that have one of these ids, as `events` would."""
-
-    def fingerprints(self, window: Window) -> dict[datetime, Fingerprint]:
-        """Return what each 15-minute bucket of the window holds; empty buckets are left out."""
-
-    def unmetered(self, window: Window) -> list[UnmeteredRow]:
-        """Return the unmetered rows of the window."""
-
-    def hosts(self) -> list[HostRow]:
-        """Return the newest row of every host."""
-
-    def users(self) -> list[UserRow]:
-        """Return the newest row of every user."""
-
-    def delete_import(self, import_id: str) -> int:
-        """Delete exactly the events with source `import:<import_id>`; return how many."""
-
-    def health(self) -> StoreHealth:
-        """Try the store; never raises."""
 
 
 # --------------------------------------------------------------------------------------------------
@@ -3192,24 +2981,6 @@ VERSION = "0.1.0"
 
 
 # --------------------------------------------------------------------------------------------------
-# shared/adapters/clock.py
-#
-# The clock of the machine.
-# --------------------------------------------------------------------------------------------------
-
-
-class SystemClock:
-    """The time of the machine, in UTC."""
-
-    def now(self) -> datetime:
-        """Return the current time in UTC."""
-        return datetime.now(UTC)
-
-
-SYSTEM_CLOCK = SystemClock()
-
-
-# --------------------------------------------------------------------------------------------------
 # shared/adapters/spool_damage.py
 #
 # A damaged spool file: how it is told from other trouble, and what of it can be rescued.
@@ -3543,6 +3314,31 @@ def upgrade_spool(
 def spool_pragma(connection: sqlite3.Connection, name: str) -> int:
     """Read a number that SQLite keeps about the file."""
     return int(connection.execute(f"PRAGMA {name}").fetchone()[0])
+
+
+# --------------------------------------------------------------------------------------------------
+# shared/core/clock.py
+#
+# The time: a seam that tests set, and the clock of the machine.
+# --------------------------------------------------------------------------------------------------
+
+
+class Clock(Protocol):
+    """Time, so that tests can set it."""
+
+    def now(self) -> datetime:
+        """Return the current time in UTC."""
+
+
+class SystemClock:
+    """The time of the machine, in UTC."""
+
+    def now(self) -> datetime:
+        """Return the current time in UTC."""
+        return datetime.now(UTC)
+
+
+SYSTEM_CLOCK = SystemClock()
 
 
 # --------------------------------------------------------------------------------------------------
@@ -4900,7 +4696,7 @@ def _stop_writers(processes: dict[int, SpoolProcess]) -> None:
 
 
 # --------------------------------------------------------------------------------------------------
-# shared/batches.py
+# shared/delivery/batches.py
 #
 # The batches of a spool: cut, read and marked beside the sending of the one before.
 # --------------------------------------------------------------------------------------------------
@@ -5041,105 +4837,7 @@ def _read_into(
 
 
 # --------------------------------------------------------------------------------------------------
-# shared/domain/breaker.py
-#
-# The breaker: a pure state machine that stops asking a store which keeps failing.
-# --------------------------------------------------------------------------------------------------
-
-
-BreakerState = Literal["closed", "open", "half_open"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Breaker:
-    """Counts deliveries: opens after failures in a row, tries again later, closes after successes.
-
-    A value; every step returns the next one. What says nothing about the store's health (a refused
-    line, a wrong token) is no step.
-    """
-
-    failures_to_open: int = 3
-    open_for: timedelta = timedelta(seconds=30)
-    successes_to_close: int = 2
-    failures: int = 0
-    successes: int = 0
-    opened_at: datetime | None = None
-
-    def state(self, now: datetime) -> BreakerState:
-        """Return `closed`, `open`, or `half_open` when a delivery may try whether it is over."""
-        if self.opened_at is None:
-            return "closed"
-        # A clock that was set back must not keep the breaker open for longer than it would be.
-        is_waiting = timedelta(0) <= now - self.opened_at < self.open_for
-        return "open" if is_waiting else "half_open"
-
-    def allows(self, now: datetime) -> bool:
-        """Tell whether a delivery may be attempted."""
-        return self.state(now) != "open"
-
-    def after_success(self) -> Self:
-        """Return the breaker after a delivery that passed."""
-        if self.opened_at is None:
-            return replace(self, failures=0)
-        if self.successes + 1 < self.successes_to_close:
-            return replace(self, successes=self.successes + 1)
-        return replace(self, failures=0, successes=0, opened_at=None)
-
-    def after_failure(self, now: datetime) -> Self:
-        """Return the breaker after a delivery that failed; one failure reopens a half-open one."""
-        if self.opened_at is None and self.failures + 1 < self.failures_to_open:
-            return replace(self, failures=self.failures + 1)
-        return replace(self, failures=0, successes=0, opened_at=now)
-
-
-# --------------------------------------------------------------------------------------------------
-# shared/delivery_state.py
-#
-# What a delivery is told to do, and what it says of itself.
-# --------------------------------------------------------------------------------------------------
-
-
-DeliveryState = Literal["idle", "standby", "unavailable", "breaker_open", "misconfigured"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class DeliveryPolicy:
-    """How batches are cut and how patient delivery is; bytes are of the rows' JSON."""
-
-    batch_rows: int = 5000
-    # 400 kB compressed, where proxies answer 413 from 1 MB on. 2.9.1 took 8.6 k events/s so, and
-    # 5.4 k when they were cut at 1 MB of JSON (two runs each, on a busy machine).
-    batch_bytes: int = 4_000_000
-    lease_seconds: float = 60.0
-    probe_seconds: float = 60.0
-    schedule: RetrySchedule = field(default_factory=RetrySchedule)
-    breaker: Breaker = field(default_factory=Breaker)
-
-
-@dataclass(frozen=True, kw_only=True)
-class DeliveryResult:
-    """What one run did, in rows, and how delivery stands after it; `message` is for the admin."""
-
-    state: DeliveryState
-    message: str
-    accepted: int
-    rejected: int
-    kept: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class DeliveryStatus:
-    """How delivery stands: for the `host` row. Latencies are of single writes, milliseconds."""
-
-    state: DeliveryState
-    message: str
-    breaker: BreakerState
-    write_p50_ms: float | None
-    write_p99_ms: float | None
-
-
-# --------------------------------------------------------------------------------------------------
-# shared/domain/latency.py
+# shared/delivery/latency.py
 #
 # Latencies: the newest durations of one kind of work and their percentiles.
 # --------------------------------------------------------------------------------------------------
@@ -5171,7 +4869,7 @@ class Latencies:
 
 
 # --------------------------------------------------------------------------------------------------
-# shared/sending.py
+# shared/delivery/sender.py
 #
 # Sending: one batch to one sink, tried again while that may help, halved while that may.
 # --------------------------------------------------------------------------------------------------
@@ -5303,7 +5001,105 @@ class Sender:
 
 
 # --------------------------------------------------------------------------------------------------
-# shared/delivery.py
+# shared/delivery/breaker.py
+#
+# The breaker: a pure state machine that stops asking a store which keeps failing.
+# --------------------------------------------------------------------------------------------------
+
+
+BreakerState = Literal["closed", "open", "half_open"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Breaker:
+    """Counts deliveries: opens after failures in a row, tries again later, closes after successes.
+
+    A value; every step returns the next one. What says nothing about the store's health (a refused
+    line, a wrong token) is no step.
+    """
+
+    failures_to_open: int = 3
+    open_for: timedelta = timedelta(seconds=30)
+    successes_to_close: int = 2
+    failures: int = 0
+    successes: int = 0
+    opened_at: datetime | None = None
+
+    def state(self, now: datetime) -> BreakerState:
+        """Return `closed`, `open`, or `half_open` when a delivery may try whether it is over."""
+        if self.opened_at is None:
+            return "closed"
+        # A clock that was set back must not keep the breaker open for longer than it would be.
+        is_waiting = timedelta(0) <= now - self.opened_at < self.open_for
+        return "open" if is_waiting else "half_open"
+
+    def allows(self, now: datetime) -> bool:
+        """Tell whether a delivery may be attempted."""
+        return self.state(now) != "open"
+
+    def after_success(self) -> Self:
+        """Return the breaker after a delivery that passed."""
+        if self.opened_at is None:
+            return replace(self, failures=0)
+        if self.successes + 1 < self.successes_to_close:
+            return replace(self, successes=self.successes + 1)
+        return replace(self, failures=0, successes=0, opened_at=None)
+
+    def after_failure(self, now: datetime) -> Self:
+        """Return the breaker after a delivery that failed; one failure reopens a half-open one."""
+        if self.opened_at is None and self.failures + 1 < self.failures_to_open:
+            return replace(self, failures=self.failures + 1)
+        return replace(self, failures=0, successes=0, opened_at=now)
+
+
+# --------------------------------------------------------------------------------------------------
+# shared/delivery/state.py
+#
+# What a delivery is told to do, and what it says of itself.
+# --------------------------------------------------------------------------------------------------
+
+
+DeliveryState = Literal["idle", "standby", "unavailable", "breaker_open", "misconfigured"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeliveryPolicy:
+    """How batches are cut and how patient delivery is; bytes are of the rows' JSON."""
+
+    batch_rows: int = 5000
+    # 400 kB compressed, where proxies answer 413 from 1 MB on. 2.9.1 took 8.6 k events/s so, and
+    # 5.4 k when they were cut at 1 MB of JSON (two runs each, on a busy machine).
+    batch_bytes: int = 4_000_000
+    lease_seconds: float = 60.0
+    probe_seconds: float = 60.0
+    schedule: RetrySchedule = field(default_factory=RetrySchedule)
+    breaker: Breaker = field(default_factory=Breaker)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeliveryResult:
+    """What one run did, in rows, and how delivery stands after it; `message` is for the admin."""
+
+    state: DeliveryState
+    message: str
+    accepted: int
+    rejected: int
+    kept: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeliveryStatus:
+    """How delivery stands: for the `host` row. Latencies are of single writes, milliseconds."""
+
+    state: DeliveryState
+    message: str
+    breaker: BreakerState
+    write_p50_ms: float | None
+    write_p99_ms: float | None
+
+
+# --------------------------------------------------------------------------------------------------
+# shared/delivery/delivery.py
 #
 # Delivery: moving batches from a spool to an event store, losing and doubling nothing.
 # --------------------------------------------------------------------------------------------------
@@ -5495,7 +5291,7 @@ class Delivery:
 
 
 # --------------------------------------------------------------------------------------------------
-# shared/delivery_thread.py
+# shared/delivery/thread.py
 #
 # The thread that delivers inside a host, which may drop it without a word.
 # --------------------------------------------------------------------------------------------------

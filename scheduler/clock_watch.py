@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from datetime import timedelta
 
-from shared.ports import Clock
+from shared.core.clock import Clock
 
 # Compared with a sample of at most this age: an old jump that was a correction is forgotten.
 _SAMPLE_SECONDS = 600.0

@@ -10,10 +10,11 @@ from threading import Event
 
 from shared.adapters.spool import SqliteSpool
 from shared.adapters.spool_process import SpoolSettings
-from shared.delivery import Delivery
-from shared.delivery_state import DeliveryPolicy, DeliveryResult
+from shared.core.clock import Clock
+from shared.delivery.delivery import Delivery
+from shared.delivery.port import EventSink
+from shared.delivery.state import DeliveryPolicy, DeliveryResult
 from shared.errors import SpoolError
-from shared.ports import Clock, EventSink
 
 log = logging.getLogger("owui_usage")
 

@@ -5,9 +5,9 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from threading import Lock
 
+from shared.core.clock import Clock
 from shared.domain.run_report import RunReport
 from shared.errors import UsageError
-from shared.ports import Clock
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,8 +5,9 @@ from typing import Self
 
 from scheduler.sidecar import WEBHOOK_SPOOL, spool_settings
 from shared.adapters.spool import SqliteSpool
-from shared.ports import Clock, SpoolStatus
+from shared.core.clock import Clock
 from shared.settings import Settings
+from shared.spool.port import SpoolStatus
 
 
 class OwnSpools:

@@ -20,11 +20,10 @@ from scheduler.states import Identity, ScheduleLine, SpoolState, host_statement
 from scheduler.version import read_version
 from shared.adapters.active_lock import active_lock
 from shared.adapters.admin_books import SqlAdminBooks
-from shared.adapters.clock import SYSTEM_CLOCK
+from shared.core.clock import SYSTEM_CLOCK, Clock
 from shared.domain.days import ONE_DAY
 from shared.domain.rows import HostRow
 from shared.errors import ProjectionError
-from shared.ports import Clock
 from shared.settings import Settings
 
 log = logging.getLogger("owui_usage")

@@ -6,17 +6,16 @@ from threading import Event, Lock
 from typing import Self
 
 from scheduler.drain import Drain, DrainSettings
-from shared.adapters.clock import SYSTEM_CLOCK
 from shared.adapters.folders import make_folder
 from shared.adapters.spool_process import SpoolSettings
 from shared.adapters.summaries import SqlSummaries, open_summaries
-from shared.delivery_state import DeliveryPolicy
+from shared.core.clock import SYSTEM_CLOCK, Clock
+from shared.delivery.state import DeliveryPolicy
 from shared.domain.audit import Difference
 from shared.domain.days import ONE_DAY
 from shared.domain.organization import OrganizationDefaults
 from shared.domain.run_report import RunReport
 from shared.event_stores import EventStores
-from shared.ports import Clock
 from shared.projection import Projection, ProjectionSettings
 from shared.settings import Settings
 

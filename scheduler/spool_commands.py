@@ -16,8 +16,8 @@ from scheduler.sidecar import spool_settings
 from shared.adapters.spool import SqliteSpool
 from shared.domain.rows import HostRow
 from shared.errors import UsageError
-from shared.ports import SpoolStatus
 from shared.settings import Settings
+from shared.spool.port import SpoolStatus
 
 _DATABASE_HEADER = b"SQLite format 3\0"
 

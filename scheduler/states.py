@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from shared.delivery_state import DeliveryStatus
+from shared.delivery.state import DeliveryStatus
 from shared.domain.rows import HostRow
-from shared.ports import SpoolStatus
+from shared.spool.port import SpoolStatus
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from shared.domain.rows import HostRow
 from shared.errors import DeliveryError
-from shared.ports import EventStore, StoreHealth
+from shared.event_store.port import EventStore, StoreHealth
 
 _PATIENCE_SECONDS = 5.0
 _FRESH_SECONDS = 5.0

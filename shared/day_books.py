@@ -19,7 +19,7 @@ from shared.domain.summary import (
     event_amounts,
 )
 from shared.errors import ProjectionError
-from shared.ports import UsageGroup, UsageSums, Window
+from shared.event_store.port import UsageGroup, UsageSums, Window
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from shared.domain.event import UsageEvent
 from shared.domain.organization import Directory
 from shared.domain.resolution import TURN_SLACK, resolve
 from shared.domain.rows import UnmeteredRow
-from shared.ports import EventStore, Window
+from shared.event_store.port import EventStore, Window
 
 EDGE = timedelta(hours=1)
 # Each part of a split day is a query of its own; beyond this, one pass over the events is cheaper.

@@ -9,8 +9,9 @@ from shared.adapters.embedded_store import EmbeddedStore
 from shared.adapters.holdings import Holdings
 from shared.adapters.influx_read import InfluxStore
 from shared.adapters.influx_write import InfluxSettings
+from shared.delivery.port import EventSink
 from shared.errors import ConfigError
-from shared.ports import EventSink, EventStore
+from shared.event_store.port import EventStore
 from shared.settings import Settings
 
 

@@ -10,7 +10,7 @@ from shared.domain.days import ZoneDay
 from shared.domain.organization import Directory, Organization
 from shared.domain.rows import UserRow
 from shared.domain.summary import DayFacts
-from shared.ports import Fingerprint, Window
+from shared.event_store.port import Fingerprint, Window
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Literal
 
+from shared.core.clock import Clock
 from shared.day_reader import DayReader, day_window, with_edges
 from shared.domain.audit import Difference, find_differences
 from shared.domain.days import ONE_DAY, ZoneDay
 from shared.domain.run_report import DayOutcome, RunReport
 from shared.errors import ConfigError, DeliveryError, ProjectionError, UsageError, WouldShrink
+from shared.event_store.port import EventStore, Window
 from shared.observation import Observation, observe, to_buckets
-from shared.ports import Clock, EventStore, Window
 from shared.ports_summary import DirtyDay, ProjectedDay, Summaries
 
 log = logging.getLogger("owui_usage")

@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Iterator, Sequence
 
-from shared.delivery import Delivery
-from shared.delivery_state import DeliveryPolicy
+from shared.delivery.delivery import Delivery
+from shared.delivery.port import WriteResult
+from shared.delivery.state import DeliveryPolicy
 from shared.errors import (
     DeliveryError,
 )
-from shared.ports import SpooledRow, WriteResult
+from shared.spool.port import SpooledRow
 from tests.builders import generation_id, settled
 from tests.spools import MemorySpool, RecordedStop, SetClock
 

@@ -16,8 +16,8 @@ from shared.domain.rows import Row
 from shared.domain.run_report import RunReport
 from shared.domain.summary import SummaryRow
 from shared.errors import UsageError
-from shared.ports import SpooledRow
 from shared.projection import Projection, ProjectionSettings
+from shared.spool.port import SpooledRow
 from tests.builders import generation_id, settled
 
 WARSAW, TOKYO, NEW_YORK = "Europe/Warsaw", "Asia/Tokyo", "America/New_York"

@@ -19,8 +19,9 @@ from shared.domain.event import UsageEvent
 from shared.domain.identity import store_ns
 from shared.domain.resolution import resolve
 from shared.domain.rows import Row
-from shared.ports import SpooledRow, Window
+from shared.event_store.port import Window
 from shared.settings import Settings
+from shared.spool.port import SpooledRow
 
 EVER = Window(datetime(2024, 1, 1, tzinfo=UTC), datetime(2028, 1, 1, tzinfo=UTC))
 

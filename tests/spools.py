@@ -8,7 +8,7 @@ from threading import Event
 from shared.domain.event import UsageEvent
 from shared.domain.identity import store_ns
 from shared.domain.rows import Row
-from shared.ports import PutOutcome, SpooledRow, SpoolStatus
+from shared.spool.port import PutOutcome, SpooledRow, SpoolStatus
 from tests.builders import NOON
 
 

@@ -12,7 +12,7 @@ from shared.domain.event import UsageEvent
 from shared.domain.identity import digest
 from shared.domain.rows import UnmeteredRow, UserRow
 from shared.errors import DeliveryError, MigrationError
-from shared.ports import Window
+from shared.event_store.port import Window
 
 
 class EmbeddedEvents(SingleRequests):

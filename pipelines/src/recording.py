@@ -16,13 +16,13 @@ from pipelines.src.version import VERSION
 from shared.adapters.influx_write import InfluxSink
 from shared.adapters.spool import SqliteSpool
 from shared.adapters.spool_process import SpoolSettings
-from shared.delivery import Delivery
-from shared.delivery_state import DeliveryPolicy, DeliveryStatus
-from shared.delivery_thread import DeliveryThread
-from shared.domain.latency import Latencies
+from shared.core.clock import Clock
+from shared.delivery.delivery import Delivery
+from shared.delivery.latency import Latencies
+from shared.delivery.state import DeliveryPolicy, DeliveryStatus
+from shared.delivery.thread import DeliveryThread
 from shared.domain.rows import HostRow, Row
 from shared.errors import UsageError
-from shared.ports import Clock
 
 HostKind = Literal["function", "pipeline"]
 Overdue = Callable[[PluginSettings, datetime], Sequence[Row]]

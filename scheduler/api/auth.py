@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from scheduler.api.errors import ApiError, error_answer
-from shared.ports import Clock
+from shared.core.clock import Clock
 
 _MINUTE, _HOUR = timedelta(minutes=1), timedelta(hours=1)
 _ADDRESSES_MAX = 10_000

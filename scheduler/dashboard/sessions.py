@@ -11,7 +11,7 @@ from starlette.middleware.sessions import SessionMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from scheduler.api.errors import ApiError
-from shared.ports import Clock
+from shared.core.clock import Clock
 
 SESSION_LIFETIME = timedelta(hours=12)
 _COOKIE = "usage_ledger_session"

@@ -10,7 +10,7 @@ from shared.domain.days import ZoneDay
 from shared.domain.event import UsageEvent
 from shared.domain.organization import Directory
 from shared.domain.resolution import resolve
-from shared.ports import EventStore
+from shared.event_store.port import EventStore
 from shared.ports_admin import UsageFilter, UsageReports
 from shared.ports_summary import SummaryStore
 

@@ -8,11 +8,10 @@ from sqlalchemy import Engine
 from shared.adapters import admin_entries as entries
 from shared.adapters import batch_requests as batches
 from shared.adapters import usage_reports as reports
-from shared.adapters.clock import SYSTEM_CLOCK
 from shared.adapters.summaries_engine import Transactions, open_engine
+from shared.core.clock import SYSTEM_CLOCK, Clock
 from shared.domain.exchange import ExchangeRate, ExchangeRates
 from shared.domain.summary import DayFinding
-from shared.ports import Clock
 from shared.ports_admin import (
     BatchCounts,
     BatchRequest,

@@ -5,25 +5,18 @@ from datetime import datetime
 from functools import partial
 from typing import TypeVar
 
-from shared.adapters.clock import SYSTEM_CLOCK
 from shared.adapters.holdings import Holdings
 from shared.adapters.merging import between, both_hold, clipped, joined_spans, merged
 from shared.adapters.store_breakers import StoreBreakers
 from shared.adapters.usage_sums import add_up, fingerprint_events
+from shared.core.clock import SYSTEM_CLOCK, Clock
+from shared.delivery.port import WriteResult
 from shared.domain.entanglement import Identity, entangle
 from shared.domain.event import UsageEvent
 from shared.domain.rows import HostRow, UnmeteredRow, UserRow
 from shared.errors import DeliveryError, Misconfigured
-from shared.ports import (
-    Clock,
-    EventStore,
-    Fingerprint,
-    SpooledRow,
-    StoreHealth,
-    UsageGroup,
-    Window,
-    WriteResult,
-)
+from shared.event_store.port import EventStore, Fingerprint, StoreHealth, UsageGroup, Window
+from shared.spool.port import SpooledRow
 
 _Answer = TypeVar("_Answer")
 _SideRow = TypeVar("_SideRow", HostRow, UserRow)

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from shared.domain.event import UsageEvent
 from shared.domain.money import to_pico
 from shared.domain.rows import HostRow, UnmeteredRow, row_from_json
-from shared.ports import SpooledRow
+from shared.spool.port import SpooledRow
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MILLISECOND = timedelta(milliseconds=1)

@@ -5,7 +5,7 @@ from typing import Any
 
 from shared.adapters.embedded_rows import MILLISECOND, milliseconds
 from shared.adapters.usage_sums import SUMMED
-from shared.ports import BUCKET, UsageGroup, UsageSums, Window
+from shared.event_store.port import BUCKET, UsageGroup, UsageSums, Window
 
 _IN_WINDOW = "occurred_at_ms >= ? AND occurred_at_ms < ?"
 # The words of the index `turns_by_time`, which answers this without reading any event.

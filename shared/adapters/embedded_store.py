@@ -29,19 +29,13 @@ from shared.adapters.embedded_statements import (
     group_of,
     joined,
 )
+from shared.delivery.port import WriteResult
 from shared.domain.entanglement import Identity
 from shared.domain.event import UsageEvent
 from shared.domain.rows import HostRow, UnmeteredRow, UserRow
 from shared.errors import DeliveryError, InvalidEvent, Misconfigured, Unavailable
-from shared.ports import (
-    BUCKET,
-    Fingerprint,
-    SpooledRow,
-    StoreHealth,
-    UsageGroup,
-    Window,
-    WriteResult,
-)
+from shared.event_store.port import BUCKET, Fingerprint, StoreHealth, UsageGroup, Window
+from shared.spool.port import SpooledRow
 
 _Stored = TypeVar("_Stored", UsageEvent, UnmeteredRow, HostRow, UserRow)
 

@@ -9,7 +9,7 @@ from threading import Lock
 from shared.adapters.embedded_rows import EPOCH, MILLISECOND, milliseconds
 from shared.adapters.embedded_schema import open_store
 from shared.adapters.embedded_store import disk_errors_mapped
-from shared.ports import BUCKET, Window
+from shared.event_store.port import BUCKET, Window
 
 
 class Holdings:

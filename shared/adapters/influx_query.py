@@ -11,7 +11,7 @@ import httpx
 
 from shared.adapters.influx_write import InfluxSettings, host_of
 from shared.adapters.query_deadline import bound_queries
-from shared.domain.retry import parse_retry_after
+from shared.delivery.retry import parse_retry_after
 from shared.domain.store_answer import query_error, words_in
 from shared.errors import DeliveryError, Misconfigured, Unavailable
 

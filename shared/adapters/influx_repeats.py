@@ -5,7 +5,7 @@ from shared.adapters.influx_statements import Statements
 from shared.adapters.influx_windows import bounds, outward
 from shared.domain.entanglement import entangle
 from shared.domain.event import UsageEvent
-from shared.ports import EventStore, Window
+from shared.event_store.port import EventStore, Window
 
 # Looking up more bills than that takes longer than reading the ids of a day.
 _RARE_MAX = 20_000

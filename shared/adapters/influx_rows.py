@@ -15,7 +15,7 @@ from shared.domain.line_protocol import AMOUNT_FIELDS, derived_milliseconds
 from shared.domain.money import from_pico
 from shared.domain.rows import HostRow, UnmeteredRow, UserRow
 from shared.errors import InvalidEvent, Misconfigured
-from shared.ports import UsageGroup, UsageSums
+from shared.event_store.port import UsageGroup, UsageSums
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _Read = TypeVar("_Read", bound=BaseModel)

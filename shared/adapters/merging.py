@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 from shared.domain.event import UsageEvent
 from shared.domain.identity import utc_milliseconds
-from shared.ports import BUCKET, EventStore, Window
+from shared.event_store.port import BUCKET, EventStore, Window
 
 _SPAN = timedelta(days=1)
 _BUCKET_MS = BUCKET // timedelta(milliseconds=1)

@@ -11,7 +11,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
-from shared.adapters.clock import SYSTEM_CLOCK
 from shared.adapters.spool_damage import SPOOL_FILE_ERRORS
 from shared.adapters.spool_marks import (
     accept_rows,
@@ -33,11 +32,12 @@ from shared.adapters.spool_reading import (
     read_status,
 )
 from shared.adapters.spool_rows import SpoolTransaction, incoming_row, queue_rows, write_note
+from shared.core.clock import SYSTEM_CLOCK, Clock
 from shared.domain.event import UsageEvent
 from shared.domain.identity import utc_milliseconds
 from shared.domain.rows import HostRow, Row, RowKind
 from shared.errors import SpoolError
-from shared.ports import Clock, PutOutcome, SpooledRow, SpoolStatus
+from shared.spool.port import PutOutcome, SpooledRow, SpoolStatus
 
 SpoolAnswer = TypeVar("SpoolAnswer")
 _ROW_KINDS: tuple[str, ...] = get_args(RowKind)

@@ -10,8 +10,8 @@ from typing import Literal
 from shared.adapters.spool_damage import SPOOL_FILE_ERRORS, is_corrupt, rescue_rows, spool_text
 from shared.adapters.spool_lock import create_spool_file, spool_lock
 from shared.adapters.spool_schema import check_spool, spool_pragma, upgrade_spool
+from shared.core.clock import Clock
 from shared.domain.identity import utc_milliseconds
-from shared.ports import Clock
 
 logger = logging.getLogger("owui_usage")
 

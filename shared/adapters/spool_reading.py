@@ -11,7 +11,7 @@ from typing import Literal
 from shared.adapters.spool_file import spool_bytes_used
 from shared.domain.rows import HostRow, RowKind, row_from_json
 from shared.errors import InvalidEvent
-from shared.ports import SpooledRow, SpoolStatus
+from shared.spool.port import SpooledRow, SpoolStatus
 
 _LETTERS_PER_PAGE = 500
 AsideState = Literal["dead", "quarantined"]

@@ -14,7 +14,7 @@ from shared.domain.event import UsageEvent, event_from_json, quarantine_reason
 from shared.domain.identity import has_store_time, store_ns, utc_milliseconds
 from shared.domain.rows import HostRow, Row, UserRow, row_time
 from shared.errors import InvalidEvent, SpoolFull
-from shared.ports import PutOutcome
+from shared.spool.port import PutOutcome
 
 # No row of ours comes near; it bounds what a caller can put on the disk at once.
 _ROW_BYTES_MAX = 64 * 1024

@@ -9,7 +9,7 @@ from typing import Any
 
 from shared.adapters.spool import SqliteSpool
 from shared.domain.rows import Row
-from shared.ports import PutOutcome
+from shared.spool.port import PutOutcome
 
 
 async def put_within(

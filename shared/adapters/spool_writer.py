@@ -18,9 +18,9 @@ from shared.adapters.spool_damage import SPOOL_FILE_ERRORS, is_corrupt
 from shared.adapters.spool_file import SpoolFile
 from shared.adapters.spool_marks import save_counters
 from shared.adapters.spool_rows import SpoolTransaction
+from shared.core.clock import Clock
 from shared.domain.identity import utc_milliseconds
 from shared.errors import SpoolError, SpoolFull, UsageError
-from shared.ports import Clock
 
 logger = logging.getLogger("owui_usage")
 

@@ -5,9 +5,10 @@ from datetime import timedelta
 from threading import Lock
 from typing import TypeVar
 
-from shared.domain.breaker import Breaker
+from shared.core.clock import Clock
+from shared.delivery.breaker import Breaker
 from shared.errors import Unavailable
-from shared.ports import Clock, EventStore
+from shared.event_store.port import EventStore
 
 # Long enough for all other readings of a run to get by, short enough that nobody waits for it.
 _BREAKER = Breaker(failures_to_open=3, successes_to_close=1, open_for=timedelta(seconds=5))

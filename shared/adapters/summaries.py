@@ -9,7 +9,6 @@ from sqlalchemy import Engine
 from shared.adapters import summaries_organizations as organizations
 from shared.adapters import summaries_runs as runs
 from shared.adapters import summaries_users as users
-from shared.adapters.clock import SYSTEM_CLOCK
 from shared.adapters.summaries_days import replace_day
 from shared.adapters.summaries_engine import (
     Transactions,
@@ -23,6 +22,7 @@ from shared.adapters.summaries_reports import (
     read_report,
     read_totals,
 )
+from shared.core.clock import SYSTEM_CLOCK, Clock
 from shared.domain.days import ZoneDay
 from shared.domain.organization import (
     Assignment,
@@ -32,7 +32,7 @@ from shared.domain.organization import (
 )
 from shared.domain.rows import UserRow
 from shared.domain.summary import DayFacts
-from shared.ports import Clock, Fingerprint, Window
+from shared.event_store.port import Fingerprint, Window
 from shared.ports_summary import (
     BatchRun,
     DirtyDay,

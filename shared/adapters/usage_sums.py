@@ -8,7 +8,7 @@ from typing import Any
 from shared.domain.event import UsageEvent
 from shared.domain.identity import utc_milliseconds
 from shared.domain.money import to_pico
-from shared.ports import BUCKET, Fingerprint, UsageGroup, UsageSums
+from shared.event_store.port import BUCKET, Fingerprint, UsageGroup, UsageSums
 
 _TOKENS = (
     "input_tokens",

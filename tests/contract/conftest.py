@@ -10,7 +10,7 @@ from shared.adapters.combined_store import CombinedStore
 from shared.adapters.embedded_store import EmbeddedStore
 from shared.adapters.holdings import Holdings
 from shared.adapters.influx_read import InfluxStore
-from shared.ports import EventStore
+from shared.event_store.port import EventStore
 from tests.services.influx import Version, influx_server
 
 STORES = [

@@ -6,7 +6,7 @@ from typing import Any
 
 from shared.domain.event import UsageEvent
 from shared.domain.rows import HostRow, Row, UserRow
-from shared.ports import EventStore, UsageGroup, Window
+from shared.event_store.port import EventStore, UsageGroup, Window
 from tests.builders import (
     ALICE,
     NOON,

@@ -5,7 +5,8 @@ from itertools import permutations
 from typing import Any
 
 from shared.domain.rows import Row
-from shared.ports import EventStore, SpooledRow, Window
+from shared.event_store.port import EventStore, Window
+from shared.spool.port import SpooledRow
 from tests.builders import (
     BOB,
     NOON,

@@ -15,7 +15,7 @@ from shared.domain.entanglement import Identity
 from shared.domain.event import UsageEvent
 from shared.domain.organization import Assignment, Directory, OrganizationDefaults
 from shared.domain.rows import UnmeteredRow
-from shared.ports import EventStore, Window
+from shared.event_store.port import EventStore, Window
 from tests.builders import ALICE, BOB, NOON, generation_id, pending, settled, turn, unmetered
 from tests.contract.stores import AROUND, AWKWARD, HOUR, MILLISECOND, by_id, generation, write
 

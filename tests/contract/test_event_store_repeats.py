@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from shared.adapters.influx_query import Series
 from shared.adapters.influx_read import InfluxStore
 from shared.domain.event import UsageEvent
-from shared.ports import EventStore, Window
+from shared.event_store.port import EventStore, Window
 from tests.builders import NOON
 from tests.contract.stores import HOUR, generation, write
 from tests.ledger import DAY, Ledger

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from shared.domain.event import COST_SOURCES, UsageEvent
 from shared.domain.money import from_pico
-from shared.ports import EventStore, SpooledRow, Window
+from shared.event_store.port import EventStore, Window
+from shared.spool.port import SpooledRow
 from tests.builders import (
     BOB,
     NOON,

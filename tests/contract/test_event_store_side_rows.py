@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from shared.ports import EventStore, Window
+from shared.event_store.port import EventStore, Window
 from tests.builders import (
     CHARLIE,
     NOON,

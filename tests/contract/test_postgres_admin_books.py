@@ -20,7 +20,7 @@ from shared.domain.summary import (
     UnmeteredCount,
 )
 from shared.errors import ConfigError
-from shared.ports import Window
+from shared.event_store.port import Window
 from shared.ports_admin import BatchCounts, Page, UsageFilter
 from shared.ports_summary import ProjectedDay
 from tests.builders import ALICE, BOB, NOON

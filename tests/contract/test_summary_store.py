@@ -27,7 +27,7 @@ from shared.domain.summary import (
     UnmeteredCount,
 )
 from shared.errors import ConfigError, ProjectionError, WouldShrink
-from shared.ports import Fingerprint
+from shared.event_store.port import Fingerprint
 from shared.ports_summary import ProjectedDay
 from tests.builders import ALICE, BOB
 from tests.ledger import DAY, DEFAULTS, TOKYO, WARSAW, FixedClock, organization, utc

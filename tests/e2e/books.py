@@ -7,13 +7,14 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from demo.processes import wait_for
-from shared.adapters.clock import SystemClock
 from shared.adapters.embedded_store import EmbeddedStore
 from shared.adapters.spool import SqliteSpool
-from shared.delivery import Delivery
+from shared.core.clock import SystemClock
+from shared.delivery.delivery import Delivery
 from shared.domain.resolution import Bill, resolve, uncancelled
 from shared.domain.rows import UnmeteredRow
-from shared.ports import SpoolStatus, Window
+from shared.event_store.port import Window
+from shared.spool.port import SpoolStatus
 
 
 class Books:

@@ -6,7 +6,7 @@ from concurrent.futures import Future
 from pathlib import Path
 
 from shared.adapters.spool import SqliteSpool
-from shared.ports import PutOutcome
+from shared.spool.port import PutOutcome
 from tests.builders import generation_id, pending, settled
 from tests.spools import SetClock
 

@@ -11,7 +11,7 @@ from shared.adapters.combined_store import CombinedStore
 from shared.adapters.embedded_store import EmbeddedStore
 from shared.adapters.holdings import Holdings
 from shared.errors import Misconfigured, Unavailable
-from shared.ports import Fingerprint, Window
+from shared.event_store.port import Fingerprint, Window
 from tests.builders import NOON, generation_id, settled, turn, unmetered
 from tests.contract.stores import HOUR, by_id, generation, host, user, write
 from tests.spools import spooled

@@ -13,7 +13,7 @@ from werkzeug import Response
 from shared.adapters.influx_read import InfluxStore
 from shared.adapters.influx_write import InfluxSettings, InfluxSink
 from shared.errors import Unavailable
-from shared.ports import Window
+from shared.event_store.port import Window
 from tests.builders import NOON, settled
 from tests.services.delivering import Delivering
 from tests.services.scripted import NO_SERIES, ScriptedInflux, says, slow_server

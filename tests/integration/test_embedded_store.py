@@ -12,7 +12,7 @@ import pytest
 from shared.adapters.embedded_schema import MIGRATIONS, connect
 from shared.adapters.embedded_store import EmbeddedStore
 from shared.errors import ConfigError, DeliveryError, Misconfigured, Unavailable
-from shared.ports import Window
+from shared.event_store.port import Window
 from tests.builders import NOON, generation_id, settled
 from tests.spools import spooled
 

@@ -12,7 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from shared.adapters.spool import SqliteSpool
 from shared.domain.rows import HostRow
 from shared.errors import Misconfigured, Unavailable
-from shared.ports import StoreHealth
+from shared.event_store.port import StoreHealth
 from tests.builders import generation_id, pending, settled, turn
 from tests.services.influx import influx_server
 from tests.sidecars import SidecarAtHand

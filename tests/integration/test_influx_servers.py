@@ -12,10 +12,10 @@ from shared.adapters.influx_read import InfluxStore
 from shared.adapters.influx_write import InfluxSettings, InfluxSink
 from shared.adapters.spool import SqliteSpool
 from shared.adapters.spool_process import SpoolSettings
-from shared.delivery import Delivery
+from shared.delivery.delivery import Delivery
 from shared.domain.rows import Row
 from shared.errors import Misconfigured
-from shared.ports import Window
+from shared.event_store.port import Window
 from tests.builders import NOON, generation_id, pending, settled, turn, unmetered
 from tests.services.delivering import Delivering
 from tests.services.influx import InfluxServer, influx_server

@@ -12,7 +12,7 @@ from shared.day_reader import day_window, with_edges
 from shared.domain.days import ZoneDay
 from shared.domain.event import UsageEvent
 from shared.errors import ConfigError, Unavailable
-from shared.ports import Window
+from shared.event_store.port import Window
 from tests.builders import ALICE, BOB
 from tests.ledger import DAY, TOKYO, WARSAW, BrokenStore, Ledger, generation, organization, utc
 

@@ -17,7 +17,7 @@ from shared.domain.event import UsageEvent
 from shared.domain.rows import UserRow
 from shared.domain.run_report import RunReport
 from shared.errors import ConfigError, Misconfigured, ProjectionError, Unavailable, WouldShrink
-from shared.ports import Window
+from shared.event_store.port import Window
 from tests.builders import ALICE, BOB, unmetered
 from tests.conftest import ROOT
 from tests.ledger import (

@@ -14,7 +14,7 @@ from shared.adapters.holdings import Holdings
 from shared.domain.days import ZoneDay
 from shared.domain.run_report import RunReport
 from shared.errors import Unavailable
-from shared.ports import UsageGroup, Window
+from shared.event_store.port import UsageGroup, Window
 from tests.builders import unmetered
 from tests.ledger import DAY, WARSAW, BrokenStore, Ledger, generation, utc
 

@@ -12,7 +12,7 @@ from pytest_httpserver import HTTPServer
 from shared.adapters.influx_read import InfluxStore
 from shared.adapters.influx_write import InfluxSettings
 from shared.errors import DeliveryError, Misconfigured, Unavailable
-from shared.ports import Window
+from shared.event_store.port import Window
 from tests.builders import NOON, NOON_SECONDS
 from tests.services.scripted import NO_SERIES, ScriptedInflux, broken_server, says
 

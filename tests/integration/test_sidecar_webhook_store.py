@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from shared.domain.days import ONE_DAY
-from shared.ports import Window
+from shared.event_store.port import Window
 from tests.builders import ALICE, NOON, generation_id, settled
 from tests.services.influx import Version, influx_server
 from tests.sidecars import ADMIN, SidecarAtHand

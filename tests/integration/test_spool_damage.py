@@ -9,7 +9,7 @@ import pytest
 from shared.adapters.spool_damage import spool_text
 from shared.domain.event import event_from_json
 from shared.errors import SpoolError
-from shared.ports import SpooledRow
+from shared.spool.port import SpooledRow
 from tests.builders import generation_id, settled
 from tests.spool_files import merge_log, opened
 

@@ -20,7 +20,7 @@ from shared.adapters.spool_lock import spool_lock
 from shared.adapters.spool_process import SpoolSettings
 from shared.adapters.spool_waiting import put_within
 from shared.errors import SpoolError, SpoolFull
-from shared.ports import PutOutcome
+from shared.spool.port import PutOutcome
 from tests.builders import generation_id, pending, settled
 from tests.conftest import ROOT
 from tests.spools import SetClock

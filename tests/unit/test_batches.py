@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import pytest
 
-from shared.delivery_state import DeliveryPolicy
+from shared.delivery.state import DeliveryPolicy
 from shared.errors import BatchRefused, SpoolError, StoreFault, Unavailable
-from shared.ports import SpooledRow
+from shared.spool.port import SpooledRow
 from tests.delivery_scene import Answer, Scene, always, in_turn, scene
 
 PAIRS = DeliveryPolicy(batch_rows=2)

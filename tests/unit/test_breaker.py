@@ -5,7 +5,7 @@ from datetime import timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.domain.breaker import Breaker
+from shared.delivery.breaker import Breaker
 from tests.builders import NOON
 
 HALF_A_MINUTE = timedelta(seconds=30)

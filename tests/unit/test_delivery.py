@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 import pytest
 
-from shared.delivery_state import DeliveryPolicy
+from shared.delivery.state import DeliveryPolicy
 from shared.errors import (
     Misconfigured,
     Unavailable,
 )
-from shared.ports import SpooledRow
+from shared.spool.port import SpooledRow
 from tests.builders import generation_id, settled
 from tests.delivery_scene import Answer, always, in_turn, scene
 

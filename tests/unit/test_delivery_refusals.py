@@ -4,14 +4,14 @@ from collections.abc import Sequence
 
 import pytest
 
-from shared.delivery_state import DeliveryPolicy
+from shared.delivery.state import DeliveryPolicy
 from shared.errors import (
     BatchRefused,
     StoreFault,
     TooLarge,
     Unavailable,
 )
-from shared.ports import SpooledRow
+from shared.spool.port import SpooledRow
 from tests.builders import generation_id, settled
 from tests.delivery_scene import Answer, Script, always, in_turn, refuses, scene
 

@@ -6,12 +6,13 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from shared.delivery import Delivery
-from shared.delivery_state import DeliveryPolicy
-from shared.delivery_thread import DeliveryThread
-from shared.domain.retry import RetrySchedule
+from shared.delivery.delivery import Delivery
+from shared.delivery.port import WriteResult
+from shared.delivery.retry import RetrySchedule
+from shared.delivery.state import DeliveryPolicy
+from shared.delivery.thread import DeliveryThread
 from shared.errors import SpoolError, Unavailable
-from shared.ports import SpooledRow, WriteResult
+from shared.spool.port import SpooledRow
 from tests.builders import generation_id, settled
 from tests.spools import MemorySpool, SetClock
 

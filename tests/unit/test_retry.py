@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.domain.latency import Latencies
-from shared.domain.retry import RetrySchedule, parse_retry_after
+from shared.delivery.latency import Latencies
+from shared.delivery.retry import RetrySchedule, parse_retry_after
 from tests.builders import NOON
 
 

@@ -6,7 +6,8 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from functools import partial
 
-from shared.ports import EventSink, Spool, SpooledRow
+from shared.delivery.port import EventSink
+from shared.spool.port import Spool, SpooledRow
 
 
 class BatchSize:

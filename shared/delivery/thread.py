@@ -5,7 +5,7 @@ import os
 import threading
 from weakref import finalize
 
-from shared.delivery import Delivery
+from shared.delivery.delivery import Delivery
 from shared.errors import SpoolError
 
 logger = logging.getLogger("owui_usage")

@@ -6,10 +6,11 @@ from dataclasses import dataclass, field
 from random import random
 from time import perf_counter
 
-from shared.domain.latency import Latencies
-from shared.domain.retry import RetrySchedule
+from shared.delivery.latency import Latencies
+from shared.delivery.port import EventSink, WriteResult
+from shared.delivery.retry import RetrySchedule
 from shared.errors import BatchRefused, StoreFault, TooLarge, Unavailable
-from shared.ports import EventSink, SpooledRow, WriteResult
+from shared.spool.port import SpooledRow
 
 _DEAD_LETTER_WORDS_MAX = 500
 

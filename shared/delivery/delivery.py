@@ -6,11 +6,13 @@ from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from shared.batches import Batches, BatchSize, first_batch
-from shared.delivery_state import DeliveryPolicy, DeliveryResult, DeliveryState, DeliveryStatus
+from shared.core.clock import Clock
+from shared.delivery.batches import Batches, BatchSize, first_batch
+from shared.delivery.port import EventSink
+from shared.delivery.sender import Sender, Tally
+from shared.delivery.state import DeliveryPolicy, DeliveryResult, DeliveryState, DeliveryStatus
 from shared.errors import Misconfigured, StoreFault, Unavailable
-from shared.ports import Clock, EventSink, Spool, SpooledRow
-from shared.sending import Sender, Tally
+from shared.spool.port import Spool, SpooledRow
 
 logger = logging.getLogger("owui_usage")
 

@@ -1,6 +1,14 @@
-"""The clock of the machine."""
+"""The time: a seam that tests set, and the clock of the machine."""
 
 from datetime import UTC, datetime
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """Time, so that tests can set it."""
+
+    def now(self) -> datetime:
+        """Return the current time in UTC."""
 
 
 class SystemClock:

@@ -1,24 +1,16 @@
-"""The seams: what use cases ask of the disk, the event stores and the clock."""
+"""The seam to where events live: what a projection and the reports read."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from concurrent.futures import Future
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Literal, Protocol
+from typing import Protocol
 
+from shared.delivery.port import EventSink
 from shared.domain.entanglement import Identity
 from shared.domain.event import UsageEvent
-from shared.domain.rows import HostRow, Row, RowKind, UnmeteredRow, UserRow
+from shared.domain.rows import HostRow, UnmeteredRow, UserRow
 
-PutOutcome = Literal["queued", "duplicate", "refused", "quarantined"]
 BUCKET = timedelta(minutes=15)
-
-
-class Clock(Protocol):
-    """Time, so that tests can set it."""
-
-    def now(self) -> datetime:
-        """Return the current time in UTC."""
 
 
 @dataclass(frozen=True)
@@ -27,80 +19,6 @@ class Window:
 
     start: datetime
     end: datetime
-
-
-@dataclass(frozen=True)
-class SpooledRow:
-    """A row waiting in a spool. `store_ns` is its place in InfluxDB, fixed when it was queued."""
-
-    row_id: int
-    kind: RowKind
-    event_id: str
-    json: str
-    store_ns: int
-    attempts: int
-
-
-@dataclass(frozen=True)
-class OpenNote:
-    """A generation that has begun: the pending event to book should its usage never come."""
-
-    event: UsageEvent
-    last_seen: datetime
-
-
-@dataclass(frozen=True, kw_only=True)
-class SpoolStatus:
-    """Counts of a spool: rows by state, bytes, and everything refused or dropped, by reason."""
-
-    queued: int
-    dead_letters: int
-    quarantined: int
-    open_generations: int
-    oldest_queued_at: datetime | None
-    size_bytes: int
-    size_limit_bytes: int
-    counters: Mapping[str, int]
-
-
-class Spool(Protocol):
-    """The durable queue between capture and delivery; methods may be called from any thread."""
-
-    def put(self, rows: Sequence[Row]) -> Future[list[PutOutcome]]:
-        """Queue rows; the future is done when they would survive a power loss.
-
-        A duplicate of a queued or delivered event is no error. The future ends in SpoolFull or
-        another SpoolError when nothing was queued.
-        """
-
-    def note_open(self, event: UsageEvent) -> None:
-        """Remember a generation that has begun, without waiting for the disk."""
-
-    def note_seen(self, request_ids: Sequence[str]) -> None:
-        """Keep open generations of this process from expiring."""
-
-    def take(self, limit: int, after_row_id: int = 0) -> list[SpooledRow]:
-        """Return the oldest queued rows, at most `limit`, without changing them."""
-
-    def settle(
-        self,
-        accepted: Sequence[int] = (),
-        rejected: Sequence[tuple[int, str]] = (),
-        kept: Sequence[int] = (),
-    ) -> None:
-        """End a delivery: accepted rows are done, rejected ones dead letters, kept ones wait."""
-
-    def lease(self, owner: str, seconds: float) -> bool:
-        """Become or stay the one that delivers this spool; False while another one is."""
-
-    def release(self, owner: str) -> None:
-        """Give up the lease."""
-
-    def status(self) -> SpoolStatus:
-        """Return counts as of now."""
-
-    def close(self) -> None:
-        """Commit what waits and end the writer thread."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,38 +78,11 @@ class Fingerprint:
 
 
 @dataclass(frozen=True)
-class WriteResult:
-    """How a batch ended, by position in it. A position in no list was not looked at and is kept."""
-
-    accepted: list[int] = field(default_factory=list)
-    rejected: list[tuple[int, str]] = field(default_factory=list)
-    kept: list[int] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
 class StoreHealth:
     """Whether a store can be used; `detail` is a sentence for the admin."""
 
     ok: bool
     detail: str
-
-
-class EventSink(Protocol):
-    """Where rows are delivered."""
-
-    name: str
-
-    def prepare(self, rows: Sequence[SpooledRow]) -> Sequence[SpooledRow]:
-        """Return the same rows, with the work done that needs no store, for `write` to take.
-
-        From any thread, also while another batch is written.
-        """
-
-    def write(self, rows: Sequence[SpooledRow]) -> WriteResult:
-        """Write a batch of any kinds; writing a row again changes nothing.
-
-        Raises DeliveryError when the batch as a whole was not taken.
-        """
 
 
 class EventStore(EventSink, Protocol):

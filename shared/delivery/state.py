@@ -3,8 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from shared.domain.breaker import Breaker, BreakerState
-from shared.domain.retry import RetrySchedule
+from shared.delivery.breaker import Breaker, BreakerState
+from shared.delivery.retry import RetrySchedule
 
 DeliveryState = Literal["idle", "standby", "unavailable", "breaker_open", "misconfigured"]
 
