@@ -19,7 +19,7 @@ from shared.adapters.embedded_store import EmbeddedStore
 from shared.adapters.influx_read import InfluxStore
 from shared.adapters.summaries import open_summaries
 from shared.core.clock import SYSTEM_CLOCK
-from shared.domain.event import UsageEvent
+from shared.core.event import UsageEvent
 from shared.domain.organization import OrganizationDefaults
 from shared.event_store.port import EventStore
 from shared.projection import Projection, ProjectionSettings

@@ -19,7 +19,7 @@ from benchmarks.servers import cpu_seconds, influxdb
 from benchmarks.sizes import Sizes
 from shared.adapters.spool import SqliteSpool
 from shared.adapters.spool_process import SpoolSettings
-from shared.domain.event import UsageEvent
+from shared.core.event import UsageEvent
 from tests.services.influx import InfluxServer
 
 _ROOT = Path(__file__).resolve().parents[1]

@@ -5,8 +5,8 @@ from datetime import UTC, datetime, timedelta
 from random import Random
 from uuid import UUID
 
-from shared.domain.event import UsageEvent, new_event
-from shared.domain.identity import store_ns
+from shared.core.event import UsageEvent, new_event
+from shared.core.ids import store_ns
 from shared.spool.port import SpooledRow
 
 USERS = 200

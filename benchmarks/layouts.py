@@ -18,7 +18,7 @@ from benchmarks.events import day_of_events, spooled
 from benchmarks.report import Table, percentile
 from benchmarks.servers import disk_mb, influxdb, resident_mb
 from benchmarks.sizes import Sizes
-from shared.domain.event import UsageEvent
+from shared.core.event import UsageEvent
 from shared.domain.line_protocol import render_line
 from tests.services.influx import InfluxServer
 

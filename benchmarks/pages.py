@@ -19,7 +19,7 @@ from scheduler.api.server import ApiServer
 from scheduler.running import RunningSidecar
 from shared.adapters.summaries import open_summaries
 from shared.adapters.summaries_schema import daily_usage
-from shared.domain.days import ZoneDay
+from shared.core.days import ZoneDay
 from shared.domain.organization import Organization, OrganizationDefaults
 from shared.domain.summary import AMOUNTS
 from shared.settings import Settings

@@ -17,7 +17,7 @@ from demo.tables import print_comparison, print_spend
 from demo.traffic import Answer, Charge, a_day
 from shared.adapters.embedded_store import EmbeddedStore
 from shared.adapters.summaries import open_summaries
-from shared.domain.money import from_pico
+from shared.core.money import from_pico
 from shared.domain.organization import OrganizationDefaults
 from shared.domain.resolution import resolve
 from shared.event_store.port import Window

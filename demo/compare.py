@@ -6,8 +6,8 @@ from decimal import Decimal
 
 from demo.traffic import Charge
 from demo.world import PATH_WEIGHTS, TASK_PATH
-from shared.domain.event import UsageEvent
-from shared.domain.rows import UnmeteredRow
+from shared.core.event import UsageEvent
+from shared.core.rows import UnmeteredRow
 
 
 @dataclass

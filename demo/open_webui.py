@@ -29,7 +29,7 @@ from demo.open_webui_admin import Person
 from demo.processes import free_port
 from demo.sidecar import sidecar_environment, sidecar_server
 from shared.adapters.embedded_store import EmbeddedStore
-from shared.domain.money import format_usd, parse_usd
+from shared.core.money import format_usd, parse_usd
 from shared.domain.resolution import resolve, uncancelled
 from shared.event_store.port import Window
 

@@ -18,7 +18,7 @@ from demo.processes import Server, free_port
 from demo.sidecar import run_scheduler, sidecar_environment, sidecar_server
 from demo.world import CLIENTS, Client
 from shared.adapters.summaries import open_summaries
-from shared.domain.money import rate_ppm
+from shared.core.money import rate_ppm
 from shared.domain.organization import Organization, OrganizationDefaults
 
 PLUGIN_ID = PLUGIN.stem

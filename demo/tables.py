@@ -8,7 +8,7 @@ from rich.table import Table
 
 from demo.compare import PathLine
 from demo.world import CLIENTS, NAMES
-from shared.domain.money import from_pico
+from shared.core.money import from_pico
 from shared.ports_summary import ReportRow
 
 _PLACES = Decimal("0.000001")

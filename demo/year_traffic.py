@@ -10,9 +10,9 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from demo.year_world import DAYS, MODELS, Person
-from shared.domain.event import UsageEvent, new_event
-from shared.domain.money import parse_usd
-from shared.domain.rows import Row, UnmeteredRow, UserRow
+from shared.core.event import UsageEvent, new_event
+from shared.core.money import parse_usd
+from shared.core.rows import Row, UnmeteredRow, UserRow
 
 _LETTERS = string.ascii_letters + string.digits
 _MILLION = Decimal(10**6)

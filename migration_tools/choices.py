@@ -14,7 +14,7 @@ from migration_tools.sources.embedded import EmbeddedEvents
 from migration_tools.sources.legacy_sqlite import LegacyChoices, LegacySqlite
 from migration_tools.sources.open_webui import OpenWebui
 from migration_tools.sources.original_influx import MEASUREMENT, OriginalInflux
-from shared.domain.money import rate_ppm
+from shared.core.money import rate_ppm
 from shared.errors import ConfigError, MigrationError, UnusableCost
 from shared.event_stores import influx_needed
 from shared.settings import Settings

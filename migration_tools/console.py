@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Column, Table
 
 from migration_tools.plan import Progress as Step
-from shared.domain.money import format_usd, from_pico
+from shared.core.money import format_usd, from_pico
 from shared.errors import DeliveryError, ProjectionError, UsageError
 
 OK, DIFFERENT, WRONG_COMMAND, REFUSED, UNREACHABLE = 0, 1, 2, 3, 4

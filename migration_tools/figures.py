@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields
 from datetime import date
 from typing import Self
 
-from shared.domain.event import UsageEvent
+from shared.core.event import UsageEvent
 from shared.domain.summary import Amounts, event_amounts
 from shared.event_store.port import UsageSums
 

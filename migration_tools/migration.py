@@ -18,7 +18,7 @@ from migration_tools.occupancy import HELD, Occupancy, find_occupancy
 from migration_tools.plan import Plan, Progress, Remarks, make_plan, wanted_events
 from migration_tools.source import DaySpan, Remark, Source
 from migration_tools.writing import write_events, write_side_rows
-from shared.domain.days import ONE_DAY
+from shared.core.days import ONE_DAY
 from shared.domain.run_report import RunReport
 from shared.errors import MigrationError
 

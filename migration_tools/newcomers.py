@@ -5,7 +5,7 @@ from datetime import date
 
 from migration_tools.manifest import ImportRecord, Move
 from migration_tools.source import Directory, Newcomer, Remark
-from shared.domain.days import day_start
+from shared.core.days import day_start
 from shared.domain.organization import ALWAYS, Assignment
 from shared.domain.organization import Directory as KnownDirectory
 from shared.ports_summary import Summaries

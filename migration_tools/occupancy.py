@@ -9,8 +9,8 @@ from typing import Literal, Self
 
 from migration_tools.identifiers import Identifiers
 from migration_tools.source import DaySpan, Remark, Source
-from shared.domain.days import ONE_DAY, day_bounds, day_start, local_day
-from shared.domain.event import UsageEvent
+from shared.core.days import ONE_DAY, day_bounds, day_start, local_day
+from shared.core.event import UsageEvent
 from shared.event_store.port import EventStore, UsageGroup, Window
 
 _BEGINNING = datetime(2000, 1, 1, tzinfo=UTC)

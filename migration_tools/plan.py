@@ -9,8 +9,8 @@ from migration_tools.figures import Figures, Place
 from migration_tools.identifiers import Identifiers
 from migration_tools.occupancy import Occupancy
 from migration_tools.source import EVER, DaySpan, Remark, Source
-from shared.domain.days import local_day
-from shared.domain.event import UsageEvent
+from shared.core.days import local_day
+from shared.core.event import UsageEvent
 
 Progress = Callable[[int], None]
 # What stays behind for one of these reasons is in the ledger already, or will come by itself.

@@ -7,7 +7,7 @@ from migration_tools.ledger import Ledger
 from migration_tools.lock import locked
 from migration_tools.manifest import Backups, ImportRecord, Manifest
 from migration_tools.newcomers import take_back
-from shared.domain.days import ONE_DAY
+from shared.core.days import ONE_DAY
 from shared.domain.run_report import RunReport
 from shared.errors import RollbackRefused
 from shared.event_store.port import EventStore, Window

@@ -2,8 +2,8 @@
 
 from collections import OrderedDict
 
-from shared.domain.event import UsageEvent
-from shared.domain.identity import store_ns
+from shared.core.event import UsageEvent
+from shared.core.ids import store_ns
 
 # Events that could want the same slot are of the same second; sources come in the order of time.
 _REMEMBERED = 50_000

@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import Protocol
 
-from shared.domain.event import UsageEvent
+from shared.core.event import UsageEvent
+from shared.core.rows import UnmeteredRow, UserRow
 from shared.domain.organization import Organization
-from shared.domain.rows import UnmeteredRow, UserRow
 
 # The days of an import that names none.
 EVER, ENDLESS = date(2000, 1, 1), date(2199, 12, 31)

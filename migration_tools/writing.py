@@ -6,11 +6,11 @@ from itertools import islice
 from typing import TypeVar
 
 from migration_tools.slots import Slots
+from shared.core.event import UsageEvent
+from shared.core.ids import store_ns
+from shared.core.rows import UnmeteredRow, UserRow
 from shared.delivery.retry import RetrySchedule
 from shared.delivery.sender import Sender, Tally
-from shared.domain.event import UsageEvent
-from shared.domain.identity import store_ns
-from shared.domain.rows import UnmeteredRow, UserRow
 from shared.errors import MigrationError
 from shared.event_store.port import EventStore
 from shared.spool.port import SpooledRow

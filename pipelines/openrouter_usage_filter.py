@@ -177,7 +177,7 @@ class RollbackRefused(MigrationError):
 
 
 # --------------------------------------------------------------------------------------------------
-# shared/domain/identity.py
+# shared/core/ids.py
 #
 # Identity: what makes two observations the same event, and two events the same bill.
 # --------------------------------------------------------------------------------------------------
@@ -311,7 +311,7 @@ def _clean_text(text: str) -> str:
 
 
 # --------------------------------------------------------------------------------------------------
-# shared/domain/money.py
+# shared/core/money.py
 #
 # Money: exact US dollars as Decimal, stored and added as integer pico-USD (1e-12 USD).
 # --------------------------------------------------------------------------------------------------
@@ -392,7 +392,7 @@ def apply_rate(raw_pico: int, ppm: int) -> int:
 
 
 # --------------------------------------------------------------------------------------------------
-# shared/domain/event.py
+# shared/core/event.py
 #
 # The usage event: one observation of one OpenRouter generation or of one whole answer.
 # --------------------------------------------------------------------------------------------------
@@ -880,7 +880,7 @@ def _is_answer_state(state: object) -> bool:
 
 
 # --------------------------------------------------------------------------------------------------
-# shared/domain/rows.py
+# shared/core/rows.py
 #
 # What travels through a spool: usage events and the three kinds of rows beside them.
 # --------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import date, timedelta
 from threading import Event
 
-from shared.domain.days import ONE_DAY
+from shared.core.days import ONE_DAY
 from shared.domain.run_report import RunReport
 from shared.errors import UsageError
 from shared.ports_admin import AdminBooks, BatchCounts, BatchRequest

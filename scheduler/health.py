@@ -10,7 +10,7 @@ from scheduler.job_log import JobState
 from scheduler.running import RunningSidecar
 from scheduler.states import SpoolState
 from scheduler.store_probe import StoreProbe
-from shared.domain.rows import HostRow
+from shared.core.rows import HostRow
 from shared.errors import UsageError
 
 # A job that did not end well for so many of its intervals has stopped, whatever it says itself.

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 
-from shared.domain.rows import HostRow
+from shared.core.rows import HostRow
 
 # A host that was stopped for good is forgotten after this; until then somebody should know.
 _FORGOTTEN_AFTER = timedelta(hours=24)

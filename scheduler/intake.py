@@ -14,9 +14,9 @@ from typing import Any
 from scheduler.own_spools import OwnSpools
 from shared.adapters.spool import SqliteSpool
 from shared.core.clock import Clock
+from shared.core.event import UsageEvent, event_from_json, new_event
+from shared.core.ids import canonical_json, digest
 from shared.domain.broadcast import broadcast_events, is_broadcast
-from shared.domain.event import UsageEvent, event_from_json, new_event
-from shared.domain.identity import canonical_json, digest
 from shared.domain.webhook import WebhookOwner, original_event
 from shared.errors import InvalidEvent, SpoolError
 from shared.ports_admin import AdminBooks

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from scheduler.console import OUT, fail
 from scheduler.sidecar import open_database
-from shared.domain.money import rate_ppm
+from shared.core.money import rate_ppm
 from shared.domain.organization import ALWAYS, Organization
 from shared.errors import UnusableCost, UsageError
 from shared.ports_summary import Summaries

@@ -21,8 +21,8 @@ from scheduler.version import read_version
 from shared.adapters.active_lock import active_lock
 from shared.adapters.admin_books import SqlAdminBooks
 from shared.core.clock import SYSTEM_CLOCK, Clock
-from shared.domain.days import ONE_DAY
-from shared.domain.rows import HostRow
+from shared.core.days import ONE_DAY
+from shared.core.rows import HostRow
 from shared.errors import ProjectionError
 from shared.settings import Settings
 

@@ -6,13 +6,13 @@ from threading import Event, Lock
 from typing import Self
 
 from scheduler.drain import Drain, DrainSettings
-from shared.adapters.folders import make_folder
 from shared.adapters.spool_process import SpoolSettings
 from shared.adapters.summaries import SqlSummaries, open_summaries
 from shared.core.clock import SYSTEM_CLOCK, Clock
+from shared.core.days import ONE_DAY
+from shared.core.folders import make_folder
 from shared.delivery.state import DeliveryPolicy
 from shared.domain.audit import Difference
-from shared.domain.days import ONE_DAY
 from shared.domain.organization import OrganizationDefaults
 from shared.domain.run_report import RunReport
 from shared.event_stores import EventStores

@@ -14,7 +14,7 @@ from scheduler.console import OUT, fail
 from scheduler.drain import spool_files
 from scheduler.sidecar import spool_settings
 from shared.adapters.spool import SqliteSpool
-from shared.domain.rows import HostRow
+from shared.core.rows import HostRow
 from shared.errors import UsageError
 from shared.settings import Settings
 from shared.spool.port import SpoolStatus

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from shared.core.rows import HostRow
 from shared.delivery.state import DeliveryStatus
-from shared.domain.rows import HostRow
 from shared.spool.port import SpoolStatus
 
 

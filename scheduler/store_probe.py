@@ -5,7 +5,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as NoAnswer
 from dataclasses import dataclass
 
-from shared.domain.rows import HostRow
+from shared.core.rows import HostRow
 from shared.errors import DeliveryError
 from shared.event_store.port import EventStore, StoreHealth
 

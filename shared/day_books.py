@@ -5,11 +5,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 
-from shared.domain.days import ZoneDay
-from shared.domain.event import UsageEvent
+from shared.core.days import ZoneDay
+from shared.core.event import UsageEvent
+from shared.core.rows import UnmeteredRow
 from shared.domain.organization import Directory
 from shared.domain.resolution import Resolution, uncancelled
-from shared.domain.rows import UnmeteredRow
 from shared.domain.summary import (
     DayFacts,
     DayFinding,

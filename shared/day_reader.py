@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
 
+from shared.core.days import ZoneDay, day_bounds, spans_around, split_span
+from shared.core.event import UsageEvent
+from shared.core.rows import UnmeteredRow
 from shared.day_books import DayBooks, DayReading
-from shared.domain.days import ZoneDay, day_bounds, spans_around, split_span
 from shared.domain.entanglement import crossed_messages, entangle
-from shared.domain.event import UsageEvent
 from shared.domain.organization import Directory
 from shared.domain.resolution import TURN_SLACK, resolve
-from shared.domain.rows import UnmeteredRow
 from shared.event_store.port import EventStore, Window
 
 EDGE = timedelta(hours=1)

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
-from shared.domain.days import ZoneDay, day_start, days_of_span, split_span
+from shared.core.days import ZoneDay, day_start, days_of_span, split_span
 from shared.errors import DeliveryError
 from shared.event_store.port import BUCKET, EventStore, Fingerprint, Window
 from shared.ports_summary import SummaryStore

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Protocol
 
+from shared.core.days import ZoneDay
+from shared.core.rows import UserRow
 from shared.domain.audit import Correction
-from shared.domain.days import ZoneDay
 from shared.domain.organization import Directory, Organization
-from shared.domain.rows import UserRow
 from shared.domain.summary import DayFacts
 from shared.event_store.port import Fingerprint, Window
 

@@ -8,9 +8,9 @@ from datetime import date, datetime
 from typing import Literal
 
 from shared.core.clock import Clock
+from shared.core.days import ONE_DAY, ZoneDay
 from shared.day_reader import DayReader, day_window, with_edges
 from shared.domain.audit import Difference, find_differences
-from shared.domain.days import ONE_DAY, ZoneDay
 from shared.domain.run_report import DayOutcome, RunReport
 from shared.errors import ConfigError, DeliveryError, ProjectionError, UsageError, WouldShrink
 from shared.event_store.port import EventStore, Window

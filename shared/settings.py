@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, Validati
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from shared.domain.money import parse_usd, rate_ppm
+from shared.core.money import parse_usd, rate_ppm
 from shared.errors import ConfigError, UnusableCost
 
 SECRETS = (

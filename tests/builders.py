@@ -3,8 +3,8 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from shared.domain.event import UsageEvent, new_event
-from shared.domain.rows import UnmeteredRow
+from shared.core.event import UsageEvent, new_event
+from shared.core.rows import UnmeteredRow
 
 ALICE, BOB, CHARLIE = "alice-id", "bob-id", "charlie-id"
 NOON = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)

@@ -9,10 +9,10 @@ from typing import Any
 
 from shared.adapters.embedded_store import EmbeddedStore
 from shared.adapters.summaries import SqlSummaries, open_summaries
-from shared.domain.days import ZoneDay
-from shared.domain.event import UsageEvent
+from shared.core.days import ZoneDay
+from shared.core.event import UsageEvent
+from shared.core.rows import Row
 from shared.domain.organization import Organization, OrganizationDefaults
-from shared.domain.rows import Row
 from shared.domain.run_report import RunReport
 from shared.domain.summary import SummaryRow
 from shared.errors import UsageError

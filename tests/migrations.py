@@ -15,10 +15,10 @@ from migration_tools.cli import app
 from migration_tools.ledger import Ledger
 from migration_tools.slots import Slots
 from shared.adapters.influx_write import InfluxSettings
-from shared.domain.event import UsageEvent
-from shared.domain.identity import store_ns
+from shared.core.event import UsageEvent
+from shared.core.ids import store_ns
+from shared.core.rows import Row
 from shared.domain.resolution import resolve
-from shared.domain.rows import Row
 from shared.event_store.port import Window
 from shared.settings import Settings
 from shared.spool.port import SpooledRow

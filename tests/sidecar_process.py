@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 
 from demo.sidecar import sidecar_environment
-from shared.domain.days import ONE_DAY
+from shared.core.days import ONE_DAY
 from tests.conftest import ROOT
 from tests.sidecars import ADMIN, TOKEN, WEBHOOK_TOKEN
 from tests.waiting import wait_for

@@ -10,7 +10,7 @@ from scheduler.api.app import create_app
 from scheduler.api.server import ApiServer
 from scheduler.running import RunningSidecar
 from shared.adapters.spool import SqliteSpool
-from shared.domain.rows import Row
+from shared.core.rows import Row
 from shared.settings import Settings
 from tests.builders import NOON
 from tests.spools import SetClock

@@ -5,9 +5,9 @@ from concurrent.futures import Future
 from datetime import datetime, timedelta
 from threading import Event
 
-from shared.domain.event import UsageEvent
-from shared.domain.identity import store_ns
-from shared.domain.rows import Row
+from shared.core.event import UsageEvent
+from shared.core.ids import store_ns
+from shared.core.rows import Row
 from shared.spool.port import PutOutcome, SpooledRow, SpoolStatus
 from tests.builders import NOON
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from migration_tools.source import DaySpan, Remark
 from migration_tools.sources.single_requests import SingleRequests
-from shared.domain.days import local_day
-from shared.domain.event import UNASSIGNED, UsageEvent, new_event
-from shared.domain.identity import canonical_json, clean_label, generation_time, is_generation_id
-from shared.domain.money import parse_usd
+from shared.core.days import local_day
+from shared.core.event import UNASSIGNED, UsageEvent, new_event
+from shared.core.ids import canonical_json, clean_label, generation_time, is_generation_id
+from shared.core.money import parse_usd
 from shared.errors import InvalidEvent, MigrationError, UnusableCost
 
 # The header as it was seen on 2026-09-05; what is not needed may be missing.

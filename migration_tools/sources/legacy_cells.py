@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from migration_tools.apportion import Matrix, fill, fill_corner, fill_within
 from migration_tools.sources.legacy_rows import Portion
-from shared.domain.identity import digest
+from shared.core.ids import digest
 
 Layout = Callable[[Sequence[int], Sequence[int]], Matrix]
 # Beyond this many pairs of a person and a model, looking for the best layout takes too long.

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from migration_tools.apportion import spread
 from migration_tools.sources.legacy_cells import Cell, split_cells
 from migration_tools.sources.legacy_rows import REQUESTS_MAX, LegacyDay, Portion
-from shared.domain.money import PPM, format_usd, from_pico
+from shared.core.money import PPM, format_usd, from_pico
 
 _UNKNOWN = "unknown"
 

@@ -15,9 +15,9 @@ from migration_tools.sources.legacy_rows import (
     organization_label,
     tables_of,
 )
-from shared.domain.days import zone_named
-from shared.domain.identity import clean_label, digest, key_hash
-from shared.domain.money import PPM, parse_usd, rate_ppm, to_pico
+from shared.core.days import zone_named
+from shared.core.ids import clean_label, digest, key_hash
+from shared.core.money import PPM, parse_usd, rate_ppm, to_pico
 from shared.domain.organization import ALWAYS, Organization
 from shared.errors import ConfigError, UnusableCost
 

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from migration_tools.source import ENDLESS, EVER, DaySpan
-from shared.domain.identity import LABEL_MAX_BYTES, clean_label, digest
-from shared.domain.money import format_usd, from_pico, parse_usd, to_pico
+from shared.core.ids import LABEL_MAX_BYTES, clean_label, digest
+from shared.core.money import format_usd, from_pico, parse_usd, to_pico
 from shared.errors import MigrationError, UnusableCost
 
 TABLES = ("client_daily_usage", "client_user_daily_usage", "client_model_daily_usage")

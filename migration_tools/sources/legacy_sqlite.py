@@ -25,10 +25,10 @@ from migration_tools.sources.legacy_rows import (
     strange_dates,
     tables_of,
 )
-from shared.domain.event import UsageEvent, new_event
-from shared.domain.identity import digest, is_generation_id
-from shared.domain.money import from_pico
-from shared.domain.rows import UnmeteredRow, UserRow
+from shared.core.event import UsageEvent, new_event
+from shared.core.ids import digest, is_generation_id
+from shared.core.money import from_pico
+from shared.core.rows import UnmeteredRow, UserRow
 from shared.errors import MigrationError
 
 _NOON = time(12)

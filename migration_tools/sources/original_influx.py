@@ -10,10 +10,10 @@ from migration_tools.sources.single_requests import SingleRequests
 from shared.adapters.influx_query import InfluxQuery
 from shared.adapters.influx_statements import quote_name
 from shared.adapters.influx_write import InfluxSettings
-from shared.domain.days import ONE_DAY, day_start, local_day
-from shared.domain.event import UNASSIGNED, UsageEvent, new_event
-from shared.domain.identity import clean_label, digest, is_generation_id
-from shared.domain.money import PPM, parse_usd
+from shared.core.days import ONE_DAY, day_start, local_day
+from shared.core.event import UNASSIGNED, UsageEvent, new_event
+from shared.core.ids import clean_label, digest, is_generation_id
+from shared.core.money import PPM, parse_usd
 from shared.errors import DeliveryError, InvalidEvent, MigrationError, UnusableCost
 
 MEASUREMENT = "usage_tracking"

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from migration_tools.source import DaySpan, Directory
-from shared.domain.rows import UnmeteredRow, UserRow
+from shared.core.rows import UnmeteredRow, UserRow
 
 
 class SingleRequests:

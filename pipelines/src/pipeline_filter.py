@@ -14,6 +14,7 @@ from pipelines.src.request_marks import part_began, task_id
 from pipelines.src.silent_answers import silent_rows, unmetered_rows
 from pipelines.src.user_directory import UserDirectory
 from pipelines.src.valves import PipelineValves
+from shared.core.rows import Row
 from shared.domain.capture import Answer, is_merged_wrongly, turn_event
 from shared.domain.inlet import Inlet, is_fresh, read_inlet
 from shared.domain.openwebui import (
@@ -26,7 +27,6 @@ from shared.domain.openwebui import (
     read_model_record,
     short_text,
 )
-from shared.domain.rows import Row
 from shared.domain.usage import parse_usage
 
 # The delivery may finish a write and the spool a commit, five seconds each.

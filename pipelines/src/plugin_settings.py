@@ -7,9 +7,9 @@ from pathlib import Path
 
 from pipelines.src.valves import UsageValves
 from shared.adapters.influx_write import InfluxSettings
-from shared.domain.event import UNASSIGNED
-from shared.domain.identity import clean_label
-from shared.domain.money import parse_usd
+from shared.core.event import UNASSIGNED
+from shared.core.ids import clean_label
+from shared.core.money import parse_usd
 
 # Valve -> environment variable. A token may come from a file whose path NAME_FILE holds.
 _VARIABLES = {

@@ -15,8 +15,8 @@ from pipelines.src.recording import Host, HostKind, Overdue, Recording
 from pipelines.src.valves import UsageValves
 from shared.adapters.spool_waiting import put_within
 from shared.core.clock import SYSTEM_CLOCK, Clock
-from shared.domain.event import UsageEvent
-from shared.domain.rows import Row
+from shared.core.event import UsageEvent
+from shared.core.rows import Row
 from shared.errors import InvalidEvent, SpoolError
 
 # 250 ms in all: in a Function a hook may have waited for the host's own settings before.

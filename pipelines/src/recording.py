@@ -17,11 +17,11 @@ from shared.adapters.influx_write import InfluxSink
 from shared.adapters.spool import SqliteSpool
 from shared.adapters.spool_process import SpoolSettings
 from shared.core.clock import Clock
+from shared.core.rows import HostRow, Row
 from shared.delivery.delivery import Delivery
 from shared.delivery.latency import Latencies
 from shared.delivery.state import DeliveryPolicy, DeliveryStatus
 from shared.delivery.thread import DeliveryThread
-from shared.domain.rows import HostRow, Row
 from shared.errors import UsageError
 
 HostKind = Literal["function", "pipeline"]

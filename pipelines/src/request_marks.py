@@ -7,7 +7,7 @@ import secrets
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from shared.domain.identity import utc_milliseconds
+from shared.core.ids import utc_milliseconds
 from shared.domain.openwebui import host_id
 
 _TASK_KEY = "usage_ledger_task"

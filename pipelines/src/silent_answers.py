@@ -5,8 +5,8 @@ from datetime import datetime, timedelta
 
 from pipelines.src.inlet_memory import InletMemory
 from pipelines.src.plugin_settings import PluginSettings
+from shared.core.rows import Row
 from shared.domain.inlet import Inlet, unmetered_row
-from shared.domain.rows import Row
 
 
 def unmetered_rows(

@@ -3,8 +3,8 @@
 from collections import OrderedDict
 from datetime import datetime
 
+from shared.core.rows import UserRow
 from shared.domain.openwebui import host_user_id, json_object, short_text
-from shared.domain.rows import UserRow
 
 _USERS_MAX = 10_000
 _NAME_MAX = 320

@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field, StrictBool, StringConstraints
 
 from scheduler.api.fields import Body, Day, Paging, check_span
 from scheduler.api.sidecar_of import Here
-from shared.domain.days import ONE_DAY, local_day
+from shared.core.days import ONE_DAY, local_day
 from shared.ports_admin import BatchRequest, BatchState, Page
 from shared.ports_summary import BatchRun
 

@@ -11,7 +11,7 @@ from scheduler.api.sidecar_of import Here
 from scheduler.api.summaries import Wanted
 from scheduler.reports.bills import BilledEvent, BillReader, Place
 from scheduler.running import RunningSidecar
-from shared.domain.money import format_usd
+from shared.core.money import format_usd
 
 router = APIRouter(tags=["figures"])
 

@@ -20,8 +20,8 @@ from pydantic import (
 
 from scheduler.api.errors import ApiError
 from scheduler.api.slashes import with_slashes
-from shared.domain.identity import LABEL_MAX_BYTES
-from shared.domain.money import format_usd, from_pico
+from shared.core.ids import LABEL_MAX_BYTES
+from shared.core.money import format_usd, from_pico
 from shared.domain.organization import ALWAYS
 from shared.domain.summary import Amounts
 from shared.ports_admin import Page

@@ -10,7 +10,7 @@ from scheduler.api.errors import ApiError
 from scheduler.api.fields import Body, Instant, Label
 from scheduler.api.sidecar_of import Here
 from scheduler.intake import Booked, ManualRecord
-from shared.domain.money import parse_usd
+from shared.core.money import parse_usd
 
 router = APIRouter(tags=["recording"])
 

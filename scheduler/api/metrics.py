@@ -11,7 +11,7 @@ from prometheus_client.registry import Collector
 from scheduler.health import Health, HealthReport
 from scheduler.reports.completeness import read_completeness
 from scheduler.running import RunningSidecar
-from shared.domain.rows import HostRow
+from shared.core.rows import HostRow
 from shared.errors import ProjectionError
 from shared.ports_admin import UsageFilter
 

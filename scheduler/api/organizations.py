@@ -12,7 +12,7 @@ from scheduler.api.errors import ApiError, not_found
 from scheduler.api.fields import Body, Currency, Day, Label, Multiplier, PathLabel, ZoneName
 from scheduler.api.sidecar_of import Here
 from scheduler.running import RunningSidecar
-from shared.domain.money import PPM, format_usd, rate_ppm
+from shared.core.money import PPM, format_usd, rate_ppm
 from shared.domain.organization import ALWAYS, Directory, Organization
 
 router = APIRouter(prefix="/organizations", tags=["organizations"])

@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 from scheduler.api.fields import Label, Pico
 from scheduler.api.sidecar_of import Here
 from scheduler.reports.user_months import MonthReader, UserMonth
-from shared.domain.days import zone_named
+from shared.core.days import zone_named
 from shared.domain.summary import Amounts
 from shared.settings import UserCost
 

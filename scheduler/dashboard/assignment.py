@@ -14,7 +14,7 @@ from scheduler.dashboard.forms import Confirmed, Text, ask_first, day_of, done, 
 from scheduler.dashboard.moves import Plan, say_moves
 from scheduler.dashboard.pages import render
 from scheduler.running import RunningSidecar
-from shared.domain.days import ONE_DAY, local_day
+from shared.core.days import ONE_DAY, local_day
 from shared.domain.organization import Assignment
 
 router = APIRouter()

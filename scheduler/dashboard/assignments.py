@@ -15,7 +15,7 @@ from scheduler.dashboard.forms import Confirmed, Text, ask_first, body_of, done,
 from scheduler.dashboard.moves import Plan, organization_name, say_moves
 from scheduler.dashboard.pages import render
 from scheduler.running import RunningSidecar
-from shared.domain.event import UNASSIGNED
+from shared.core.event import UNASSIGNED
 from shared.domain.organization import Assignment
 from shared.domain.summary import Amounts
 from shared.ports_admin import UsageFilter

@@ -7,7 +7,7 @@ from datetime import date, timedelta
 from threading import Lock
 
 from shared.core.clock import Clock
-from shared.domain.days import ONE_DAY
+from shared.core.days import ONE_DAY
 from shared.domain.exchange import ExchangeRates
 from shared.domain.summary import AMOUNTS, Amounts, DayFinding
 from shared.ports_admin import (

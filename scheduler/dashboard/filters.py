@@ -12,7 +12,7 @@ from scheduler.api.fields import Day, Label, check_span
 from scheduler.dashboard.figures import Figures
 from scheduler.dashboard.spans import Span, month_of, month_so_far
 from scheduler.running import RunningSidecar
-from shared.domain.days import ONE_DAY, local_day
+from shared.core.days import ONE_DAY, local_day
 from shared.ports_admin import Grouping, UsageFilter
 
 # A form sends every field it has; an empty one says nothing.

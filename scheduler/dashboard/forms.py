@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from scheduler.api.errors import ApiError
 from scheduler.api.fields import Body
 from scheduler.dashboard.pages import render
-from shared.domain.days import day_start
+from shared.core.days import day_start
 
 AnyBody = TypeVar("AnyBody", bound=Body)
 Text = Annotated[str, Form()]

@@ -10,8 +10,8 @@ from fastapi import Request
 from scheduler.dashboard.filters import figures_of, today_of
 from scheduler.reports.sums import add_amounts
 from scheduler.running import RunningSidecar
-from shared.domain.days import ONE_DAY, day_bounds, local_day
-from shared.domain.money import format_usd, from_pico
+from shared.core.days import ONE_DAY, day_bounds, local_day
+from shared.core.money import format_usd, from_pico
 from shared.domain.organization import Assignment, Directory
 from shared.domain.summary import Amounts
 from shared.ports_admin import UsageFilter

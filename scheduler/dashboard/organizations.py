@@ -15,8 +15,8 @@ from scheduler.dashboard.filters import figures_of, today_of
 from scheduler.dashboard.forms import Confirmed, Text, ask_first, body_of, day_of, done
 from scheduler.dashboard.pages import render
 from scheduler.running import RunningSidecar
-from shared.domain.days import ONE_DAY
-from shared.domain.money import PPM, apply_rate, format_usd, from_pico, rate_ppm
+from shared.core.days import ONE_DAY
+from shared.core.money import PPM, apply_rate, format_usd, from_pico, rate_ppm
 from shared.domain.organization import ALWAYS, Organization
 from shared.domain.summary import Amounts
 from shared.ports_admin import UsageFilter

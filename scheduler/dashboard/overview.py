@@ -22,7 +22,7 @@ from scheduler.health import Health, HealthReport
 from scheduler.reports.completeness import read_completeness
 from scheduler.reports.sums import add_amounts
 from scheduler.running import RunningSidecar
-from shared.domain.days import ONE_DAY
+from shared.core.days import ONE_DAY
 from shared.domain.summary import Amounts
 from shared.ports_admin import Grouping, UnmeteredLine, UsageFilter, UsageLine, UsageReports
 

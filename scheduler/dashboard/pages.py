@@ -17,8 +17,8 @@ from markupsafe import Markup
 from starlette.templating import Jinja2Templates
 
 from scheduler.dashboard.sessions import csrf_token, is_signed_in
-from shared.domain.days import zone_named
-from shared.domain.money import format_usd, from_pico
+from shared.core.days import zone_named
+from shared.core.money import format_usd, from_pico
 
 HERE = Path(__file__).resolve().parent
 STATIC = HERE / "static"

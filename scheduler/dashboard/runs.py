@@ -14,7 +14,7 @@ from scheduler.dashboard.filters import figures_of, today_of
 from scheduler.dashboard.forms import Confirmed, Text, ask_first, body_of, done
 from scheduler.dashboard.pages import render
 from scheduler.running import RunningSidecar
-from shared.domain.days import ONE_DAY
+from shared.core.days import ONE_DAY
 from shared.ports_admin import UsageFilter
 
 router = APIRouter()

@@ -6,7 +6,7 @@ from datetime import date, timedelta
 from math import sqrt
 from statistics import fmean, stdev
 
-from shared.domain.days import ONE_DAY
+from shared.core.days import ONE_DAY
 
 _WEEK = 7
 # Weeks that a weekday's usual amount is taken from; fewer than two say nothing of the spread.

@@ -19,9 +19,9 @@ from scheduler.dashboard.pages import render
 from scheduler.dashboard.spans import Span, month_of
 from scheduler.reports.statement import Statement, StatementLine, read_statement
 from scheduler.running import RunningSidecar
-from shared.domain.days import ONE_DAY
+from shared.core.days import ONE_DAY
+from shared.core.money import PPM, format_usd, from_pico
 from shared.domain.exchange import format_rate
-from shared.domain.money import PPM, format_usd, from_pico
 from shared.domain.organization import Organization
 from shared.ports_admin import UsageFilter
 

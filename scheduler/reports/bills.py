@@ -5,9 +5,9 @@ from dataclasses import dataclass, replace
 from datetime import date
 from typing import Literal
 
+from shared.core.days import ZoneDay
+from shared.core.event import UsageEvent
 from shared.day_reader import day_window, with_edges
-from shared.domain.days import ZoneDay
-from shared.domain.event import UsageEvent
 from shared.domain.organization import Directory
 from shared.domain.resolution import resolve
 from shared.event_store.port import EventStore

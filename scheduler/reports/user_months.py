@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 
 from scheduler.reports.sums import add_amounts
-from shared.domain.days import ONE_DAY, local_day
+from shared.core.days import ONE_DAY, local_day
 from shared.domain.organization import Directory
 from shared.domain.summary import Amounts
 from shared.ports_admin import UnmeteredLine, UsageFilter, UsageLine, UsageReports

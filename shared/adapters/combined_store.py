@@ -10,10 +10,10 @@ from shared.adapters.merging import between, both_hold, clipped, joined_spans, m
 from shared.adapters.store_breakers import StoreBreakers
 from shared.adapters.usage_sums import add_up, fingerprint_events
 from shared.core.clock import SYSTEM_CLOCK, Clock
+from shared.core.event import UsageEvent
+from shared.core.rows import HostRow, UnmeteredRow, UserRow
 from shared.delivery.port import WriteResult
 from shared.domain.entanglement import Identity, entangle
-from shared.domain.event import UsageEvent
-from shared.domain.rows import HostRow, UnmeteredRow, UserRow
 from shared.errors import DeliveryError, Misconfigured
 from shared.event_store.port import EventStore, Fingerprint, StoreHealth, UsageGroup, Window
 from shared.spool.port import SpooledRow

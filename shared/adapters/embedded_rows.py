@@ -3,9 +3,9 @@
 import sqlite3
 from datetime import UTC, datetime, timedelta
 
-from shared.domain.event import UsageEvent
-from shared.domain.money import to_pico
-from shared.domain.rows import HostRow, UnmeteredRow, row_from_json
+from shared.core.event import UsageEvent
+from shared.core.money import to_pico
+from shared.core.rows import HostRow, UnmeteredRow, row_from_json
 from shared.spool.port import SpooledRow
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

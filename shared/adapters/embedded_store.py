@@ -29,10 +29,10 @@ from shared.adapters.embedded_statements import (
     group_of,
     joined,
 )
+from shared.core.event import UsageEvent
+from shared.core.rows import HostRow, UnmeteredRow, UserRow
 from shared.delivery.port import WriteResult
 from shared.domain.entanglement import Identity
-from shared.domain.event import UsageEvent
-from shared.domain.rows import HostRow, UnmeteredRow, UserRow
 from shared.errors import DeliveryError, InvalidEvent, Misconfigured, Unavailable
 from shared.event_store.port import BUCKET, Fingerprint, StoreHealth, UsageGroup, Window
 from shared.spool.port import SpooledRow

@@ -18,11 +18,11 @@ from shared.adapters.influx_statements import FINGERPRINTED, Statements
 from shared.adapters.influx_windows import bounds, is_on_seconds, outward
 from shared.adapters.influx_write import InfluxSettings, InfluxSink
 from shared.adapters.usage_sums import SUMMED, add_up, fingerprint_events
+from shared.core.event import UsageEvent
+from shared.core.ids import clean_label
+from shared.core.rows import HostRow, UnmeteredRow, UserRow
 from shared.delivery.port import WriteResult
 from shared.domain.entanglement import Identity
-from shared.domain.event import UsageEvent
-from shared.domain.identity import clean_label
-from shared.domain.rows import HostRow, UnmeteredRow, UserRow
 from shared.errors import DeliveryError, Misconfigured
 from shared.event_store.port import Fingerprint, StoreHealth, UsageGroup, Window
 from shared.spool.port import SpooledRow

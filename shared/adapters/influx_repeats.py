@@ -3,8 +3,8 @@
 from shared.adapters.influx_query import InfluxQuery
 from shared.adapters.influx_statements import Statements
 from shared.adapters.influx_windows import bounds, outward
+from shared.core.event import UsageEvent
 from shared.domain.entanglement import entangle
-from shared.domain.event import UsageEvent
 from shared.event_store.port import EventStore, Window
 
 # Looking up more bills than that takes longer than reading the ids of a day.

@@ -9,11 +9,11 @@ from pydantic import BaseModel, ValidationError
 
 from shared.adapters.influx_query import Series
 from shared.adapters.usage_sums import SUMMED
+from shared.core.event import UsageEvent
+from shared.core.money import from_pico
+from shared.core.rows import HostRow, UnmeteredRow, UserRow
 from shared.domain.entanglement import Identity
-from shared.domain.event import UsageEvent
 from shared.domain.line_protocol import AMOUNT_FIELDS, derived_milliseconds
-from shared.domain.money import from_pico
-from shared.domain.rows import HostRow, UnmeteredRow, UserRow
 from shared.errors import InvalidEvent, Misconfigured
 from shared.event_store.port import UsageGroup, UsageSums
 

@@ -4,8 +4,8 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 
-from shared.domain.event import UsageEvent
-from shared.domain.identity import utc_milliseconds
+from shared.core.event import UsageEvent
+from shared.core.ids import utc_milliseconds
 from shared.event_store.port import BUCKET, EventStore, Window
 
 _SPAN = timedelta(days=1)

@@ -33,9 +33,9 @@ from shared.adapters.spool_reading import (
 )
 from shared.adapters.spool_rows import SpoolTransaction, incoming_row, queue_rows, write_note
 from shared.core.clock import SYSTEM_CLOCK, Clock
-from shared.domain.event import UsageEvent
-from shared.domain.identity import utc_milliseconds
-from shared.domain.rows import HostRow, Row, RowKind
+from shared.core.event import UsageEvent
+from shared.core.ids import utc_milliseconds
+from shared.core.rows import HostRow, Row, RowKind
 from shared.errors import SpoolError
 from shared.spool.port import PutOutcome, SpooledRow, SpoolStatus
 

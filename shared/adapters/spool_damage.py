@@ -6,7 +6,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from shared.domain.rows import row_from_json
+from shared.core.rows import row_from_json
 from shared.errors import InvalidEvent
 
 # What a damaged file raises. sqlite3 cannot put damaged bytes of a schema into its own message.

@@ -11,7 +11,7 @@ from shared.adapters.spool_damage import SPOOL_FILE_ERRORS, is_corrupt, rescue_r
 from shared.adapters.spool_lock import create_spool_file, spool_lock
 from shared.adapters.spool_schema import check_spool, spool_pragma, upgrade_spool
 from shared.core.clock import Clock
-from shared.domain.identity import utc_milliseconds
+from shared.core.ids import utc_milliseconds
 
 logger = logging.getLogger("owui_usage")
 

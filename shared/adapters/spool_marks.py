@@ -10,8 +10,8 @@ from typing import Any
 
 from shared.adapters.spool_rows import SpoolTransaction, incoming_row, queue_row
 from shared.adapters.spool_schema import spool_pragma
-from shared.domain.event import event_from_json
-from shared.domain.identity import utc_milliseconds
+from shared.core.event import event_from_json
+from shared.core.ids import utc_milliseconds
 from shared.errors import InvalidEvent
 
 _LETTER_WORDS_MAX = 500

@@ -19,7 +19,7 @@ from shared.adapters.spool_marks import (
 from shared.adapters.spool_rows import SpoolTransaction
 from shared.adapters.spool_writer import SpoolWriter
 from shared.core.clock import Clock
-from shared.domain.identity import utc_milliseconds
+from shared.core.ids import utc_milliseconds
 
 # More generations than one host can have open; what comes beyond is not refreshed.
 _SEEN_MAX = 50_000

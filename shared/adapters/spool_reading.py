@@ -9,7 +9,7 @@ from json import dumps, loads
 from typing import Literal
 
 from shared.adapters.spool_file import spool_bytes_used
-from shared.domain.rows import HostRow, RowKind, row_from_json
+from shared.core.rows import HostRow, RowKind, row_from_json
 from shared.errors import InvalidEvent
 from shared.spool.port import SpooledRow, SpoolStatus
 

@@ -10,9 +10,9 @@ from itertools import count
 from typing import NamedTuple
 
 from shared.adapters.spool_file import spool_bytes_used
-from shared.domain.event import UsageEvent, event_from_json, quarantine_reason
-from shared.domain.identity import has_store_time, store_ns, utc_milliseconds
-from shared.domain.rows import HostRow, Row, UserRow, row_time
+from shared.core.event import UsageEvent, event_from_json, quarantine_reason
+from shared.core.ids import has_store_time, store_ns, utc_milliseconds
+from shared.core.rows import HostRow, Row, UserRow, row_time
 from shared.errors import InvalidEvent, SpoolFull
 from shared.spool.port import PutOutcome
 

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from shared.adapters.spool import SqliteSpool
-from shared.domain.rows import Row
+from shared.core.rows import Row
 from shared.spool.port import PutOutcome
 
 

@@ -19,7 +19,7 @@ from shared.adapters.spool_file import SpoolFile
 from shared.adapters.spool_marks import save_counters
 from shared.adapters.spool_rows import SpoolTransaction
 from shared.core.clock import Clock
-from shared.domain.identity import utc_milliseconds
+from shared.core.ids import utc_milliseconds
 from shared.errors import SpoolError, SpoolFull, UsageError
 
 logger = logging.getLogger("owui_usage")

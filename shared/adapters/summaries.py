@@ -23,14 +23,14 @@ from shared.adapters.summaries_reports import (
     read_totals,
 )
 from shared.core.clock import SYSTEM_CLOCK, Clock
-from shared.domain.days import ZoneDay
+from shared.core.days import ZoneDay
+from shared.core.rows import UserRow
 from shared.domain.organization import (
     Assignment,
     Directory,
     Organization,
     OrganizationDefaults,
 )
-from shared.domain.rows import UserRow
 from shared.domain.summary import DayFacts
 from shared.event_store.port import Fingerprint, Window
 from shared.ports_summary import (

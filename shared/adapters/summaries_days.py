@@ -21,8 +21,8 @@ from shared.adapters.summaries_schema import (
     client_organizations,
     projected_days,
 )
+from shared.core.days import ZoneDay
 from shared.domain.audit import find_corrections
-from shared.domain.days import ZoneDay
 from shared.domain.organization import Directory, OrganizationDefaults
 from shared.errors import ProjectionError
 from shared.ports_summary import BatchRun, ProjectedDay, Replacement

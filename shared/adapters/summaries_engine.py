@@ -11,7 +11,7 @@ from alembic.util import CommandError
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
 
-from shared.adapters.folders import make_folder
+from shared.core.folders import make_folder
 from shared.errors import ConfigError, ProjectionError
 
 SETTING = "USAGE_DATABASE_URL"

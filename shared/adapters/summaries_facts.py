@@ -13,7 +13,7 @@ from shared.adapters.summaries_schema import (
     findings,
     unmetered_daily,
 )
-from shared.domain.days import ZoneDay
+from shared.core.days import ZoneDay
 from shared.domain.summary import (
     AMOUNTS,
     Amounts,

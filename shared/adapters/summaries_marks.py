@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection, bindparam, delete, insert, select
 
 from shared.adapters.summaries_schema import dirty_days, fingerprints
-from shared.domain.days import ZoneDay, days_of_span
+from shared.core.days import ZoneDay, days_of_span
 from shared.errors import WouldShrink
 from shared.event_store.port import BUCKET, Fingerprint, Window
 from shared.ports_summary import DirtyDay

@@ -17,8 +17,8 @@ from shared.adapters.summaries_schema import (
     unmetered_daily,
     user_assignments,
 )
-from shared.domain.days import ONE_DAY, ZoneDay, zone_named
-from shared.domain.identity import clean_label
+from shared.core.days import ONE_DAY, ZoneDay, zone_named
+from shared.core.ids import clean_label
 from shared.domain.organization import (
     ALWAYS,
     Assignment,

@@ -8,8 +8,8 @@ from typing import Any
 from sqlalchemy import Connection, Row, insert, select, update
 
 from shared.adapters.summaries_schema import batch_runs, corrections
+from shared.core.days import ZoneDay
 from shared.domain.audit import Correction
-from shared.domain.days import ZoneDay
 from shared.domain.summary import AMOUNTS, Amounts, SummaryKey
 from shared.ports_summary import BatchRun, RecordedCorrection
 

@@ -9,9 +9,9 @@ from sqlalchemy import Connection, Row, delete, insert, select, update
 from shared.adapters.summaries_marks import mark
 from shared.adapters.summaries_organizations import days_of_user, require, usable_id
 from shared.adapters.summaries_schema import user_assignments, users
-from shared.domain.days import ONE_DAY, ZoneDay, day_bounds, whole_second
+from shared.core.days import ONE_DAY, ZoneDay, day_bounds, whole_second
+from shared.core.rows import UserRow
 from shared.domain.organization import Assignment
-from shared.domain.rows import UserRow
 from shared.errors import ConfigError
 
 _END_OF_TIME = datetime.max.replace(tzinfo=UTC) - timedelta(days=2)

@@ -5,9 +5,9 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from shared.domain.event import UsageEvent
-from shared.domain.identity import utc_milliseconds
-from shared.domain.money import to_pico
+from shared.core.event import UsageEvent
+from shared.core.ids import utc_milliseconds
+from shared.core.money import to_pico
 from shared.event_store.port import BUCKET, Fingerprint, UsageGroup, UsageSums
 
 _TOKENS = (

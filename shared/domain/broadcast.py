@@ -7,8 +7,8 @@ from decimal import Decimal
 from json import JSONDecodeError, loads
 from typing import Any
 
-from shared.domain.event import UsageEvent, new_event
-from shared.domain.identity import generation_time, is_generation_id
+from shared.core.event import UsageEvent, new_event
+from shared.core.ids import generation_time, is_generation_id
 from shared.domain.openwebui import json_object, short_text
 from shared.domain.usage import parse_usage
 from shared.domain.webhook import WebhookOwner, webhook_amounts, webhook_model, webhook_user

@@ -6,8 +6,8 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, Literal
 
-from shared.domain.event import UsageEvent, new_event
-from shared.domain.identity import NO_KEY, generation_time, part_request_id, turn_request_id
+from shared.core.event import UsageEvent, new_event
+from shared.core.ids import NO_KEY, generation_time, part_request_id, turn_request_id
 from shared.domain.inlet import Inlet
 from shared.domain.openwebui import (
     answer_key_hash,

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from itertools import product
 from typing import NamedTuple
 
-from shared.domain.event import UsageEvent
+from shared.core.event import UsageEvent
 
 _SAW_GENERATION, _SAW_TURN = 1, 2
 _SAW_BOTH = _SAW_GENERATION | _SAW_TURN

@@ -8,8 +8,8 @@ from typing import Any
 
 from pydantic_core import from_json
 
-from shared.domain.identity import canonical_json, generation_seconds, utc_milliseconds
-from shared.domain.rows import row_from_json
+from shared.core.ids import canonical_json, generation_seconds, utc_milliseconds
+from shared.core.rows import row_from_json
 from shared.errors import InvalidEvent
 
 MEASUREMENTS = {"unmetered": "usage_unmetered", "host": "usage_hosts", "user": "usage_users"}

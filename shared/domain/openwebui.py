@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
-from shared.domain.identity import clean_label, is_generation_id
-from shared.domain.money import parse_usd
+from shared.core.ids import clean_label, is_generation_id
+from shared.core.money import parse_usd
 from shared.errors import UnusableCost
 
 # Where the stream hook leaves the ids it has put, for the Pipelines outlet to read: merge_usage

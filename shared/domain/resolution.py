@@ -7,10 +7,10 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Literal
 
-from shared.domain.event import COST_SOURCES, UNASSIGNED, UsageEvent
-from shared.domain.identity import NO_KEY, is_part_request_id, part_request_id
-from shared.domain.money import format_usd
-from shared.domain.rows import UnmeteredRow
+from shared.core.event import COST_SOURCES, UNASSIGNED, UsageEvent
+from shared.core.ids import NO_KEY, is_part_request_id, part_request_id
+from shared.core.money import format_usd
+from shared.core.rows import UnmeteredRow
 
 # Who is believed about user, organization, task, chat and time: the nearest to the person first.
 _SOURCE_RANKS = ("function", "pipeline", "webhook", "manual", "settlement")

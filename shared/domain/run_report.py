@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from shared.domain.days import ZoneDay
+from shared.core.days import ZoneDay
 from shared.errors import UsageError
 
 

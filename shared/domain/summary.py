@@ -5,8 +5,8 @@ from dataclasses import dataclass, field, fields
 from datetime import date
 from decimal import Decimal
 
-from shared.domain.event import UsageEvent
-from shared.domain.money import apply_rate, to_pico
+from shared.core.event import UsageEvent
+from shared.core.money import apply_rate, to_pico
 from shared.domain.organization import Directory
 
 _ZERO = Decimal(0)

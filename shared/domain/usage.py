@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from shared.domain.identity import canonical_json
-from shared.domain.money import parse_usd
+from shared.core.ids import canonical_json
+from shared.core.money import parse_usd
 from shared.errors import UnusableCost
 
 _EXTRA_MAX = 1024

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
 
+from shared.core.event import UsageEvent
+from shared.core.rows import HostRow, UnmeteredRow, UserRow
 from shared.delivery.port import EventSink
 from shared.domain.entanglement import Identity
-from shared.domain.event import UsageEvent
-from shared.domain.rows import HostRow, UnmeteredRow, UserRow
 
 BUCKET = timedelta(minutes=15)
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, Protocol
 
-from shared.domain.event import UsageEvent
-from shared.domain.rows import Row, RowKind
+from shared.core.event import UsageEvent
+from shared.core.rows import Row, RowKind
 
 PutOutcome = Literal["queued", "duplicate", "refused", "quarantined"]
 

@@ -4,8 +4,8 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any
 
-from shared.domain.event import UsageEvent
-from shared.domain.rows import HostRow, Row, UserRow
+from shared.core.event import UsageEvent
+from shared.core.rows import HostRow, Row, UserRow
 from shared.event_store.port import EventStore, UsageGroup, Window
 from tests.builders import (
     ALICE,

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import permutations
 from typing import Any
 
-from shared.domain.rows import Row
+from shared.core.rows import Row
 from shared.event_store.port import EventStore, Window
 from shared.spool.port import SpooledRow
 from tests.builders import (

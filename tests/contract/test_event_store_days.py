@@ -9,12 +9,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from shared.core.days import ZoneDay
+from shared.core.event import UsageEvent
+from shared.core.rows import UnmeteredRow
 from shared.day_reader import DayReader
-from shared.domain.days import ZoneDay
 from shared.domain.entanglement import Identity
-from shared.domain.event import UsageEvent
 from shared.domain.organization import Assignment, Directory, OrganizationDefaults
-from shared.domain.rows import UnmeteredRow
 from shared.event_store.port import EventStore, Window
 from tests.builders import ALICE, BOB, NOON, generation_id, pending, settled, turn, unmetered
 from tests.contract.stores import AROUND, AWKWARD, HOUR, MILLISECOND, by_id, generation, write

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from shared.adapters.influx_query import Series
 from shared.adapters.influx_read import InfluxStore
-from shared.domain.event import UsageEvent
+from shared.core.event import UsageEvent
 from shared.event_store.port import EventStore, Window
 from tests.builders import NOON
 from tests.contract.stores import HOUR, generation, write

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from shared.domain.event import COST_SOURCES, UsageEvent
-from shared.domain.money import from_pico
+from shared.core.event import COST_SOURCES, UsageEvent
+from shared.core.money import from_pico
 from shared.event_store.port import EventStore, Window
 from shared.spool.port import SpooledRow
 from tests.builders import (

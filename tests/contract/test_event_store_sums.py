@@ -3,7 +3,7 @@
 from datetime import timedelta
 from decimal import Decimal
 
-from shared.domain.money import from_pico
+from shared.core.money import from_pico
 from shared.event_store.port import EventStore, Fingerprint, UsageSums
 from tests.builders import (
     ALICE,

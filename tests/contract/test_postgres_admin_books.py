@@ -8,7 +8,7 @@ import pytest
 
 from shared.adapters.admin_books import SqlAdminBooks
 from shared.adapters.summaries import SqlSummaries, open_summaries
-from shared.domain.days import ZoneDay, day_bounds
+from shared.core.days import ZoneDay, day_bounds
 from shared.domain.exchange import ExchangeRate, parse_rate
 from shared.domain.organization import Organization, OrganizationDefaults
 from shared.domain.summary import (

@@ -11,9 +11,9 @@ import pytest
 
 from shared.adapters.spool import SqliteSpool
 from shared.adapters.spool_process import SpoolSettings
-from shared.domain.event import event_from_json
-from shared.domain.identity import store_ns
-from shared.domain.rows import HostRow, Row, UnmeteredRow, UserRow
+from shared.core.event import event_from_json
+from shared.core.ids import store_ns
+from shared.core.rows import HostRow, Row, UnmeteredRow, UserRow
 from shared.errors import SpoolError, SpoolFull
 from tests.builders import ALICE, BOB, NOON, generation_id, pending, settled, turn
 from tests.spools import SetClock

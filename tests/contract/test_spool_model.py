@@ -9,7 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from shared.adapters.spool import SqliteSpool
 from shared.adapters.spool_process import SpoolSettings
-from shared.domain.event import UsageEvent
+from shared.core.event import UsageEvent
 from tests.builders import generation_id, pending, settled
 from tests.spools import SetClock
 

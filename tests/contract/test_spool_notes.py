@@ -10,8 +10,8 @@ import pytest
 
 from shared.adapters.spool import SqliteSpool
 from shared.adapters.spool_process import SpoolSettings
-from shared.domain.event import UsageEvent, event_from_json
-from shared.domain.identity import utc_milliseconds
+from shared.core.event import UsageEvent, event_from_json
+from shared.core.ids import utc_milliseconds
 from tests.builders import NOON, generation_id, pending, settled
 from tests.spools import SetClock
 from tests.waiting import wait_for

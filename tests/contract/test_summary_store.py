@@ -15,9 +15,9 @@ from sqlalchemy import Engine, text
 from shared.adapters import admin_schema
 from shared.adapters.summaries import SqlSummaries, open_summaries
 from shared.adapters.summaries_engine import open_engine, upgrade
+from shared.core.days import ZoneDay
+from shared.core.rows import UserRow
 from shared.day_reader import day_window
-from shared.domain.days import ZoneDay
-from shared.domain.rows import UserRow
 from shared.domain.summary import (
     Amounts,
     DayFacts,

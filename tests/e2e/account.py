@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
+from shared.core.rows import UnmeteredRow
 from shared.domain.resolution import Bill
-from shared.domain.rows import UnmeteredRow
 from tests.e2e.fates import Fate, is_chat
 
 Row = dict[str, Any]

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from shared.domain.event import UsageEvent
+from shared.core.event import UsageEvent
+from shared.core.rows import UnmeteredRow
 from shared.domain.resolution import Bill, resolve
-from shared.domain.rows import UnmeteredRow
 from tests.builders import NOON, generation_id, pending, settled, turn
 from tests.e2e.account import Row, settle_account
 from tests.e2e.fates import Fate

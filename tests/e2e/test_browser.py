@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from shared.domain.money import format_usd
+from shared.core.money import format_usd
 from tests.e2e.chat_page import send, sign_in
 from tests.e2e.coverage import Line
 from tests.e2e.fates import Fate, is_chat

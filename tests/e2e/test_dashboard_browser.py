@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from shared.domain.event import UsageEvent
-from shared.domain.rows import UserRow
+from shared.core.event import UsageEvent
+from shared.core.rows import UserRow
 from tests.builders import ALICE, BOB, CHARLIE, NOON, generation_id, pending, settled, unmetered
 from tests.conftest import CACHE, missing
 from tests.services.postgres import a_database

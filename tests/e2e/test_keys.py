@@ -3,7 +3,7 @@
 import pytest
 
 from demo.installation import OPENROUTER_KEY, PREFIXED_KEY
-from shared.domain.identity import key_hash
+from shared.core.ids import key_hash
 from tests.e2e.fates import Fate
 from tests.e2e.stage import Play, Stage
 

@@ -12,8 +12,8 @@ from types import ModuleType
 from typing import Any
 
 from shared.adapters.spool import SqliteSpool
-from shared.domain.event import UsageEvent
-from shared.domain.rows import Row, UnmeteredRow, row_from_json
+from shared.core.event import UsageEvent
+from shared.core.rows import Row, UnmeteredRow, row_from_json
 
 ROOT = Path(__file__).resolve().parents[2]
 PLUGIN = ROOT / "pipelines" / "openrouter_usage_filter.py"

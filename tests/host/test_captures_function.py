@@ -6,7 +6,7 @@ from types import ModuleType
 
 import pytest
 
-from shared.domain.event import UsageEvent
+from shared.core.event import UsageEvent
 from tests.host.captures import CONVERSATION, NOT_CAPTURED, SCENARIOS, Answers, ledger, read
 from tests.host.plugin import events, expire, load_as_function, running
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from shared.domain.event import UsageEvent
+from shared.core.event import UsageEvent
+from shared.core.rows import UnmeteredRow
 from shared.domain.resolution import resolve
-from shared.domain.rows import UnmeteredRow
 from tests.host.captures import (
     CONVERSATION,
     SCENARIOS,

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from shared.domain.identity import key_hash
+from shared.core.ids import key_hash
 from shared.domain.resolution import resolve
 from shared.domain.webhook import WebhookOwner, original_event
 from tests.builders import NOON, turn

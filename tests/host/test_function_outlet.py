@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from shared.domain.identity import utc_milliseconds
+from shared.core.ids import utc_milliseconds
+from shared.core.rows import UserRow
 from shared.domain.resolution import uncancelled
-from shared.domain.rows import UserRow
 from tests.builders import ALICE, unmetered
 from tests.host.bodies import (
     ALICE_HERSELF,

@@ -5,7 +5,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from shared.domain.rows import UserRow
+from shared.core.rows import UserRow
 from tests.builders import ALICE, BOB
 from tests.host.bodies import ALICE_HERSELF, FOREIGN, PRESET, outlet, request, task
 from tests.host.plugin import events, rows, running

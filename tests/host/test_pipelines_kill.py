@@ -12,8 +12,8 @@ import pytest
 
 from pipelines.src.recorder import WAIT_SECONDS
 from shared.adapters.spool import SqliteSpool
-from shared.domain.event import UsageEvent
-from shared.domain.rows import row_from_json
+from shared.core.event import UsageEvent
+from shared.core.rows import row_from_json
 from tests.builders import ALICE, BOB, CHARLIE
 from tests.host.servers import PLUGIN_ID, PipelinesServer, pipelines_server, wait_for
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from shared.adapters.spool import SqliteSpool
-from shared.domain.event import UsageEvent
-from shared.domain.rows import HostRow, Row, UnmeteredRow, row_from_json
+from shared.core.event import UsageEvent
+from shared.core.rows import HostRow, Row, UnmeteredRow, row_from_json
 from tests.builders import ALICE
 from tests.host.captures import read
 from tests.host.plugin import PLUGIN

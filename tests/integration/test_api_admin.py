@@ -12,7 +12,7 @@ from urllib.parse import quote
 import pytest
 
 from scheduler.api.exports import safe_cell
-from shared.domain.rows import UserRow
+from shared.core.rows import UserRow
 from tests.builders import (
     ALICE,
     BOB,

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from shared.adapters.spool import SqliteSpool
-from shared.domain.identity import key_hash
+from shared.core.ids import key_hash
 from tests.builders import ALICE, NOON, generation_id, settled
 from tests.sidecars import ADMIN, SidecarAtHand
 

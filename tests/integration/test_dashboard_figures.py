@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from shared.domain.rows import UserRow
+from shared.core.rows import UserRow
 from tests.builders import ALICE, BOB, NOON, generation_id, pending, settled, unmetered
 from tests.pages import Visitor, count_at, text_of, value_at, values_in
 from tests.services.postgres import a_database

@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from shared.domain.rows import HostRow
+from shared.core.rows import HostRow
 from tests.builders import ALICE, BOB, NOON, generation_id, settled
 from tests.pages import Visitor, text_of, value_at
 from tests.services.postgres import a_database

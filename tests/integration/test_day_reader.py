@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from shared.adapters.combined_store import CombinedStore
 from shared.adapters.embedded_store import EmbeddedStore
 from shared.adapters.holdings import Holdings
+from shared.core.days import ZoneDay
+from shared.core.event import UsageEvent
+from shared.core.rows import Row
 from shared.day_reader import MAX_PARTS, DayReader, day_window
-from shared.domain.days import ZoneDay
-from shared.domain.event import UsageEvent
 from shared.domain.organization import Assignment, Directory
-from shared.domain.rows import Row
 from tests.builders import ALICE, BOB, CHARLIE, turn, unmetered
 from tests.ledger import (
     DAY,

@@ -10,7 +10,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from shared.adapters.spool import SqliteSpool
-from shared.domain.rows import HostRow
+from shared.core.rows import HostRow
 from shared.errors import Misconfigured, Unavailable
 from shared.event_store.port import StoreHealth
 from tests.builders import generation_id, pending, settled, turn

@@ -12,8 +12,8 @@ from shared.adapters.influx_read import InfluxStore
 from shared.adapters.influx_write import InfluxSettings, InfluxSink
 from shared.adapters.spool import SqliteSpool
 from shared.adapters.spool_process import SpoolSettings
+from shared.core.rows import Row
 from shared.delivery.delivery import Delivery
-from shared.domain.rows import Row
 from shared.errors import Misconfigured
 from shared.event_store.port import Window
 from tests.builders import NOON, generation_id, pending, settled, turn, unmetered

@@ -11,7 +11,7 @@ from migration_tools.cli import app
 from migration_tools.rollback import COPY_STAYS
 from shared.adapters.influx_read import InfluxStore
 from shared.adapters.influx_write import InfluxSettings
-from shared.domain.event import UsageEvent
+from shared.core.event import UsageEvent
 from shared.errors import Misconfigured
 from tests.builders import ALICE, BOB, NOON, generation_id, pending, settled, turn, unmetered
 from tests.legacy import FIRST_DAY, believable_requests, legacy_database

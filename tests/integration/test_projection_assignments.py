@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from shared.adapters.summaries import SqlSummaries
+from shared.core.days import ZoneDay
+from shared.core.event import UsageEvent
 from shared.day_reader import day_window, with_edges
-from shared.domain.days import ZoneDay
-from shared.domain.event import UsageEvent
 from shared.errors import ConfigError, Unavailable
 from shared.event_store.port import Window
 from tests.builders import ALICE, BOB

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from sqlalchemy import create_engine, text
 
+from shared.core.days import ZoneDay
+from shared.core.event import UsageEvent
+from shared.core.rows import UserRow
 from shared.domain.audit import WRONG_MARKUP
-from shared.domain.days import ZoneDay
-from shared.domain.event import UsageEvent
-from shared.domain.rows import UserRow
 from shared.domain.run_report import RunReport
 from shared.errors import ConfigError, Misconfigured, ProjectionError, Unavailable, WouldShrink
 from shared.event_store.port import Window

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from shared.domain.days import ZoneDay
+from shared.core.days import ZoneDay
 from tests.builders import ALICE, pending, settled, turn, unmetered
 from tests.ledger import DAY, NEW_YORK, TOKYO, WARSAW, Ledger, generation, organization, utc
 

@@ -11,7 +11,7 @@ import pytest
 from shared.adapters.combined_store import CombinedStore
 from shared.adapters.embedded_store import EmbeddedStore
 from shared.adapters.holdings import Holdings
-from shared.domain.days import ZoneDay
+from shared.core.days import ZoneDay
 from shared.domain.run_report import RunReport
 from shared.errors import Unavailable
 from shared.event_store.port import UsageGroup, Window

@@ -8,7 +8,7 @@ import pytest
 
 from scheduler.jobs import JOBS, follow_clock, scheduled
 from shared.adapters.spool import SqliteSpool
-from shared.domain.days import ONE_DAY
+from shared.core.days import ONE_DAY
 from shared.errors import Unavailable
 from shared.ports_admin import UsageFilter
 from tests.builders import NOON, NOON_SECONDS, generation_id, settled

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from shared.domain.days import ONE_DAY
+from shared.core.days import ONE_DAY
 from shared.event_store.port import Window
 from tests.builders import ALICE, NOON, generation_id, settled
 from tests.services.influx import Version, influx_server

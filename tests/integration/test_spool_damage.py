@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from shared.adapters.spool_damage import spool_text
-from shared.domain.event import event_from_json
+from shared.core.event import event_from_json
 from shared.errors import SpoolError
 from shared.spool.port import SpooledRow
 from tests.builders import generation_id, settled

@@ -15,7 +15,7 @@ import pytest
 from shared.adapters.spool import SqliteSpool
 from shared.adapters.spool_process import SpoolSettings
 from shared.adapters.spool_schema import SPOOL_MIGRATIONS, upgrade_spool
-from shared.domain.event import event_from_json
+from shared.core.event import event_from_json
 from shared.errors import InvalidEvent, SpoolError, SpoolTooNew
 from tests.builders import NOON, generation_id, settled
 from tests.conftest import ROOT

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from shared.core.event import UsageEvent
 from shared.domain.capture import Answer, generation_event, turn_event
-from shared.domain.event import UsageEvent
 from shared.domain.inlet import Inlet, is_fresh, read_inlet, unmetered_row
 from shared.domain.openwebui import ModelRecord, read_model_record
 from shared.errors import InvalidEvent

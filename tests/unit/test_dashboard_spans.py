@@ -6,7 +6,7 @@ import pytest
 
 from scheduler.dashboard.pages import write_money, write_seconds
 from scheduler.dashboard.spans import Span, forecast, month_of, same_span_before, total
-from shared.domain.money import from_pico
+from shared.core.money import from_pico
 
 TODAY = date(2026, 11, 24)
 FIRST = TODAY - timedelta(days=56)

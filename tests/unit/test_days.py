@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.domain.days import (
+from shared.core.days import (
     ONE_DAY,
     day_bounds,
     days_of_span,

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from shared.domain.event import UsageEvent, event_from_json, new_event, quarantine_reason
+from shared.core.event import UsageEvent, event_from_json, new_event, quarantine_reason
 from shared.errors import InvalidEvent
 from tests.builders import NOON, generation_id, pending, settled, turn
 

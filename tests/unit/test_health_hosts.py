@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from scheduler.hosts import clocks_ahead, host_troubles, missing_hosts, silent_hosts
-from shared.domain.rows import HostRow
+from shared.core.rows import HostRow
 from tests.builders import NOON
 
 SILENT = timedelta(seconds=300)

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.domain.identity import store_ns
+from shared.core.ids import store_ns
+from shared.core.rows import HostRow, UserRow
 from shared.domain.line_protocol import derived_milliseconds, escape_key, render_line
-from shared.domain.rows import HostRow, UserRow
 from shared.errors import InvalidEvent
 from tests.builders import ALICE, NOON, NOON_SECONDS, generation_id, pending, settled, unmetered
 

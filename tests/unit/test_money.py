@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.domain.money import (
+from shared.core.money import (
     apply_rate,
     format_usd,
     from_pico,

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.domain.event import UsageEvent
-from shared.domain.identity import part_request_id
+from shared.core.event import UsageEvent
+from shared.core.ids import part_request_id
 from shared.domain.resolution import Bill, resolve, uncancelled
 from tests.builders import (
     ALICE,

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from shared.domain.money import PPM
+from shared.core.money import PPM
 from shared.settings import SECRETS, Settings
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -6,7 +6,7 @@ from hashlib import blake2b
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared.domain.identity import has_store_time, store_ns
+from shared.core.ids import has_store_time, store_ns
 from tests.builders import NOON, NOON_SECONDS, generation_id
 
 EVENT_ID = "e625271a5b2cdea7c4248cd93ff48819"

@@ -9,8 +9,8 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.domain.event import UsageEvent
-from shared.domain.money import to_pico
+from shared.core.event import UsageEvent
+from shared.core.money import to_pico
 from shared.domain.organization import Directory, MarkupRate
 from shared.domain.summary import Amounts, SummaryKey, Tally, event_amounts
 from tests.builders import ALICE, BOB, generation_id, pending, settled

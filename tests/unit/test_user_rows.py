@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from pipelines.src.user_directory import UserDirectory
-from shared.domain.rows import UserRow
+from shared.core.rows import UserRow
 from tests.builders import ALICE, NOON
 
 DAY = timedelta(days=1)

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from shared.core.event import UsageEvent
 from shared.domain.broadcast import BroadcastReading, broadcast_events
-from shared.domain.event import UsageEvent
 from shared.domain.webhook import WebhookOwner
 from shared.errors import InvalidEvent
 from tests.builders import NOON, NOON_SECONDS, generation_id

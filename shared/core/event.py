@@ -15,8 +15,8 @@ from pydantic import (
     model_validator,
 )
 
-from shared.domain.identity import clean_label, clean_request_id, digest
-from shared.domain.money import format_usd, parse_usd, to_pico
+from shared.core.ids import clean_label, clean_request_id, digest
+from shared.core.money import format_usd, parse_usd, to_pico
 from shared.errors import InvalidEvent
 
 SCHEMA_VERSION = 1

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from shared.domain.event import (
+from shared.core.event import (
     UNASSIGNED,
     OptionalLabel,
     RequestId,
@@ -13,7 +13,7 @@ from shared.domain.event import (
     UtcTime,
     event_from_json,
 )
-from shared.domain.identity import clean_label, digest
+from shared.core.ids import clean_label, digest
 from shared.errors import InvalidEvent
 
 
