@@ -13,11 +13,11 @@ from typing import Any
 
 from scheduler.own_spools import OwnSpools
 from shared.adapters.spool import SqliteSpool
+from shared.capture.broadcast import broadcast_events, is_broadcast
+from shared.capture.webhook import WebhookOwner, original_event
 from shared.core.clock import Clock
 from shared.core.event import UsageEvent, event_from_json, new_event
 from shared.core.ids import canonical_json, digest
-from shared.domain.broadcast import broadcast_events, is_broadcast
-from shared.domain.webhook import WebhookOwner, original_event
 from shared.errors import InvalidEvent, SpoolError
 from shared.ports_admin import AdminBooks
 from shared.spool.port import PutOutcome

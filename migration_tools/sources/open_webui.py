@@ -7,12 +7,12 @@ from typing import Any
 from migration_tools.source import DaySpan, Remark
 from migration_tools.sources.open_webui_rows import Answer, OpenWebuiRows
 from migration_tools.sources.single_requests import SingleRequests
+from shared.capture.openwebui import has_openrouter_usage, message_time, openrouter_model
+from shared.capture.usage import Usage, parse_usage
 from shared.core.days import ONE_DAY, day_start, local_day
 from shared.core.event import UsageEvent, new_event
 from shared.core.ids import turn_request_id
 from shared.core.money import format_usd
-from shared.domain.openwebui import has_openrouter_usage, message_time, openrouter_model
-from shared.domain.usage import Usage, parse_usage
 from shared.errors import InvalidEvent
 
 

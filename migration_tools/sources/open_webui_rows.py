@@ -11,8 +11,8 @@ from typing import Any
 from sqlalchemy import Connection, Engine, create_engine, inspect, make_url, text
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
+from shared.capture.openwebui import host_id, json_object
 from shared.core.ids import digest
-from shared.domain.openwebui import host_id, json_object
 from shared.errors import MigrationError
 
 _MESSAGES = """

@@ -5,9 +5,9 @@ Open WebUI posts this dict to Pipelines with every background task.
 
 from typing import Any
 
+from shared.capture.openwebui import KEY_HASH, LEDGER_IDS_MAX, LEDGER_KEY
 from shared.core.event import UsageEvent
 from shared.core.money import format_usd
-from shared.domain.openwebui import KEY_HASH, LEDGER_IDS_MAX, LEDGER_KEY
 
 # The name of the answer that the inlet waits for, and the connection that it goes to.
 WAITS_FOR, CONNECTION = "waits_for", "connection"

@@ -7,8 +7,8 @@ from typing import Any
 from pipelines.src.answer_state import WAITS_FOR, answer_state
 from pipelines.src.inlet_memory import InletMemory
 from pipelines.src.request_marks import part_began
-from shared.domain.inlet import Inlet
-from shared.domain.openwebui import host_id, json_object
+from shared.capture.inlet import Inlet
+from shared.capture.openwebui import host_id, json_object
 
 
 class BegunAnswers:

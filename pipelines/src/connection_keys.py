@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from pipelines.src.host_models import host_model
+from shared.capture.openwebui import json_object, short_text
 from shared.core.ids import NO_KEY, key_hash
-from shared.domain.openwebui import json_object, short_text
 
 # An administrator who enters another key sees it in the books after this long.
 _FRESH_SECONDS = 10.0

@@ -5,8 +5,8 @@ from collections.abc import Awaitable, Callable, Iterable
 from decimal import Decimal
 from typing import Any
 
+from shared.capture.openwebui import LEDGER_KEY, json_object
 from shared.core.money import format_usd
-from shared.domain.openwebui import LEDGER_KEY, json_object
 
 EventEmitter = Callable[[dict[str, Any]], Awaitable[object]]
 

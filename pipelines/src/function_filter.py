@@ -17,9 +17,9 @@ from pipelines.src.silent_answers import silent_rows, unmetered_rows
 from pipelines.src.stream_capture import StreamCapture, StreamedAnswer
 from pipelines.src.user_directory import UserDirectory
 from pipelines.src.valves import FunctionUserValves, FunctionValves
-from shared.domain.capture import Answer, turn_event
-from shared.domain.inlet import Inlet, read_inlet
-from shared.domain.openwebui import (
+from shared.capture.events import Answer, turn_event
+from shared.capture.inlet import Inlet, read_inlet
+from shared.capture.openwebui import (
     KEY_HASH,
     LEDGER_KEY,
     answer_message,
@@ -28,7 +28,7 @@ from shared.domain.openwebui import (
     json_object,
     short_text,
 )
-from shared.domain.usage import parse_usage
+from shared.capture.usage import parse_usage
 
 # Whoever is signed in may post any body here, usage included: it books nothing.
 _REPLAY_PATH = "/api/chat/completed"

@@ -2,7 +2,7 @@
 
 import sys
 
-from shared.domain.openwebui import ModelRecord, json_object, read_model_record
+from shared.capture.openwebui import ModelRecord, json_object, read_model_record
 
 
 def host_model(model_id: str) -> dict[str, object]:

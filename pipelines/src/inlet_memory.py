@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from shared.domain.inlet import Inlet
-from shared.domain.openwebui import ModelRecord
+from shared.capture.inlet import Inlet
+from shared.capture.openwebui import ModelRecord
 
 InletKey = tuple[str, str]
 

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+from shared.capture.events import generation_event
 from shared.core.event import UsageEvent
-from shared.domain.capture import generation_event
 from shared.errors import InvalidEvent
 
 # More than one host can have open; what comes beyond only expires without its last tokens.

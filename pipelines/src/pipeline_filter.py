@@ -14,10 +14,9 @@ from pipelines.src.request_marks import part_began, task_id
 from pipelines.src.silent_answers import silent_rows, unmetered_rows
 from pipelines.src.user_directory import UserDirectory
 from pipelines.src.valves import PipelineValves
-from shared.core.rows import Row
-from shared.domain.capture import Answer, is_merged_wrongly, turn_event
-from shared.domain.inlet import Inlet, is_fresh, read_inlet
-from shared.domain.openwebui import (
+from shared.capture.events import Answer, is_merged_wrongly, turn_event
+from shared.capture.inlet import Inlet, is_fresh, read_inlet
+from shared.capture.openwebui import (
     answer_message,
     has_openrouter_usage,
     host_id,
@@ -27,7 +26,8 @@ from shared.domain.openwebui import (
     read_model_record,
     short_text,
 )
-from shared.domain.usage import parse_usage
+from shared.capture.usage import parse_usage
+from shared.core.rows import Row
 
 # The delivery may finish a write and the spool a commit, five seconds each.
 _CLOSE_SECONDS = 11.0

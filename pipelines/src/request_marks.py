@@ -7,8 +7,8 @@ import secrets
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from shared.capture.openwebui import host_id
 from shared.core.ids import utc_milliseconds
-from shared.domain.openwebui import host_id
 
 _TASK_KEY = "usage_ledger_task"
 _TASK_PREFIX = "task:"

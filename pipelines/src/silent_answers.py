@@ -5,8 +5,8 @@ from datetime import datetime, timedelta
 
 from pipelines.src.inlet_memory import InletMemory
 from pipelines.src.plugin_settings import PluginSettings
+from shared.capture.inlet import Inlet, unmetered_row
 from shared.core.rows import Row
-from shared.domain.inlet import Inlet, unmetered_row
 
 
 def unmetered_rows(

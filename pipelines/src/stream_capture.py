@@ -7,8 +7,8 @@ from pipelines.src.answer_state import CONNECTION, answer_state, leave_booked, w
 from pipelines.src.connection_keys import ConnectionKeys, connection_index
 from pipelines.src.recorder import Recorder
 from pipelines.src.valves import UsageValves
-from shared.domain.capture import generation_event
-from shared.domain.openwebui import (
+from shared.capture.events import generation_event
+from shared.capture.openwebui import (
     KEY_HASH,
     LEDGER_KEY,
     generation_chunk,

@@ -3,8 +3,8 @@
 from collections import OrderedDict
 from datetime import datetime
 
+from shared.capture.openwebui import host_user_id, json_object, short_text
 from shared.core.rows import UserRow
-from shared.domain.openwebui import host_user_id, json_object, short_text
 
 _USERS_MAX = 10_000
 _NAME_MAX = 320

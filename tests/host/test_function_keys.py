@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from shared.capture.webhook import WebhookOwner, original_event
 from shared.core.ids import key_hash
 from shared.domain.resolution import resolve
-from shared.domain.webhook import WebhookOwner, original_event
 from tests.builders import NOON, turn
 from tests.host.bodies import (
     PRESET,

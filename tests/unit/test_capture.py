@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
+from shared.capture.events import Answer, generation_event, turn_event
+from shared.capture.inlet import Inlet, is_fresh, read_inlet, unmetered_row
+from shared.capture.openwebui import ModelRecord, read_model_record
 from shared.core.event import UsageEvent
-from shared.domain.capture import Answer, generation_event, turn_event
-from shared.domain.inlet import Inlet, is_fresh, read_inlet, unmetered_row
-from shared.domain.openwebui import ModelRecord, read_model_record
 from shared.errors import InvalidEvent
 from tests.builders import ALICE, NOON, NOON_SECONDS, generation_id
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from shared.domain.openwebui import (
+from shared.capture.openwebui import (
     answer_message,
     chunk_finish_reason,
     has_openrouter_usage,

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.domain.usage import parse_usage
+from shared.capture.usage import parse_usage
 
 FULL: dict[str, Any] = {
     "prompt_tokens": 272,

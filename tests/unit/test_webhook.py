@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from shared.capture.webhook import WebhookOwner, original_event
 from shared.core.event import UsageEvent
 from shared.core.ids import key_hash
-from shared.domain.webhook import WebhookOwner, original_event
 from shared.errors import InvalidEvent
 from tests.builders import ALICE, NOON, generation_id
 

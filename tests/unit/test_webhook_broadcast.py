@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from shared.capture.broadcast import BroadcastReading, broadcast_events
+from shared.capture.webhook import WebhookOwner
 from shared.core.event import UsageEvent
-from shared.domain.broadcast import BroadcastReading, broadcast_events
-from shared.domain.webhook import WebhookOwner
 from shared.errors import InvalidEvent
 from tests.builders import NOON, NOON_SECONDS, generation_id
 

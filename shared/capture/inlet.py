@@ -6,15 +6,15 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, Literal
 
-from shared.core.ids import generation_time, part_request_id, turn_request_id
-from shared.core.rows import UnmeteredRow
-from shared.domain.openwebui import (
+from shared.capture.openwebui import (
     ModelRecord,
     host_id,
     openrouter_model,
     read_model_record,
     short_text,
 )
+from shared.core.ids import generation_time, part_request_id, turn_request_id
+from shared.core.rows import UnmeteredRow
 
 # How a model is billed: its record is OpenRouter's; a valve names its connection; nobody has seen
 # its record but its name is like OpenRouter's; by somebody else.

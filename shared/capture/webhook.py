@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from shared.capture.openwebui import short_text
+from shared.capture.usage import Usage, parse_usage
 from shared.core.event import UNASSIGNED, UsageEvent, new_event
 from shared.core.ids import NO_KEY, digest, generation_time, is_generation_id, key_hash
-from shared.domain.openwebui import short_text
-from shared.domain.usage import Usage, parse_usage
 from shared.errors import InvalidEvent
 
 WEBHOOK_KEY_MAX = 512

@@ -6,10 +6,8 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, Literal
 
-from shared.core.event import UsageEvent, new_event
-from shared.core.ids import NO_KEY, generation_time, part_request_id, turn_request_id
-from shared.domain.inlet import Inlet
-from shared.domain.openwebui import (
+from shared.capture.inlet import Inlet
+from shared.capture.openwebui import (
     answer_key_hash,
     chunk_finish_reason,
     host_id,
@@ -18,7 +16,9 @@ from shared.domain.openwebui import (
     message_time,
     short_text,
 )
-from shared.domain.usage import Usage, parse_usage, upstream_cost
+from shared.capture.usage import Usage, parse_usage, upstream_cost
+from shared.core.event import UsageEvent, new_event
+from shared.core.ids import NO_KEY, generation_time, part_request_id, turn_request_id
 
 CaptureSource = Literal["function", "pipeline"]
 # In Open WebUI's record of an answer these are of its last generation; the others are sums.

@@ -7,11 +7,11 @@ from decimal import Decimal
 from json import JSONDecodeError, loads
 from typing import Any
 
+from shared.capture.openwebui import json_object, short_text
+from shared.capture.usage import parse_usage
+from shared.capture.webhook import WebhookOwner, webhook_amounts, webhook_model, webhook_user
 from shared.core.event import UsageEvent, new_event
 from shared.core.ids import generation_time, is_generation_id
-from shared.domain.openwebui import json_object, short_text
-from shared.domain.usage import parse_usage
-from shared.domain.webhook import WebhookOwner, webhook_amounts, webhook_model, webhook_user
 from shared.errors import InvalidEvent
 
 SPANS_MAX = 1000
