@@ -17,9 +17,9 @@ from benchmarks.events import day_of_events
 from benchmarks.report import Table, ratio
 from benchmarks.servers import cpu_seconds, influxdb
 from benchmarks.sizes import Sizes
-from shared.adapters.spool import SqliteSpool
-from shared.adapters.spool_process import SpoolSettings
 from shared.core.event import UsageEvent
+from shared.spool.process import SpoolSettings
+from shared.spool.sqlite_spool import SqliteSpool
 from tests.services.influx import InfluxServer
 
 _ROOT = Path(__file__).resolve().parents[1]

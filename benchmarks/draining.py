@@ -13,10 +13,10 @@ from influxdb_client.client.write_api import SYNCHRONOUS, WriteOptions
 
 from benchmarks.servers import peak_mb
 from shared.adapters.influx_write import InfluxSettings, InfluxSink
-from shared.adapters.spool import SqliteSpool
 from shared.core.clock import SYSTEM_CLOCK
 from shared.delivery.delivery import Delivery
 from shared.domain.line_protocol import render_line
+from shared.spool.sqlite_spool import SqliteSpool
 
 _BATCH = 5000
 _TIMEOUT_MS = 60_000

@@ -8,13 +8,13 @@ from datetime import datetime
 from pathlib import Path
 from threading import Event
 
-from shared.adapters.spool import SqliteSpool
-from shared.adapters.spool_process import SpoolSettings
 from shared.core.clock import Clock
 from shared.delivery.delivery import Delivery
 from shared.delivery.port import EventSink
 from shared.delivery.state import DeliveryPolicy, DeliveryResult
 from shared.errors import SpoolError
+from shared.spool.process import SpoolSettings
+from shared.spool.sqlite_spool import SqliteSpool
 
 log = logging.getLogger("owui_usage")
 

@@ -12,7 +12,6 @@ from threading import Lock
 from typing import Any
 
 from scheduler.own_spools import OwnSpools
-from shared.adapters.spool import SqliteSpool
 from shared.capture.broadcast import broadcast_events, is_broadcast
 from shared.capture.webhook import WebhookOwner, original_event
 from shared.core.clock import Clock
@@ -21,6 +20,7 @@ from shared.core.ids import canonical_json, digest
 from shared.errors import InvalidEvent, SpoolError
 from shared.ports_admin import AdminBooks
 from shared.spool.port import PutOutcome
+from shared.spool.sqlite_spool import SqliteSpool
 
 log = logging.getLogger("owui_usage")
 

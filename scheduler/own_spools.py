@@ -4,10 +4,10 @@ from collections import Counter
 from typing import Self
 
 from scheduler.sidecar import WEBHOOK_SPOOL, spool_settings
-from shared.adapters.spool import SqliteSpool
 from shared.core.clock import Clock
 from shared.settings import Settings
 from shared.spool.port import SpoolStatus
+from shared.spool.sqlite_spool import SqliteSpool
 
 
 class OwnSpools:

@@ -6,7 +6,6 @@ from threading import Event, Lock
 from typing import Self
 
 from scheduler.drain import Drain, DrainSettings
-from shared.adapters.spool_process import SpoolSettings
 from shared.adapters.summaries import SqlSummaries, open_summaries
 from shared.core.clock import SYSTEM_CLOCK, Clock
 from shared.core.days import ONE_DAY
@@ -18,6 +17,7 @@ from shared.domain.run_report import RunReport
 from shared.event_stores import EventStores
 from shared.projection import Projection, ProjectionSettings
 from shared.settings import Settings
+from shared.spool.process import SpoolSettings
 
 log = logging.getLogger("owui_usage")
 

@@ -13,11 +13,11 @@ from rich.table import Table
 from scheduler.console import OUT, fail
 from scheduler.drain import spool_files
 from scheduler.sidecar import spool_settings
-from shared.adapters.spool import SqliteSpool
 from shared.core.rows import HostRow
 from shared.errors import UsageError
 from shared.settings import Settings
 from shared.spool.port import SpoolStatus
+from shared.spool.sqlite_spool import SqliteSpool
 
 _DATABASE_HEADER = b"SQLite format 3\0"
 

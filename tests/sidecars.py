@@ -9,9 +9,9 @@ import httpx
 from scheduler.api.app import create_app
 from scheduler.api.server import ApiServer
 from scheduler.running import RunningSidecar
-from shared.adapters.spool import SqliteSpool
 from shared.core.rows import Row
 from shared.settings import Settings
+from shared.spool.sqlite_spool import SqliteSpool
 from tests.builders import NOON
 from tests.spools import SetClock
 

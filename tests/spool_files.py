@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from shared.adapters.spool import SqliteSpool
-from shared.adapters.spool_process import SpoolSettings
+from shared.spool.process import SpoolSettings
+from shared.spool.sqlite_spool import SqliteSpool
 from tests.spools import SetClock
 from tests.waiting import wait_for
 

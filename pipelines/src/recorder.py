@@ -13,11 +13,11 @@ from pipelines.src.counters import Counters
 from pipelines.src.plugin_settings import PluginSettings, read_settings
 from pipelines.src.recording import Host, HostKind, Overdue, Recording
 from pipelines.src.valves import UsageValves
-from shared.adapters.spool_waiting import put_within
 from shared.core.clock import SYSTEM_CLOCK, Clock
 from shared.core.event import UsageEvent
 from shared.core.rows import Row
 from shared.errors import InvalidEvent, SpoolError
+from shared.spool.waiting import put_within
 
 # 250 ms in all: in a Function a hook may have waited for the host's own settings before.
 WAIT_SECONDS: Mapping[HostKind, float] = {"function": 0.2, "pipeline": 0.25}

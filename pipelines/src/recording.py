@@ -14,8 +14,6 @@ from pipelines.src.open_generations import OpenGenerations
 from pipelines.src.plugin_settings import PluginSettings
 from pipelines.src.version import VERSION
 from shared.adapters.influx_write import InfluxSink
-from shared.adapters.spool import SqliteSpool
-from shared.adapters.spool_process import SpoolSettings
 from shared.core.clock import Clock
 from shared.core.rows import HostRow, Row
 from shared.delivery.delivery import Delivery
@@ -23,6 +21,8 @@ from shared.delivery.latency import Latencies
 from shared.delivery.state import DeliveryPolicy, DeliveryStatus
 from shared.delivery.thread import DeliveryThread
 from shared.errors import UsageError
+from shared.spool.process import SpoolSettings
+from shared.spool.sqlite_spool import SqliteSpool
 
 HostKind = Literal["function", "pipeline"]
 Overdue = Callable[[PluginSettings, datetime], Sequence[Row]]

@@ -17,8 +17,8 @@ from scheduler.drain import spool_files
 from scheduler.health import Health, HealthReport
 from scheduler.running import RunningSidecar
 from scheduler.sidecar import spool_settings
-from shared.adapters.spool import SqliteSpool
-from shared.adapters.spool_reading import DeadLetter
+from shared.spool.queries import DeadLetter
+from shared.spool.sqlite_spool import SqliteSpool
 
 router = APIRouter()
 

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from shared.adapters.spool import SqliteSpool
-from shared.adapters.spool_process import SpoolSettings
 from shared.core.event import event_from_json
 from shared.core.ids import store_ns
 from shared.core.rows import HostRow, Row, UnmeteredRow, UserRow
 from shared.errors import SpoolError, SpoolFull
+from shared.spool.process import SpoolSettings
+from shared.spool.sqlite_spool import SqliteSpool
 from tests.builders import ALICE, BOB, NOON, generation_id, pending, settled, turn
 from tests.spools import SetClock
 
@@ -108,7 +108,7 @@ def test_an_event_moves_when_its_place_in_the_store_is_taken(
     spool: SqliteSpool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "shared.adapters.spool_rows.store_ns", lambda _event, _request, _at, moved=0: 1000 + moved
+        "shared.spool.enqueue.store_ns", lambda _event, _request, _at, moved=0: 1000 + moved
     )
     put(spool, settled())
     put(spool, settled(request_id=generation_id(2)), settled(request_id=generation_id(3)))

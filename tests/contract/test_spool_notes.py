@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from shared.adapters.spool import SqliteSpool
-from shared.adapters.spool_process import SpoolSettings
 from shared.core.event import UsageEvent, event_from_json
 from shared.core.ids import utc_milliseconds
+from shared.spool.process import SpoolSettings
+from shared.spool.sqlite_spool import SqliteSpool
 from tests.builders import NOON, generation_id, pending, settled
 from tests.spools import SetClock
 from tests.waiting import wait_for

@@ -8,13 +8,13 @@ from pathlib import Path
 
 from demo.processes import wait_for
 from shared.adapters.embedded_store import EmbeddedStore
-from shared.adapters.spool import SqliteSpool
 from shared.core.clock import SystemClock
 from shared.core.rows import UnmeteredRow
 from shared.delivery.delivery import Delivery
 from shared.domain.resolution import Bill, resolve, uncancelled
 from shared.event_store.port import Window
 from shared.spool.port import SpoolStatus
+from shared.spool.sqlite_spool import SqliteSpool
 
 
 class Books:

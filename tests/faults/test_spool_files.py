@@ -9,7 +9,7 @@ from random import Random
 import pytest
 
 from demo.processes import wait_for
-from shared.adapters.spool_schema import SPOOL_MIGRATIONS
+from shared.spool.schema import SPOOL_MIGRATIONS
 from tests.conftest import ROOT
 from tests.faults.books import Books
 from tests.faults.host import Host

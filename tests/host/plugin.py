@@ -11,9 +11,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from shared.adapters.spool import SqliteSpool
 from shared.core.event import UsageEvent
 from shared.core.rows import Row, UnmeteredRow, row_from_json
+from shared.spool.sqlite_spool import SqliteSpool
 
 ROOT = Path(__file__).resolve().parents[2]
 PLUGIN = ROOT / "pipelines" / "openrouter_usage_filter.py"

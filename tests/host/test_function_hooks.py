@@ -8,7 +8,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from shared.adapters.spool_lock import spool_lock
+from shared.spool.lock import spool_lock
 from tests.host.bodies import chunk, generation_id, last_chunk, metadata, usage
 from tests.host.plugin import events, expire, load_as_function, running
 

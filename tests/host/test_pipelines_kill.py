@@ -11,9 +11,9 @@ import httpx
 import pytest
 
 from pipelines.src.recorder import WAIT_SECONDS
-from shared.adapters.spool import SqliteSpool
 from shared.core.event import UsageEvent
 from shared.core.rows import row_from_json
+from shared.spool.sqlite_spool import SqliteSpool
 from tests.builders import ALICE, BOB, CHARLIE
 from tests.host.servers import PLUGIN_ID, PipelinesServer, pipelines_server, wait_for
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from shared.adapters.spool import SqliteSpool
 from shared.core.event import UsageEvent
 from shared.core.rows import HostRow, Row, UnmeteredRow, row_from_json
+from shared.spool.sqlite_spool import SqliteSpool
 from tests.builders import ALICE
 from tests.host.captures import read
 from tests.host.plugin import PLUGIN

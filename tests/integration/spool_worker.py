@@ -5,8 +5,8 @@ from collections import deque
 from concurrent.futures import Future
 from pathlib import Path
 
-from shared.adapters.spool import SqliteSpool
 from shared.spool.port import PutOutcome
+from shared.spool.sqlite_spool import SqliteSpool
 from tests.builders import generation_id, pending, settled
 from tests.spools import SetClock
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from shared.adapters.spool import SqliteSpool
 from shared.core.ids import key_hash
+from shared.spool.sqlite_spool import SqliteSpool
 from tests.builders import ALICE, NOON, generation_id, settled
 from tests.sidecars import ADMIN, SidecarAtHand
 

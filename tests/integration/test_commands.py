@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from shared.adapters.spool import SqliteSpool
+from shared.spool.sqlite_spool import SqliteSpool
 from tests.builders import settled
 from tests.conftest import ROOT
 

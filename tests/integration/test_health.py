@@ -9,10 +9,10 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from shared.adapters.spool import SqliteSpool
 from shared.core.rows import HostRow
 from shared.errors import Misconfigured, Unavailable
 from shared.event_store.port import StoreHealth
+from shared.spool.sqlite_spool import SqliteSpool
 from tests.builders import generation_id, pending, settled, turn
 from tests.services.influx import influx_server
 from tests.sidecars import SidecarAtHand

@@ -10,12 +10,12 @@ import pytest
 
 from shared.adapters.influx_read import InfluxStore
 from shared.adapters.influx_write import InfluxSettings, InfluxSink
-from shared.adapters.spool import SqliteSpool
-from shared.adapters.spool_process import SpoolSettings
 from shared.core.rows import Row
 from shared.delivery.delivery import Delivery
 from shared.errors import Misconfigured
 from shared.event_store.port import Window
+from shared.spool.process import SpoolSettings
+from shared.spool.sqlite_spool import SqliteSpool
 from tests.builders import NOON, generation_id, pending, settled, turn, unmetered
 from tests.services.delivering import Delivering
 from tests.services.influx import InfluxServer, influx_server

@@ -13,7 +13,7 @@ import psycopg
 import pytest
 
 from shared.adapters.active_lock import active_lock
-from shared.adapters.spool import SqliteSpool
+from shared.spool.sqlite_spool import SqliteSpool
 from tests.builders import generation_id, settled
 from tests.conftest import ROOT
 from tests.services.postgres import postgres_server

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from shared.adapters.spool_damage import spool_text
 from shared.core.event import event_from_json
 from shared.errors import SpoolError
+from shared.spool.damage import spool_text
 from shared.spool.port import SpooledRow
 from tests.builders import generation_id, settled
 from tests.spool_files import merge_log, opened

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from shared.adapters.spool import SqliteSpool
-from shared.adapters.spool_process import SpoolSettings
-from shared.adapters.spool_schema import SPOOL_MIGRATIONS, upgrade_spool
 from shared.core.event import event_from_json
 from shared.errors import InvalidEvent, SpoolError, SpoolTooNew
+from shared.spool.process import SpoolSettings
+from shared.spool.schema import SPOOL_MIGRATIONS, upgrade_spool
+from shared.spool.sqlite_spool import SqliteSpool
 from tests.builders import NOON, generation_id, settled
 from tests.conftest import ROOT
 from tests.spool_files import merge_log, opened
@@ -306,7 +306,7 @@ def test_delivered_rows_give_their_space_back_to_the_disk(path: Path) -> None:
 FULL_DISK = """
 import json, resource, sys
 from pathlib import Path
-from shared.adapters.spool import SqliteSpool
+from shared.spool.sqlite_spool import SqliteSpool
 from shared.errors import SpoolError
 from tests.builders import generation_id, settled
 from tests.spool_files import merge_log, opened

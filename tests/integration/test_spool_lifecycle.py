@@ -13,14 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from shared.adapters import spool_writer
-from shared.adapters.spool import SqliteSpool
-from shared.adapters.spool_file import SpoolFile
-from shared.adapters.spool_lock import spool_lock
-from shared.adapters.spool_process import SpoolSettings
-from shared.adapters.spool_waiting import put_within
 from shared.errors import SpoolError, SpoolFull
+from shared.spool import writer as spool_writer
+from shared.spool.file import SpoolFile
+from shared.spool.lock import spool_lock
 from shared.spool.port import PutOutcome
+from shared.spool.process import SpoolSettings
+from shared.spool.sqlite_spool import SqliteSpool
+from shared.spool.waiting import put_within
 from tests.builders import generation_id, pending, settled
 from tests.conftest import ROOT
 from tests.spools import SetClock
@@ -228,7 +228,7 @@ def test_a_forked_child_writes_with_a_thread_of_its_own(spool: SqliteSpool, path
 def test_what_waits_at_the_end_of_the_process_is_committed(path: Path) -> None:
     program = (
         "import sys; from pathlib import Path\n"
-        "from shared.adapters.spool import SqliteSpool\n"
+        "from shared.spool.sqlite_spool import SqliteSpool\n"
         "from tests.builders import generation_id, settled\n"
         "from tests.spools import SetClock\n"
         "spool = SqliteSpool(Path(sys.argv[1]), clock=SetClock())\n"

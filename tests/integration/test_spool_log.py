@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from shared.adapters import spool_writer
-from shared.adapters.spool import SqliteSpool
-from shared.adapters.spool_file import SpoolFile
-from shared.adapters.spool_process import SpoolSettings
+from shared.spool import writer as spool_writer
+from shared.spool.file import SpoolFile
+from shared.spool.process import SpoolSettings
+from shared.spool.sqlite_spool import SqliteSpool
 from tests.builders import generation_id, pending, settled
 from tests.spools import SetClock
 from tests.waiting import wait_for

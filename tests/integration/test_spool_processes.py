@@ -9,7 +9,7 @@ from collections import Counter
 from contextlib import closing
 from pathlib import Path
 
-from shared.adapters.spool import SqliteSpool
+from shared.spool.sqlite_spool import SqliteSpool
 from tests.conftest import ROOT
 from tests.spools import SetClock
 from tests.waiting import wait_for

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from shared.adapters.spool import SqliteSpool
-from shared.adapters.spool_schema import SPOOL_MIGRATIONS, check_spool, upgrade_spool
 from shared.core.event import UsageEvent
 from shared.core.ids import store_ns, utc_milliseconds
 from shared.core.rows import HostRow
+from shared.spool.schema import SPOOL_MIGRATIONS, check_spool, upgrade_spool
+from shared.spool.sqlite_spool import SqliteSpool
 from tests.builders import NOON, generation_id, settled
 from tests.conftest import ROOT
 from tests.spools import SetClock

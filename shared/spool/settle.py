@@ -8,11 +8,11 @@ from decimal import Decimal
 from json import dumps
 from typing import Any
 
-from shared.adapters.spool_rows import SpoolTransaction, incoming_row, queue_row
-from shared.adapters.spool_schema import spool_pragma
 from shared.core.event import event_from_json
 from shared.core.ids import utc_milliseconds
 from shared.errors import InvalidEvent
+from shared.spool.enqueue import SpoolTransaction, incoming_row, queue_row
+from shared.spool.schema import spool_pragma
 
 _LETTER_WORDS_MAX = 500
 _MARKS_AT_ONCE = 1000

@@ -9,11 +9,11 @@ from decimal import Decimal
 from itertools import count
 from typing import NamedTuple
 
-from shared.adapters.spool_file import spool_bytes_used
 from shared.core.event import UsageEvent, event_from_json, quarantine_reason
 from shared.core.ids import has_store_time, store_ns, utc_milliseconds
 from shared.core.rows import HostRow, Row, UserRow, row_time
 from shared.errors import InvalidEvent, SpoolFull
+from shared.spool.file import spool_bytes_used
 from shared.spool.port import PutOutcome
 
 # No row of ours comes near; it bounds what a caller can put on the disk at once.

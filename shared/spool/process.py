@@ -7,19 +7,19 @@ from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 
-from shared.adapters.spool_counters import SpoolCounters
-from shared.adapters.spool_file import SpoolFile, Synchronous
-from shared.adapters.spool_marks import (
+from shared.core.clock import Clock
+from shared.core.ids import utc_milliseconds
+from shared.spool.counters import SpoolCounters
+from shared.spool.enqueue import SpoolTransaction
+from shared.spool.file import SpoolFile, Synchronous
+from shared.spool.settle import (
     expire_notes,
     holds_lease,
     prune_spool,
     refresh_notes,
     take_lease,
 )
-from shared.adapters.spool_rows import SpoolTransaction
-from shared.adapters.spool_writer import SpoolWriter
-from shared.core.clock import Clock
-from shared.core.ids import utc_milliseconds
+from shared.spool.writer import SpoolWriter
 
 # More generations than one host can have open; what comes beyond is not refreshed.
 _SEEN_MAX = 50_000

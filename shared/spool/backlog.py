@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Any
 
-from shared.adapters.spool_rows import SpoolTransaction
 from shared.errors import UsageError
+from shared.spool.enqueue import SpoolTransaction
 
 
 @dataclass(frozen=True)

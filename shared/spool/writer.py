@@ -12,15 +12,15 @@ from concurrent.futures import Future
 from math import inf
 from typing import Any
 
-from shared.adapters.spool_backlog import SpoolBacklog, SpoolJob
-from shared.adapters.spool_counters import SpoolCounters
-from shared.adapters.spool_damage import SPOOL_FILE_ERRORS, is_corrupt
-from shared.adapters.spool_file import SpoolFile
-from shared.adapters.spool_marks import save_counters
-from shared.adapters.spool_rows import SpoolTransaction
 from shared.core.clock import Clock
 from shared.core.ids import utc_milliseconds
 from shared.errors import SpoolError, SpoolFull, UsageError
+from shared.spool.backlog import SpoolBacklog, SpoolJob
+from shared.spool.counters import SpoolCounters
+from shared.spool.damage import SPOOL_FILE_ERRORS, is_corrupt
+from shared.spool.enqueue import SpoolTransaction
+from shared.spool.file import SpoolFile
+from shared.spool.settle import save_counters
 
 logger = logging.getLogger("owui_usage")
 

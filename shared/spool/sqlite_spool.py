@@ -11,17 +11,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
-from shared.adapters.spool_damage import SPOOL_FILE_ERRORS
-from shared.adapters.spool_marks import (
-    accept_rows,
-    keep_rows,
-    mark_for_a_moment,
-    reject_rows,
-    release_lease,
-    replay_rows,
-)
-from shared.adapters.spool_process import SpoolProcess, SpoolSettings
-from shared.adapters.spool_reading import (
+from shared.core.clock import SYSTEM_CLOCK, Clock
+from shared.core.event import UsageEvent
+from shared.core.ids import utc_milliseconds
+from shared.core.rows import HostRow, Row, RowKind
+from shared.errors import SpoolError
+from shared.spool.damage import SPOOL_FILE_ERRORS
+from shared.spool.enqueue import SpoolTransaction, incoming_row, queue_rows, write_note
+from shared.spool.port import PutOutcome, SpooledRow, SpoolStatus
+from shared.spool.process import SpoolProcess, SpoolSettings
+from shared.spool.queries import (
     AsideState,
     DeadLetter,
     letters_by_page,
@@ -31,13 +30,14 @@ from shared.adapters.spool_reading import (
     read_queued,
     read_status,
 )
-from shared.adapters.spool_rows import SpoolTransaction, incoming_row, queue_rows, write_note
-from shared.core.clock import SYSTEM_CLOCK, Clock
-from shared.core.event import UsageEvent
-from shared.core.ids import utc_milliseconds
-from shared.core.rows import HostRow, Row, RowKind
-from shared.errors import SpoolError
-from shared.spool.port import PutOutcome, SpooledRow, SpoolStatus
+from shared.spool.settle import (
+    accept_rows,
+    keep_rows,
+    mark_for_a_moment,
+    reject_rows,
+    release_lease,
+    replay_rows,
+)
 
 SpoolAnswer = TypeVar("SpoolAnswer")
 _ROW_KINDS: tuple[str, ...] = get_args(RowKind)

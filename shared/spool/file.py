@@ -7,11 +7,11 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Literal
 
-from shared.adapters.spool_damage import SPOOL_FILE_ERRORS, is_corrupt, rescue_rows, spool_text
-from shared.adapters.spool_lock import create_spool_file, spool_lock
-from shared.adapters.spool_schema import check_spool, spool_pragma, upgrade_spool
 from shared.core.clock import Clock
 from shared.core.ids import utc_milliseconds
+from shared.spool.damage import SPOOL_FILE_ERRORS, is_corrupt, rescue_rows, spool_text
+from shared.spool.lock import create_spool_file, spool_lock
+from shared.spool.schema import check_spool, spool_pragma, upgrade_spool
 
 logger = logging.getLogger("owui_usage")
 

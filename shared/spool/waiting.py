@@ -7,9 +7,9 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from shared.adapters.spool import SqliteSpool
 from shared.core.rows import Row
 from shared.spool.port import PutOutcome
+from shared.spool.sqlite_spool import SqliteSpool
 
 
 async def put_within(

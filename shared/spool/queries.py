@@ -8,9 +8,9 @@ from datetime import UTC, datetime, timedelta
 from json import dumps, loads
 from typing import Literal
 
-from shared.adapters.spool_file import spool_bytes_used
 from shared.core.rows import HostRow, RowKind, row_from_json
 from shared.errors import InvalidEvent
+from shared.spool.file import spool_bytes_used
 from shared.spool.port import SpooledRow, SpoolStatus
 
 _LETTERS_PER_PAGE = 500
