@@ -15,13 +15,13 @@ from benchmarks.events import day_of_events, noon_of_yesterday, observed_again, 
 from benchmarks.report import Table, ratio, tell
 from benchmarks.servers import influxdb
 from benchmarks.sizes import Sizes
-from shared.adapters.embedded_store import EmbeddedStore
-from shared.adapters.influx_read import InfluxStore
 from shared.adapters.summaries import open_summaries
 from shared.core.clock import SYSTEM_CLOCK
 from shared.core.event import UsageEvent
 from shared.domain.organization import OrganizationDefaults
+from shared.event_store.influx.store import InfluxStore
 from shared.event_store.port import EventStore
+from shared.event_store.sqlite.store import EmbeddedStore
 from shared.projection import Projection, ProjectionSettings
 
 _BATCH = 5000

@@ -12,10 +12,10 @@ from influxdb_client.client.influxdb_client import InfluxDBClient
 from influxdb_client.client.write_api import SYNCHRONOUS, WriteOptions
 
 from benchmarks.servers import peak_mb
-from shared.adapters.influx_write import InfluxSettings, InfluxSink
 from shared.core.clock import SYSTEM_CLOCK
 from shared.delivery.delivery import Delivery
-from shared.domain.line_protocol import render_line
+from shared.event_store.influx.line_protocol import render_line
+from shared.event_store.influx.write import InfluxSettings, InfluxSink
 from shared.spool.sqlite_spool import SqliteSpool
 
 _BATCH = 5000

@@ -19,7 +19,7 @@ from benchmarks.report import Table, percentile
 from benchmarks.servers import disk_mb, influxdb, resident_mb
 from benchmarks.sizes import Sizes
 from shared.core.event import UsageEvent
-from shared.domain.line_protocol import render_line
+from shared.event_store.influx.line_protocol import render_line
 from tests.services.influx import InfluxServer
 
 _BATCH = 5000

@@ -15,12 +15,12 @@ from demo.processes import wait_for
 from demo.stage import PLUGIN_ID, Stage
 from demo.tables import print_comparison, print_spend
 from demo.traffic import Answer, Charge, a_day
-from shared.adapters.embedded_store import EmbeddedStore
 from shared.adapters.summaries import open_summaries
 from shared.core.money import from_pico
 from shared.domain.organization import OrganizationDefaults
 from shared.domain.resolution import resolve
 from shared.event_store.port import Window
+from shared.event_store.sqlite.store import EmbeddedStore
 
 FOLDER = ROOT / "var" / "demo"
 ANSWERS = 400

@@ -26,11 +26,11 @@ from demo.year_world import (
     year_people,
 )
 from shared.adapters.admin_books import SqlAdminBooks
-from shared.adapters.embedded_store import EmbeddedStore
 from shared.adapters.summaries import open_summaries
 from shared.core.money import format_usd, from_pico, rate_ppm
 from shared.core.rows import Row
 from shared.domain.organization import ALWAYS, OrganizationDefaults
+from shared.event_store.sqlite.store import EmbeddedStore
 from shared.spool.port import SpooledRow
 
 FOLDER = ROOT / "var" / "demo-year"

@@ -16,7 +16,7 @@ from migration_tools.sources.open_webui import OpenWebui
 from migration_tools.sources.original_influx import MEASUREMENT, OriginalInflux
 from shared.core.money import rate_ppm
 from shared.errors import ConfigError, MigrationError, UnusableCost
-from shared.event_stores import influx_needed
+from shared.event_store.configured import influx_needed
 from shared.settings import Settings
 
 

@@ -1,10 +1,10 @@
 """Deletion: whether a store can take an import out again, asked before the import begins."""
 
 from migration_tools.ledger import IMPORT_PATIENCE_MS
-from shared.adapters.influx_query import InfluxQuery
-from shared.adapters.influx_statements import Statements
 from shared.errors import MigrationError, Misconfigured
-from shared.event_stores import influx_needed
+from shared.event_store.configured import influx_needed
+from shared.event_store.influx.influxql import Statements
+from shared.event_store.influx.query import InfluxQuery
 from shared.settings import Settings
 
 # No import is called this: deleting it changes nothing on a server that can delete.

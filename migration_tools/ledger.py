@@ -5,8 +5,8 @@ from typing import Self
 from shared.adapters.summaries import open_summaries
 from shared.core.clock import SYSTEM_CLOCK, Clock
 from shared.domain.organization import OrganizationDefaults
+from shared.event_store.configured import EventStores
 from shared.event_store.port import EventStore
-from shared.event_stores import EventStores
 from shared.projection import Projection, ProjectionSettings
 from shared.settings import Settings
 

@@ -1786,59 +1786,6 @@ class PipelineValves(UsageValves):
 
 
 # --------------------------------------------------------------------------------------------------
-# shared/adapters/answer_deadline.py
-#
-# A deadline for a whole answer: urllib3 bounds each read, and one byte a second is many reads.
-# --------------------------------------------------------------------------------------------------
-
-
-class ReadsInTime(RawIOBase):
-    """What a connection receives; after so many seconds no further read begins."""
-
-    def __init__(self, received: RawIOBase, seconds: float) -> None:
-        self._received = received
-        self._seconds = seconds
-        self._started = monotonic()
-
-    def readable(self) -> bool:
-        """Say so to the buffer that reads from here."""
-        return True
-
-    def readinto(self, buffer: Any) -> int | None:
-        """Receive what there is. Raises Unavailable when the answer took too long."""
-        if monotonic() - self._started > self._seconds:
-            raise Unavailable(f"no answer from InfluxDB within {self._seconds:g} s")
-        return self._received.readinto(buffer)
-
-    def close(self) -> None:
-        """Let go of the connection."""
-        self._received.close()
-        super().close()
-
-
-class AnswerInTime(HTTPResponse):
-    """An answer that raises Unavailable when status, headers and body are not there in time."""
-
-    def __init__(self, seconds: float, *connection: Any, **request: Any) -> None:
-        super().__init__(*connection, **request)
-        # Only here every byte passes: the status and each header are read by the line.
-        self.fp = BufferedReader(ReadsInTime(self.fp.detach(), seconds))
-
-
-def bound_answers(manager: Any, seconds: float) -> None:
-    """Give every answer to a urllib3 pool manager (1.26 or 2) so many seconds from its request."""
-    in_time = staticmethod(partial(AnswerInTime, seconds))
-
-    def bounded(pool: Any) -> Any:
-        connection = type("ConnectionInTime", (pool.ConnectionCls,), {"response_class": in_time})
-        return type("ConnectionPoolInTime", (pool,), {"ConnectionCls": connection})
-
-    manager.pool_classes_by_scheme = {
-        scheme: bounded(pool) for scheme, pool in manager.pool_classes_by_scheme.items()
-    }
-
-
-# --------------------------------------------------------------------------------------------------
 # shared/spool/port.py
 #
 # The seam to the disk: what capture and delivery ask of a durable queue.
@@ -2020,7 +1967,76 @@ def _seconds_until_date(value: str, now: datetime) -> float:
 
 
 # --------------------------------------------------------------------------------------------------
-# shared/domain/line_protocol.py
+# shared/event_store/influx/answers.py
+#
+# What an event store's HTTP answer means: every status leads to one decision.
+# --------------------------------------------------------------------------------------------------
+
+
+# The store speaks of our lines, not of us: 1.x and 2.x say "unable to parse", Cloud Serverless
+# "failed to parse". Only with a 400: 1.8 is also "unable to parse authentication credentials".
+_UNREADABLE_LINES = re.compile("(unable|failed) to parse", re.IGNORECASE)
+# 2.0 said so with a 500, and with any status some of the lines may be stored.
+_PARTIAL_WRITE = re.compile("partial write", re.IGNORECASE)
+_COMES_BACK = frozenset({408, 425, 429, 499})
+# These two are no passing trouble: the address belongs to something that cannot take our writes.
+_NEVER_PASSES = frozenset({501, 505})
+_ANSWER_WORDS_MAX = 400
+
+
+def write_error(
+    status: int, body: str, retry_after_seconds: float | None = None
+) -> DeliveryError | None:
+    """Return the error that an answer to a write stands for, or None when everything was taken."""
+    are_unreadable = status == 400 and _UNREADABLE_LINES.search(body)
+    if status == 422 or are_unreadable or _PARTIAL_WRITE.search(body):
+        return BatchRefused(_answer_words(status, body))
+    if 200 <= status <= 299:
+        return Misconfigured(_answer_words(status, body)) if body.strip() else None
+    return _answer_decision(status, body, retry_after_seconds)
+
+
+def query_error(
+    status: int, body: str, retry_after_seconds: float | None = None
+) -> DeliveryError | None:
+    """Return the error that the status of an answer to a query stands for, or None for a 200.
+
+    What a 200 says inside its body is for the reader of the body to judge.
+    """
+    return None if status == 200 else _answer_decision(status, body, retry_after_seconds)
+
+
+def words_in(body: str) -> str:
+    """Return what a body says to a person: a JSON error's message, else the text, shortened."""
+    try:
+        content = loads(body)
+    except ValueError:
+        content = None
+    if isinstance(content, dict):
+        said = [content.get("message") or content.get("error")]
+        said += [str(content["data"])] if content.get("data") else []  # version 3 lists the lines
+        body = " ".join(part for part in said if isinstance(part, str)) or body
+    return " ".join(body.split())[:_ANSWER_WORDS_MAX]
+
+
+def _answer_decision(status: int, body: str, retry_after_seconds: float | None) -> DeliveryError:
+    words = _answer_words(status, body)
+    if status == 413:
+        return TooLarge(words)
+    if status == 500 and retry_after_seconds is None:
+        return StoreFault(words)
+    if status in _COMES_BACK or (status >= 500 and status not in _NEVER_PASSES):
+        return Unavailable(words, retry_after_seconds)
+    return Misconfigured(words)
+
+
+def _answer_words(status: int, body: str) -> str:
+    said = words_in(body)
+    return f"{status}: {said}" if said else f"{status} without a word"
+
+
+# --------------------------------------------------------------------------------------------------
+# shared/event_store/influx/line_protocol.py
 #
 # Line protocol: how rows are written down for InfluxDB, and which columns hold them.
 # --------------------------------------------------------------------------------------------------
@@ -2182,76 +2198,60 @@ def _quote_field(text: str) -> str:
 
 
 # --------------------------------------------------------------------------------------------------
-# shared/domain/store_answer.py
+# shared/event_store/influx/write_deadline.py
 #
-# What an event store's HTTP answer means: every status leads to one decision.
+# A deadline for a whole answer: urllib3 bounds each read, and one byte a second is many reads.
 # --------------------------------------------------------------------------------------------------
 
 
-# The store speaks of our lines, not of us: 1.x and 2.x say "unable to parse", Cloud Serverless
-# "failed to parse". Only with a 400: 1.8 is also "unable to parse authentication credentials".
-_UNREADABLE_LINES = re.compile("(unable|failed) to parse", re.IGNORECASE)
-# 2.0 said so with a 500, and with any status some of the lines may be stored.
-_PARTIAL_WRITE = re.compile("partial write", re.IGNORECASE)
-_COMES_BACK = frozenset({408, 425, 429, 499})
-# These two are no passing trouble: the address belongs to something that cannot take our writes.
-_NEVER_PASSES = frozenset({501, 505})
-_ANSWER_WORDS_MAX = 400
+class ReadsInTime(RawIOBase):
+    """What a connection receives; after so many seconds no further read begins."""
+
+    def __init__(self, received: RawIOBase, seconds: float) -> None:
+        self._received = received
+        self._seconds = seconds
+        self._started = monotonic()
+
+    def readable(self) -> bool:
+        """Say so to the buffer that reads from here."""
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        """Receive what there is. Raises Unavailable when the answer took too long."""
+        if monotonic() - self._started > self._seconds:
+            raise Unavailable(f"no answer from InfluxDB within {self._seconds:g} s")
+        return self._received.readinto(buffer)
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        self._received.close()
+        super().close()
 
 
-def write_error(
-    status: int, body: str, retry_after_seconds: float | None = None
-) -> DeliveryError | None:
-    """Return the error that an answer to a write stands for, or None when everything was taken."""
-    are_unreadable = status == 400 and _UNREADABLE_LINES.search(body)
-    if status == 422 or are_unreadable or _PARTIAL_WRITE.search(body):
-        return BatchRefused(_answer_words(status, body))
-    if 200 <= status <= 299:
-        return Misconfigured(_answer_words(status, body)) if body.strip() else None
-    return _answer_decision(status, body, retry_after_seconds)
+class AnswerInTime(HTTPResponse):
+    """An answer that raises Unavailable when status, headers and body are not there in time."""
+
+    def __init__(self, seconds: float, *connection: Any, **request: Any) -> None:
+        super().__init__(*connection, **request)
+        # Only here every byte passes: the status and each header are read by the line.
+        self.fp = BufferedReader(ReadsInTime(self.fp.detach(), seconds))
 
 
-def query_error(
-    status: int, body: str, retry_after_seconds: float | None = None
-) -> DeliveryError | None:
-    """Return the error that the status of an answer to a query stands for, or None for a 200.
+def bound_answers(manager: Any, seconds: float) -> None:
+    """Give every answer to a urllib3 pool manager (1.26 or 2) so many seconds from its request."""
+    in_time = staticmethod(partial(AnswerInTime, seconds))
 
-    What a 200 says inside its body is for the reader of the body to judge.
-    """
-    return None if status == 200 else _answer_decision(status, body, retry_after_seconds)
+    def bounded(pool: Any) -> Any:
+        connection = type("ConnectionInTime", (pool.ConnectionCls,), {"response_class": in_time})
+        return type("ConnectionPoolInTime", (pool,), {"ConnectionCls": connection})
 
-
-def words_in(body: str) -> str:
-    """Return what a body says to a person: a JSON error's message, else the text, shortened."""
-    try:
-        content = loads(body)
-    except ValueError:
-        content = None
-    if isinstance(content, dict):
-        said = [content.get("message") or content.get("error")]
-        said += [str(content["data"])] if content.get("data") else []  # version 3 lists the lines
-        body = " ".join(part for part in said if isinstance(part, str)) or body
-    return " ".join(body.split())[:_ANSWER_WORDS_MAX]
-
-
-def _answer_decision(status: int, body: str, retry_after_seconds: float | None) -> DeliveryError:
-    words = _answer_words(status, body)
-    if status == 413:
-        return TooLarge(words)
-    if status == 500 and retry_after_seconds is None:
-        return StoreFault(words)
-    if status in _COMES_BACK or (status >= 500 and status not in _NEVER_PASSES):
-        return Unavailable(words, retry_after_seconds)
-    return Misconfigured(words)
-
-
-def _answer_words(status: int, body: str) -> str:
-    said = words_in(body)
-    return f"{status}: {said}" if said else f"{status} without a word"
+    manager.pool_classes_by_scheme = {
+        scheme: bounded(pool) for scheme, pool in manager.pool_classes_by_scheme.items()
+    }
 
 
 # --------------------------------------------------------------------------------------------------
-# shared/adapters/influx_write.py
+# shared/event_store/influx/write.py
 #
 # Writing to InfluxDB: rows as line protocol, through influxdb-client, one request at a time.
 # --------------------------------------------------------------------------------------------------

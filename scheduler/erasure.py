@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from datetime import date
 
 from scheduler.running import RunningSidecar
-from shared.adapters.embedded_erasure import erase_person
 from shared.domain.organization import ALWAYS
 from shared.errors import DeliveryError
+from shared.event_store.sqlite.erasure import erase_person
 from shared.ports_admin import UsageFilter
 
 _LAST_DAY = date(2199, 12, 31)

@@ -14,7 +14,7 @@ from shared.delivery.state import DeliveryPolicy
 from shared.domain.audit import Difference
 from shared.domain.organization import OrganizationDefaults
 from shared.domain.run_report import RunReport
-from shared.event_stores import EventStores
+from shared.event_store.configured import EventStores
 from shared.projection import Projection, ProjectionSettings
 from shared.settings import Settings
 from shared.spool.process import SpoolSettings

@@ -9,9 +9,9 @@ from shared.core.days import ZoneDay, day_bounds, spans_around, split_span
 from shared.core.event import UsageEvent
 from shared.core.rows import UnmeteredRow
 from shared.day_books import DayBooks, DayReading
-from shared.domain.entanglement import crossed_messages, entangle
 from shared.domain.organization import Directory
 from shared.domain.resolution import TURN_SLACK, resolve
+from shared.event_store.overlaps import crossed_messages, entangle
 from shared.event_store.port import EventStore, Window
 
 EDGE = timedelta(hours=1)

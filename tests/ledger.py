@@ -7,7 +7,6 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from shared.adapters.embedded_store import EmbeddedStore
 from shared.adapters.summaries import SqlSummaries, open_summaries
 from shared.core.days import ZoneDay
 from shared.core.event import UsageEvent
@@ -16,6 +15,7 @@ from shared.domain.organization import Organization, OrganizationDefaults
 from shared.domain.run_report import RunReport
 from shared.domain.summary import SummaryRow
 from shared.errors import UsageError
+from shared.event_store.sqlite.store import EmbeddedStore
 from shared.projection import Projection, ProjectionSettings
 from shared.spool.port import SpooledRow
 from tests.builders import generation_id, settled

@@ -14,11 +14,11 @@ from typer.testing import CliRunner
 from migration_tools.cli import app
 from migration_tools.ledger import Ledger
 from migration_tools.slots import Slots
-from shared.adapters.influx_write import InfluxSettings
 from shared.core.event import UsageEvent
 from shared.core.ids import store_ns
 from shared.core.rows import Row
 from shared.domain.resolution import resolve
+from shared.event_store.influx.write import InfluxSettings
 from shared.event_store.port import Window
 from shared.settings import Settings
 from shared.spool.port import SpooledRow

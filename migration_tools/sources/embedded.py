@@ -6,13 +6,13 @@ from pathlib import Path
 
 from migration_tools.source import DaySpan, Remark
 from migration_tools.sources.single_requests import SingleRequests
-from shared.adapters.embedded_store import EmbeddedStore
 from shared.core.days import ONE_DAY, day_start
 from shared.core.event import UsageEvent
 from shared.core.ids import digest
 from shared.core.rows import UnmeteredRow, UserRow
 from shared.errors import DeliveryError, MigrationError
 from shared.event_store.port import Window
+from shared.event_store.sqlite.store import EmbeddedStore
 
 
 class EmbeddedEvents(SingleRequests):

@@ -7,14 +7,14 @@ from typing import Any
 
 from migration_tools.source import DaySpan, Remark
 from migration_tools.sources.single_requests import SingleRequests
-from shared.adapters.influx_query import InfluxQuery
-from shared.adapters.influx_statements import quote_name
-from shared.adapters.influx_write import InfluxSettings
 from shared.core.days import ONE_DAY, day_start, local_day
 from shared.core.event import UNASSIGNED, UsageEvent, new_event
 from shared.core.ids import clean_label, digest, is_generation_id
 from shared.core.money import PPM, parse_usd
 from shared.errors import DeliveryError, InvalidEvent, MigrationError, UnusableCost
+from shared.event_store.influx.influxql import quote_name
+from shared.event_store.influx.query import InfluxQuery
+from shared.event_store.influx.write import InfluxSettings
 
 MEASUREMENT = "usage_tracking"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

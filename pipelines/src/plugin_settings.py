@@ -6,10 +6,10 @@ from decimal import Decimal
 from pathlib import Path
 
 from pipelines.src.valves import UsageValves
-from shared.adapters.influx_write import InfluxSettings
 from shared.core.event import UNASSIGNED
 from shared.core.ids import clean_label
 from shared.core.money import parse_usd
+from shared.event_store.influx.write import InfluxSettings
 
 # Valve -> environment variable. A token may come from a file whose path NAME_FILE holds.
 _VARIABLES = {

@@ -13,7 +13,6 @@ from pipelines.src.counters import Counters
 from pipelines.src.open_generations import OpenGenerations
 from pipelines.src.plugin_settings import PluginSettings
 from pipelines.src.version import VERSION
-from shared.adapters.influx_write import InfluxSink
 from shared.core.clock import Clock
 from shared.core.rows import HostRow, Row
 from shared.delivery.delivery import Delivery
@@ -21,6 +20,7 @@ from shared.delivery.latency import Latencies
 from shared.delivery.state import DeliveryPolicy, DeliveryStatus
 from shared.delivery.thread import DeliveryThread
 from shared.errors import UsageError
+from shared.event_store.influx.write import InfluxSink
 from shared.spool.process import SpoolSettings
 from shared.spool.sqlite_spool import SqliteSpool
 

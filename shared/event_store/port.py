@@ -8,7 +8,7 @@ from typing import Protocol
 from shared.core.event import UsageEvent
 from shared.core.rows import HostRow, UnmeteredRow, UserRow
 from shared.delivery.port import EventSink
-from shared.domain.entanglement import Identity
+from shared.event_store.overlaps import Identity
 
 BUCKET = timedelta(minutes=15)
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from shared.adapters.combined_store import CombinedStore
-from shared.adapters.embedded_store import EmbeddedStore
-from shared.adapters.holdings import Holdings
-from shared.adapters.influx_read import InfluxStore
+from shared.event_store.combined.coverage import Holdings
+from shared.event_store.combined.store import CombinedStore
+from shared.event_store.influx.store import InfluxStore
 from shared.event_store.port import EventStore
+from shared.event_store.sqlite.store import EmbeddedStore
 from tests.services.influx import Version, influx_server
 
 STORES = [

@@ -10,9 +10,9 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
-from shared.adapters.influx_query import Series
-from shared.adapters.influx_read import InfluxStore
 from shared.core.event import UsageEvent
+from shared.event_store.influx.query import Series
+from shared.event_store.influx.store import InfluxStore
 from shared.event_store.port import EventStore, Window
 from tests.builders import NOON
 from tests.contract.stores import HOUR, generation, write

@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 
 from demo.processes import Server, free_port
-from shared.adapters.influx_write import InfluxSettings
+from shared.event_store.influx.write import InfluxSettings
 from tests.conftest import ROOT, missing
 
 PLUGIN = ROOT / "pipelines" / "openrouter_usage_filter.py"

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from shared.adapters.combined_store import CombinedStore
-from shared.adapters.embedded_store import EmbeddedStore
-from shared.adapters.holdings import Holdings
 from shared.errors import Misconfigured, Unavailable
+from shared.event_store.combined.coverage import Holdings
+from shared.event_store.combined.store import CombinedStore
 from shared.event_store.port import Fingerprint, Window
+from shared.event_store.sqlite.store import EmbeddedStore
 from tests.builders import NOON, generation_id, settled, turn, unmetered
 from tests.contract.stores import HOUR, by_id, generation, host, user, write
 from tests.spools import spooled
@@ -203,7 +203,7 @@ def test_health_is_that_of_every_store(both: Both) -> None:
 
 
 def test_an_older_file_is_upgraded_in_place(tmp_path: Path) -> None:
-    from shared.adapters.embedded_schema import MIGRATIONS, connect
+    from shared.event_store.sqlite.schema import MIGRATIONS, connect
 
     path = tmp_path / "old.sqlite3"
     old = connect(path, "rwc")

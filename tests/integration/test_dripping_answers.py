@@ -10,9 +10,9 @@ import pytest
 from pytest_httpserver import HTTPServer
 from werkzeug import Response
 
-from shared.adapters.influx_read import InfluxStore
-from shared.adapters.influx_write import InfluxSettings, InfluxSink
 from shared.errors import Unavailable
+from shared.event_store.influx.store import InfluxStore
+from shared.event_store.influx.write import InfluxSettings, InfluxSink
 from shared.event_store.port import Window
 from tests.builders import NOON, settled
 from tests.services.delivering import Delivering

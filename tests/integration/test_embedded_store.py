@@ -9,10 +9,10 @@ from threading import Barrier
 
 import pytest
 
-from shared.adapters.embedded_schema import MIGRATIONS, connect
-from shared.adapters.embedded_store import EmbeddedStore
 from shared.errors import ConfigError, DeliveryError, Misconfigured, Unavailable
 from shared.event_store.port import Window
+from shared.event_store.sqlite.schema import MIGRATIONS, connect
+from shared.event_store.sqlite.store import EmbeddedStore
 from tests.builders import NOON, generation_id, settled
 from tests.spools import spooled
 

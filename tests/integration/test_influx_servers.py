@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from shared.adapters.influx_read import InfluxStore
-from shared.adapters.influx_write import InfluxSettings, InfluxSink
 from shared.core.rows import Row
 from shared.delivery.delivery import Delivery
 from shared.errors import Misconfigured
+from shared.event_store.influx.store import InfluxStore
+from shared.event_store.influx.write import InfluxSettings, InfluxSink
 from shared.event_store.port import Window
 from shared.spool.process import SpoolSettings
 from shared.spool.sqlite_spool import SqliteSpool

@@ -9,10 +9,10 @@ from typer.testing import CliRunner
 
 from migration_tools.cli import app
 from migration_tools.rollback import COPY_STAYS
-from shared.adapters.influx_read import InfluxStore
-from shared.adapters.influx_write import InfluxSettings
 from shared.core.event import UsageEvent
 from shared.errors import Misconfigured
+from shared.event_store.influx.store import InfluxStore
+from shared.event_store.influx.write import InfluxSettings
 from tests.builders import ALICE, BOB, NOON, generation_id, pending, settled, turn, unmetered
 from tests.legacy import FIRST_DAY, believable_requests, legacy_database
 from tests.migrations import EVER, Lab, influx_environment, lab_in, store_rows

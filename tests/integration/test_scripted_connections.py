@@ -4,7 +4,7 @@ import pytest
 from pytest_httpserver import HTTPServer
 from werkzeug import Response
 
-from shared.adapters.influx_write import InfluxSettings
+from shared.event_store.influx.write import InfluxSettings
 from tests.services.delivering import Delivering, numbers
 from tests.services.scripted import ScriptedInflux, broken_server, message, says
 

@@ -9,9 +9,9 @@ import httpx
 import pytest
 from pytest_httpserver import HTTPServer
 
-from shared.adapters.influx_read import InfluxStore
-from shared.adapters.influx_write import InfluxSettings
 from shared.errors import DeliveryError, Misconfigured, Unavailable
+from shared.event_store.influx.store import InfluxStore
+from shared.event_store.influx.write import InfluxSettings
 from shared.event_store.port import Window
 from tests.builders import NOON, NOON_SECONDS
 from tests.services.scripted import NO_SERIES, ScriptedInflux, broken_server, says
@@ -230,7 +230,7 @@ def test_health_says_what_is_wrong(influx: ScriptedInflux, store: InfluxStore) -
 
 
 def test_every_error_of_httpx_is_a_decision(store: InfluxStore) -> None:
-    from shared.adapters.influx_query import _transport_errors_mapped
+    from shared.event_store.influx.query import _transport_errors_mapped
 
     raised = [
         thing

@@ -17,7 +17,7 @@ import pytest
 import yaml  # type: ignore[import-untyped]
 
 from scheduler.influx_tokens import make_tokens
-from shared.event_stores import EventStores
+from shared.event_store.configured import EventStores
 from shared.settings import Settings
 from tests.builders import settled
 from tests.conftest import ROOT, needs_program

@@ -1,8 +1,8 @@
 """A delivery to a server under test: real requests, waits that take no time."""
 
-from shared.adapters.influx_write import InfluxSettings, InfluxSink
 from shared.delivery.delivery import Delivery
 from shared.delivery.state import DeliveryPolicy
+from shared.event_store.influx.write import InfluxSettings, InfluxSink
 from tests.builders import generation_id, settled
 from tests.spools import MemorySpool, RecordedStop, SetClock
 

@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 import httpx
 
-from shared.adapters.influx_write import InfluxSettings
+from shared.event_store.influx.write import InfluxSettings
 from tests.conftest import CACHE, missing
 from tests.services.influx_commands import command_1, command_2, free_port
 

@@ -13,7 +13,7 @@ from json import dumps
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
-from shared.adapters.influx_write import InfluxSettings
+from shared.event_store.influx.write import InfluxSettings
 
 NO_SERIES = '{"results":[{"statement_id":0}]}'
 Answer = Callable[[list[str]], Response]

@@ -5,7 +5,7 @@ from itertools import permutations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.domain.entanglement import Entangled, Identity, crossed_messages, entangle
+from shared.event_store.overlaps import Entangled, Identity, crossed_messages, entangle
 from tests.builders import settled
 
 GENERATION = Identity("gen-1", False, "chat", "message")

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from shared.errors import ConfigError
-from shared.event_stores import EventStores, influx_of
+from shared.event_store.configured import EventStores, influx_of
 from shared.settings import Settings
 
 Load = Callable[..., Settings]

@@ -7,9 +7,9 @@ import httpx
 import pytest
 import respx
 
-from shared.adapters.influx_query import InfluxQuery
-from shared.adapters.influx_write import InfluxSettings
 from shared.errors import Misconfigured, Unavailable
+from shared.event_store.influx.query import InfluxQuery
+from shared.event_store.influx.write import InfluxSettings
 
 URL = "http://influx.test:8086"
 SERIES = {"name": "m", "tags": {"model": "a"}, "columns": ["time", "sum"], "values": [[0, 7]]}

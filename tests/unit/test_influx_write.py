@@ -7,8 +7,8 @@ import pytest
 import urllib3.exceptions
 from influxdb_client import rest
 
-from shared.adapters.influx_write import InfluxSettings, InfluxSink, _client_errors_mapped
 from shared.errors import DeliveryError, Misconfigured, Unavailable
+from shared.event_store.influx.write import InfluxSettings, InfluxSink, _client_errors_mapped
 from tests.spools import spooled
 
 ApiException: Any = rest.ApiException

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from shared.core.ids import store_ns
 from shared.core.rows import HostRow, UserRow
-from shared.domain.line_protocol import derived_milliseconds, escape_key, render_line
 from shared.errors import InvalidEvent
+from shared.event_store.influx.line_protocol import derived_milliseconds, escape_key, render_line
 from tests.builders import ALICE, NOON, NOON_SECONDS, generation_id, pending, settled, unmetered
 
 MILLISECOND = timedelta(milliseconds=1)

@@ -2,8 +2,8 @@
 
 import pytest
 
-from shared.domain.store_answer import query_error, words_in, write_error
 from shared.errors import BatchRefused, Misconfigured, StoreFault, TooLarge, Unavailable
+from shared.event_store.influx.answers import query_error, words_in, write_error
 
 PARSE = '{"code":"invalid","message":"unable to parse \'x\': missing fields"}'
 CONFLICT = '{"error":"partial write: field type conflict: input field \\"a\\" dropped=1"}'

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
-from shared.adapters.embedded_rows import MILLISECOND, milliseconds
-from shared.adapters.usage_sums import SUMMED
 from shared.event_store.port import BUCKET, UsageGroup, UsageSums, Window
+from shared.event_store.sqlite.rows import MILLISECOND, milliseconds
+from shared.event_store.sums import SUMMED
 
 _IN_WINDOW = "occurred_at_ms >= ? AND occurred_at_ms < ?"
 # The words of the index `turns_by_time`, which answers this without reading any event.

@@ -4,9 +4,13 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
-from shared.adapters.influx_query import InfluxQuery, Series
-from shared.adapters.influx_repeats import repeated_events
-from shared.adapters.influx_rows import (
+from shared.core.event import UsageEvent
+from shared.core.ids import clean_label
+from shared.core.rows import HostRow, UnmeteredRow, UserRow
+from shared.delivery.port import WriteResult
+from shared.errors import DeliveryError, Misconfigured
+from shared.event_store.influx.influxql import FINGERPRINTED, Statements
+from shared.event_store.influx.points import (
     read_events,
     read_group,
     read_hosts,
@@ -14,17 +18,13 @@ from shared.adapters.influx_rows import (
     read_unmetered,
     read_users,
 )
-from shared.adapters.influx_statements import FINGERPRINTED, Statements
-from shared.adapters.influx_windows import bounds, is_on_seconds, outward
-from shared.adapters.influx_write import InfluxSettings, InfluxSink
-from shared.adapters.usage_sums import SUMMED, add_up, fingerprint_events
-from shared.core.event import UsageEvent
-from shared.core.ids import clean_label
-from shared.core.rows import HostRow, UnmeteredRow, UserRow
-from shared.delivery.port import WriteResult
-from shared.domain.entanglement import Identity
-from shared.errors import DeliveryError, Misconfigured
+from shared.event_store.influx.query import InfluxQuery, Series
+from shared.event_store.influx.repeats import repeated_events
+from shared.event_store.influx.windows import bounds, is_on_seconds, outward
+from shared.event_store.influx.write import InfluxSettings, InfluxSink
+from shared.event_store.overlaps import Identity
 from shared.event_store.port import Fingerprint, StoreHealth, UsageGroup, Window
+from shared.event_store.sums import SUMMED, add_up, fingerprint_events
 from shared.spool.port import SpooledRow
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

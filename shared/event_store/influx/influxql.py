@@ -4,13 +4,13 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from urllib.parse import quote_plus
 
-from shared.adapters.usage_sums import SUMMED
-from shared.domain.line_protocol import (
+from shared.event_store.influx.line_protocol import (
     AMOUNT_FIELDS,
     FIELDS,
     MEASUREMENTS,
     TAGS,
 )
+from shared.event_store.sums import SUMMED
 
 FINGERPRINTED = ("cost_pico_usd", "total_tokens")
 _IN_WINDOW = "time >= $start AND time < $end"

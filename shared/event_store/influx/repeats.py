@@ -1,10 +1,10 @@
 """Finding the bills that InfluxDB holds several observations of, by the cheapest way there is."""
 
-from shared.adapters.influx_query import InfluxQuery
-from shared.adapters.influx_statements import Statements
-from shared.adapters.influx_windows import bounds, outward
 from shared.core.event import UsageEvent
-from shared.domain.entanglement import entangle
+from shared.event_store.influx.influxql import Statements
+from shared.event_store.influx.query import InfluxQuery
+from shared.event_store.influx.windows import bounds, outward
+from shared.event_store.overlaps import entangle
 from shared.event_store.port import EventStore, Window
 
 # Looking up more bills than that takes longer than reading the ids of a day.

@@ -9,12 +9,12 @@ from json import loads
 from typing import Any
 from urllib.parse import urlsplit
 
-from shared.adapters.answer_deadline import bound_answers
 from shared.delivery.port import WriteResult
 from shared.delivery.retry import parse_retry_after
-from shared.domain.line_protocol import render_line
-from shared.domain.store_answer import write_error
 from shared.errors import InvalidEvent, Misconfigured, Unavailable
+from shared.event_store.influx.answers import write_error
+from shared.event_store.influx.line_protocol import render_line
+from shared.event_store.influx.write_deadline import bound_answers
 from shared.spool.port import SpooledRow
 
 # The measurement of the system this one replaces; it kept request_id as a tag.

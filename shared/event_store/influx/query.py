@@ -9,11 +9,11 @@ from typing import Any
 
 import httpx
 
-from shared.adapters.influx_write import InfluxSettings, host_of
-from shared.adapters.query_deadline import bound_queries
 from shared.delivery.retry import parse_retry_after
-from shared.domain.store_answer import query_error, words_in
 from shared.errors import DeliveryError, Misconfigured, Unavailable
+from shared.event_store.influx.answers import query_error, words_in
+from shared.event_store.influx.query_deadline import bound_queries
+from shared.event_store.influx.write import InfluxSettings, host_of
 
 
 @dataclass(frozen=True)

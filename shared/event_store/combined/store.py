@@ -5,17 +5,17 @@ from datetime import datetime
 from functools import partial
 from typing import TypeVar
 
-from shared.adapters.holdings import Holdings
-from shared.adapters.merging import between, both_hold, clipped, joined_spans, merged
-from shared.adapters.store_breakers import StoreBreakers
-from shared.adapters.usage_sums import add_up, fingerprint_events
 from shared.core.clock import SYSTEM_CLOCK, Clock
 from shared.core.event import UsageEvent
 from shared.core.rows import HostRow, UnmeteredRow, UserRow
 from shared.delivery.port import WriteResult
-from shared.domain.entanglement import Identity, entangle
 from shared.errors import DeliveryError, Misconfigured
+from shared.event_store.combined.coverage import Holdings
+from shared.event_store.combined.merging import between, both_hold, clipped, joined_spans, merged
+from shared.event_store.combined.store_breakers import StoreBreakers
+from shared.event_store.overlaps import Identity, entangle
 from shared.event_store.port import EventStore, Fingerprint, StoreHealth, UsageGroup, Window
+from shared.event_store.sums import add_up, fingerprint_events
 from shared.spool.port import SpooledRow
 
 _Answer = TypeVar("_Answer")

@@ -4,14 +4,14 @@ from collections.abc import Sequence
 
 from pydantic import SecretStr
 
-from shared.adapters.combined_store import CombinedStore
-from shared.adapters.embedded_store import EmbeddedStore
-from shared.adapters.holdings import Holdings
-from shared.adapters.influx_read import InfluxStore
-from shared.adapters.influx_write import InfluxSettings
 from shared.delivery.port import EventSink
 from shared.errors import ConfigError
+from shared.event_store.combined.coverage import Holdings
+from shared.event_store.combined.store import CombinedStore
+from shared.event_store.influx.store import InfluxStore
+from shared.event_store.influx.write import InfluxSettings
 from shared.event_store.port import EventStore
+from shared.event_store.sqlite.store import EmbeddedStore
 from shared.settings import Settings
 
 

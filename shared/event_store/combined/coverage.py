@@ -6,10 +6,10 @@ from datetime import datetime
 from pathlib import Path
 from threading import Lock
 
-from shared.adapters.embedded_rows import EPOCH, MILLISECOND, milliseconds
-from shared.adapters.embedded_schema import open_store
-from shared.adapters.embedded_store import disk_errors_mapped
 from shared.event_store.port import BUCKET, Window
+from shared.event_store.sqlite.rows import EPOCH, MILLISECOND, milliseconds
+from shared.event_store.sqlite.schema import open_store
+from shared.event_store.sqlite.store import disk_errors_mapped
 
 
 class Holdings:

@@ -7,15 +7,15 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from shared.adapters.influx_query import Series
-from shared.adapters.usage_sums import SUMMED
 from shared.core.event import UsageEvent
 from shared.core.money import from_pico
 from shared.core.rows import HostRow, UnmeteredRow, UserRow
-from shared.domain.entanglement import Identity
-from shared.domain.line_protocol import AMOUNT_FIELDS, derived_milliseconds
 from shared.errors import InvalidEvent, Misconfigured
+from shared.event_store.influx.line_protocol import AMOUNT_FIELDS, derived_milliseconds
+from shared.event_store.influx.query import Series
+from shared.event_store.overlaps import Identity
 from shared.event_store.port import UsageGroup, UsageSums
+from shared.event_store.sums import SUMMED
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _Read = TypeVar("_Read", bound=BaseModel)

@@ -11,9 +11,15 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from shared.adapters.embedded_rows import EPOCH, insert
-from shared.adapters.embedded_schema import connect, open_store
-from shared.adapters.embedded_statements import (
+from shared.core.event import UsageEvent
+from shared.core.rows import HostRow, UnmeteredRow, UserRow
+from shared.delivery.port import WriteResult
+from shared.errors import DeliveryError, InvalidEvent, Misconfigured, Unavailable
+from shared.event_store.overlaps import Identity
+from shared.event_store.port import BUCKET, Fingerprint, StoreHealth, UsageGroup, Window
+from shared.event_store.sqlite.rows import EPOCH, insert
+from shared.event_store.sqlite.schema import connect, open_store
+from shared.event_store.sqlite.sql import (
     ANSWERS,
     BILLS,
     COUNT,
@@ -29,12 +35,6 @@ from shared.adapters.embedded_statements import (
     group_of,
     joined,
 )
-from shared.core.event import UsageEvent
-from shared.core.rows import HostRow, UnmeteredRow, UserRow
-from shared.delivery.port import WriteResult
-from shared.domain.entanglement import Identity
-from shared.errors import DeliveryError, InvalidEvent, Misconfigured, Unavailable
-from shared.event_store.port import BUCKET, Fingerprint, StoreHealth, UsageGroup, Window
 from shared.spool.port import SpooledRow
 
 _Stored = TypeVar("_Stored", UsageEvent, UnmeteredRow, HostRow, UserRow)

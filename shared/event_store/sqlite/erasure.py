@@ -5,8 +5,8 @@ from contextlib import closing
 from json import dumps, loads
 from pathlib import Path
 
-from shared.adapters.embedded_schema import connect
 from shared.errors import Unavailable
+from shared.event_store.sqlite.schema import connect
 
 _ROWS_AT_ONCE = 1000
 
