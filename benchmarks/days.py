@@ -18,11 +18,11 @@ from benchmarks.sizes import Sizes
 from shared.adapters.summaries import open_summaries
 from shared.core.clock import SYSTEM_CLOCK
 from shared.core.event import UsageEvent
-from shared.domain.organization import OrganizationDefaults
 from shared.event_store.influx.store import InfluxStore
 from shared.event_store.port import EventStore
 from shared.event_store.sqlite.store import EmbeddedStore
-from shared.projection import Projection, ProjectionSettings
+from shared.projection.organization import OrganizationDefaults
+from shared.projection.projection import Projection, ProjectionSettings
 
 _BATCH = 5000
 # Medians of so many; where one alone takes long enough to even out what disturbs it, of one.

@@ -20,8 +20,8 @@ from scheduler.running import RunningSidecar
 from shared.adapters.summaries import open_summaries
 from shared.adapters.summaries_schema import daily_usage
 from shared.core.days import ZoneDay
-from shared.domain.organization import Organization, OrganizationDefaults
-from shared.domain.summary import AMOUNTS
+from shared.projection.organization import Organization, OrganizationDefaults
+from shared.projection.summary import AMOUNTS
 from shared.settings import Settings
 
 _TODAY = date(2026, 11, 24)

@@ -17,10 +17,10 @@ from demo.tables import print_comparison, print_spend
 from demo.traffic import Answer, Charge, a_day
 from shared.adapters.summaries import open_summaries
 from shared.core.money import from_pico
-from shared.domain.organization import OrganizationDefaults
-from shared.domain.resolution import resolve
 from shared.event_store.port import Window
 from shared.event_store.sqlite.store import EmbeddedStore
+from shared.projection.organization import OrganizationDefaults
+from shared.projection.resolution import resolve
 
 FOLDER = ROOT / "var" / "demo"
 ANSWERS = 400

@@ -29,9 +29,9 @@ from demo.open_webui_admin import Person
 from demo.processes import free_port
 from demo.sidecar import sidecar_environment, sidecar_server
 from shared.core.money import format_usd, parse_usd
-from shared.domain.resolution import resolve, uncancelled
 from shared.event_store.port import Window
 from shared.event_store.sqlite.store import EmbeddedStore
+from shared.projection.resolution import resolve, uncancelled
 
 FOLDER = ROOT / "var" / "demo-openwebui"
 # Short, so that a person sees a stopped answer become pending while looking on.

@@ -19,7 +19,7 @@ from demo.sidecar import run_scheduler, sidecar_environment, sidecar_server
 from demo.world import CLIENTS, Client
 from shared.adapters.summaries import open_summaries
 from shared.core.money import rate_ppm
-from shared.domain.organization import Organization, OrganizationDefaults
+from shared.projection.organization import Organization, OrganizationDefaults
 
 PLUGIN_ID = PLUGIN.stem
 

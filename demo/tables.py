@@ -9,7 +9,7 @@ from rich.table import Table
 from demo.compare import PathLine
 from demo.world import CLIENTS, NAMES
 from shared.core.money import from_pico
-from shared.ports_summary import ReportRow
+from shared.projection.port import ReportRow
 
 _PLACES = Decimal("0.000001")
 _CLIENT_NAMES = {client.organization_id: client.name for client in CLIENTS}

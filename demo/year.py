@@ -29,8 +29,8 @@ from shared.adapters.admin_books import SqlAdminBooks
 from shared.adapters.summaries import open_summaries
 from shared.core.money import format_usd, from_pico, rate_ppm
 from shared.core.rows import Row
-from shared.domain.organization import ALWAYS, OrganizationDefaults
 from shared.event_store.sqlite.store import EmbeddedStore
+from shared.projection.organization import ALWAYS, OrganizationDefaults
 from shared.spool.port import SpooledRow
 
 FOLDER = ROOT / "var" / "demo-year"

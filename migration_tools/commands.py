@@ -16,8 +16,8 @@ from migration_tools.plan import Plan
 from migration_tools.rollback import COPY_STAYS, roll_back
 from migration_tools.tables import outcome_data, plan_answer
 from migration_tools.verification import Differences, verify
-from shared.domain.run_report import DayOutcome
 from shared.errors import MigrationError
+from shared.projection.run_report import DayOutcome
 from shared.settings import Settings
 
 

@@ -6,8 +6,8 @@ from datetime import date
 from typing import Self
 
 from shared.core.event import UsageEvent
-from shared.domain.summary import Amounts, event_amounts
 from shared.event_store.port import UsageSums
+from shared.projection.summary import Amounts, event_amounts
 
 COLUMNS: tuple[str, ...] = tuple(each.name for each in fields(UsageSums))
 

@@ -19,8 +19,8 @@ from migration_tools.plan import Plan, Progress, Remarks, make_plan, wanted_even
 from migration_tools.source import DaySpan, Remark, Source
 from migration_tools.writing import write_events, write_side_rows
 from shared.core.days import ONE_DAY
-from shared.domain.run_report import RunReport
 from shared.errors import MigrationError
+from shared.projection.run_report import RunReport
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,9 +6,9 @@ from datetime import date
 from migration_tools.manifest import ImportRecord, Move
 from migration_tools.source import Directory, Newcomer, Remark
 from shared.core.days import day_start
-from shared.domain.organization import ALWAYS, Assignment
-from shared.domain.organization import Directory as KnownDirectory
-from shared.ports_summary import Summaries
+from shared.projection.organization import ALWAYS, Assignment
+from shared.projection.organization import Directory as KnownDirectory
+from shared.projection.port import Summaries
 
 
 def unknown_newcomers(found: Directory, known: KnownDirectory) -> list[str]:

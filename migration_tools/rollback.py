@@ -8,9 +8,9 @@ from migration_tools.lock import locked
 from migration_tools.manifest import Backups, ImportRecord, Manifest
 from migration_tools.newcomers import take_back
 from shared.core.days import ONE_DAY
-from shared.domain.run_report import RunReport
 from shared.errors import RollbackRefused
 from shared.event_store.port import EventStore, Window
+from shared.projection.run_report import RunReport
 
 # What an admin should know before a copy begins, and whoever asks to roll one back.
 COPY_STAYS = (

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from shared.core.event import UsageEvent
 from shared.core.rows import UnmeteredRow, UserRow
-from shared.domain.organization import Organization
+from shared.projection.organization import Organization
 
 # The days of an import that names none.
 EVER, ENDLESS = date(2000, 1, 1), date(2199, 12, 31)

@@ -12,8 +12,8 @@ from migration_tools.occupancy import Occupancy, own_label
 from migration_tools.plan import Plan, Remarks, place_of, wanted_events
 from migration_tools.source import Source
 from shared.core.days import ONE_DAY, ZoneDay, day_bounds
-from shared.domain.audit import Difference as SummaryDifference
 from shared.event_store.port import Window
+from shared.projection.audit import Difference as SummaryDifference
 
 _DIFFERENCES_MAX = 10_000
 

@@ -8,9 +8,9 @@ from datetime import date, timedelta
 from threading import Event
 
 from shared.core.days import ONE_DAY
-from shared.domain.run_report import RunReport
 from shared.errors import UsageError
 from shared.ports_admin import AdminBooks, BatchCounts, BatchRequest
+from shared.projection.run_report import RunReport
 
 log = logging.getLogger("owui_usage")
 

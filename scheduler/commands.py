@@ -13,8 +13,8 @@ from scheduler.console import OUT, fail
 from scheduler.influx_tokens import influx_tokens
 from scheduler.serving import serve
 from scheduler.sidecar import Sidecar
-from shared.domain.audit import Difference
 from shared.errors import UsageError
+from shared.projection.audit import Difference
 from shared.settings import Settings
 
 app = typer.Typer(

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from datetime import date
 
 from scheduler.running import RunningSidecar
-from shared.domain.organization import ALWAYS
 from shared.errors import DeliveryError
 from shared.event_store.sqlite.erasure import erase_person
 from shared.ports_admin import UsageFilter
+from shared.projection.organization import ALWAYS
 
 _LAST_DAY = date(2199, 12, 31)
 _KEEPS_ID = "events and bills keep the bare id of the user"

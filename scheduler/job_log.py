@@ -6,8 +6,8 @@ from datetime import datetime
 from threading import Lock
 
 from shared.core.clock import Clock
-from shared.domain.run_report import RunReport
 from shared.errors import UsageError
+from shared.projection.run_report import RunReport
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,9 +11,9 @@ from rich.table import Table
 from scheduler.console import OUT, fail
 from scheduler.sidecar import open_database
 from shared.core.money import rate_ppm
-from shared.domain.organization import ALWAYS, Organization
 from shared.errors import UnusableCost, UsageError
-from shared.ports_summary import Summaries
+from shared.projection.organization import ALWAYS, Organization
+from shared.projection.port import Summaries
 from shared.settings import Settings
 
 app = typer.Typer(no_args_is_help=True, help="Whom usage is billed to, at which rate, since when.")

@@ -11,11 +11,11 @@ from shared.core.clock import SYSTEM_CLOCK, Clock
 from shared.core.days import ONE_DAY
 from shared.core.folders import make_folder
 from shared.delivery.state import DeliveryPolicy
-from shared.domain.audit import Difference
-from shared.domain.organization import OrganizationDefaults
-from shared.domain.run_report import RunReport
 from shared.event_store.configured import EventStores
-from shared.projection import Projection, ProjectionSettings
+from shared.projection.audit import Difference
+from shared.projection.organization import OrganizationDefaults
+from shared.projection.projection import Projection, ProjectionSettings
+from shared.projection.run_report import RunReport
 from shared.settings import Settings
 from shared.spool.process import SpoolSettings
 

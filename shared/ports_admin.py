@@ -6,7 +6,7 @@ from datetime import date, datetime
 from typing import Literal, Protocol
 
 from shared.domain.exchange import ExchangeRate, ExchangeRates
-from shared.domain.summary import Amounts, DayFinding
+from shared.projection.summary import Amounts, DayFinding
 
 # What figures can be grouped by: sides of the fact table, the author of the model, spans of days.
 Grouping = Literal[

@@ -11,12 +11,12 @@ from shared.adapters.summaries import SqlSummaries, open_summaries
 from shared.core.days import ZoneDay
 from shared.core.event import UsageEvent
 from shared.core.rows import Row
-from shared.domain.organization import Organization, OrganizationDefaults
-from shared.domain.run_report import RunReport
-from shared.domain.summary import SummaryRow
 from shared.errors import UsageError
 from shared.event_store.sqlite.store import EmbeddedStore
-from shared.projection import Projection, ProjectionSettings
+from shared.projection.organization import Organization, OrganizationDefaults
+from shared.projection.projection import Projection, ProjectionSettings
+from shared.projection.run_report import RunReport
+from shared.projection.summary import SummaryRow
 from shared.spool.port import SpooledRow
 from tests.builders import generation_id, settled
 

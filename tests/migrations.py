@@ -17,9 +17,9 @@ from migration_tools.slots import Slots
 from shared.core.event import UsageEvent
 from shared.core.ids import store_ns
 from shared.core.rows import Row
-from shared.domain.resolution import resolve
 from shared.event_store.influx.write import InfluxSettings
 from shared.event_store.port import Window
+from shared.projection.resolution import resolve
 from shared.settings import Settings
 from shared.spool.port import SpooledRow
 

@@ -18,8 +18,8 @@ from migration_tools.sources.legacy_rows import (
 from shared.core.days import zone_named
 from shared.core.ids import clean_label, digest, key_hash
 from shared.core.money import PPM, parse_usd, rate_ppm, to_pico
-from shared.domain.organization import ALWAYS, Organization
 from shared.errors import ConfigError, UnusableCost
+from shared.projection.organization import ALWAYS, Organization
 
 # The original's own defaults.
 ORIGINAL_ZONE = "Europe/Warsaw"

@@ -11,7 +11,7 @@ from scheduler.api.fields import Body, Instant, Label
 from scheduler.api.organizations import known_organization
 from scheduler.api.sidecar_of import Here
 from scheduler.running import RunningSidecar
-from shared.domain.organization import Assignment
+from shared.projection.organization import Assignment
 
 router = APIRouter(prefix="/assignments", tags=["organizations"])
 

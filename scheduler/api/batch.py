@@ -10,7 +10,7 @@ from scheduler.api.fields import Body, Day, Paging, check_span
 from scheduler.api.sidecar_of import Here
 from shared.core.days import ONE_DAY, local_day
 from shared.ports_admin import BatchRequest, BatchState, Page
-from shared.ports_summary import BatchRun
+from shared.projection.port import BatchRun
 
 router = APIRouter(tags=["batches"])
 original_router = APIRouter(tags=["routes of the original system"])

@@ -9,8 +9,8 @@ from pydantic import BaseModel
 from scheduler.api.fields import AmountsBody, Paging
 from scheduler.api.sidecar_of import Here
 from scheduler.api.summaries import Wanted
-from shared.domain.summary import Amounts
-from shared.ports_summary import RecordedCorrection
+from shared.projection.port import RecordedCorrection
+from shared.projection.summary import Amounts
 
 router = APIRouter(tags=["audit"])
 

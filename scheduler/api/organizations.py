@@ -13,7 +13,7 @@ from scheduler.api.fields import Body, Currency, Day, Label, Multiplier, PathLab
 from scheduler.api.sidecar_of import Here
 from scheduler.running import RunningSidecar
 from shared.core.money import PPM, format_usd, rate_ppm
-from shared.domain.organization import ALWAYS, Directory, Organization
+from shared.projection.organization import ALWAYS, Directory, Organization
 
 router = APIRouter(prefix="/organizations", tags=["organizations"])
 

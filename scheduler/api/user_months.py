@@ -10,7 +10,7 @@ from scheduler.api.fields import Label, Pico
 from scheduler.api.sidecar_of import Here
 from scheduler.reports.user_months import MonthReader, UserMonth
 from shared.core.days import zone_named
-from shared.domain.summary import Amounts
+from shared.projection.summary import Amounts
 from shared.settings import UserCost
 
 router = APIRouter(tags=["user"])

@@ -15,7 +15,7 @@ from scheduler.dashboard.moves import Plan, say_moves
 from scheduler.dashboard.pages import render
 from scheduler.running import RunningSidecar
 from shared.core.days import ONE_DAY, local_day
-from shared.domain.organization import Assignment
+from shared.projection.organization import Assignment
 
 router = APIRouter()
 

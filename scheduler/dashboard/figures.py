@@ -9,7 +9,6 @@ from threading import Lock
 from shared.core.clock import Clock
 from shared.core.days import ONE_DAY
 from shared.domain.exchange import ExchangeRates
-from shared.domain.summary import AMOUNTS, Amounts, DayFinding
 from shared.ports_admin import (
     AdminBooks,
     Grouping,
@@ -18,6 +17,7 @@ from shared.ports_admin import (
     UsageFilter,
     UsageLine,
 )
+from shared.projection.summary import AMOUNTS, Amounts, DayFinding
 
 # Days that still change are asked for apart, so that the others stay known.
 _STILL_CHANGING = timedelta(days=2)

@@ -22,8 +22,8 @@ from scheduler.running import RunningSidecar
 from shared.core.days import ONE_DAY
 from shared.core.money import PPM, format_usd, from_pico
 from shared.domain.exchange import format_rate
-from shared.domain.organization import Organization
 from shared.ports_admin import UsageFilter
+from shared.projection.organization import Organization
 
 router = APIRouter()
 

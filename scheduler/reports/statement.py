@@ -9,9 +9,9 @@ from typing import Literal, Protocol
 
 from scheduler.reports.sums import add_amounts
 from shared.domain.exchange import NANO, ExchangeRate, ExchangeRates, round_units
-from shared.domain.organization import Organization
-from shared.domain.summary import Amounts
 from shared.ports_admin import Grouping, Page, UsageFilter, UsageLine
+from shared.projection.organization import Organization
+from shared.projection.summary import Amounts
 
 Lines = Literal["external_user", "model", "task", "day"]
 _USD = "USD"

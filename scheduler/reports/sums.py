@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from shared.domain.summary import AMOUNTS, Amounts
+from shared.projection.summary import AMOUNTS, Amounts
 
 
 def add_amounts(found: Iterable[Amounts]) -> Amounts:

@@ -11,7 +11,6 @@ from shared.adapters import usage_reports as reports
 from shared.adapters.summaries_engine import Transactions, open_engine
 from shared.core.clock import SYSTEM_CLOCK, Clock
 from shared.domain.exchange import ExchangeRate, ExchangeRates
-from shared.domain.summary import DayFinding
 from shared.ports_admin import (
     BatchCounts,
     BatchRequest,
@@ -21,6 +20,7 @@ from shared.ports_admin import (
     UsageFilter,
     UsageLine,
 )
+from shared.projection.summary import DayFinding
 
 
 class SqlAdminBooks:

@@ -25,15 +25,14 @@ from shared.adapters.summaries_reports import (
 from shared.core.clock import SYSTEM_CLOCK, Clock
 from shared.core.days import ZoneDay
 from shared.core.rows import UserRow
-from shared.domain.organization import (
+from shared.event_store.port import Fingerprint, Window
+from shared.projection.organization import (
     Assignment,
     Directory,
     Organization,
     OrganizationDefaults,
 )
-from shared.domain.summary import DayFacts
-from shared.event_store.port import Fingerprint, Window
-from shared.ports_summary import (
+from shared.projection.port import (
     BatchRun,
     DirtyDay,
     ProjectedDay,
@@ -41,6 +40,7 @@ from shared.ports_summary import (
     Replacement,
     ReportRow,
 )
+from shared.projection.summary import DayFacts
 
 
 def open_summaries(

@@ -22,10 +22,10 @@ from shared.adapters.summaries_schema import (
     projected_days,
 )
 from shared.core.days import ZoneDay
-from shared.domain.audit import find_corrections
-from shared.domain.organization import Directory, OrganizationDefaults
 from shared.errors import ProjectionError
-from shared.ports_summary import BatchRun, ProjectedDay, Replacement
+from shared.projection.audit import find_corrections
+from shared.projection.organization import Directory, OrganizationDefaults
+from shared.projection.port import BatchRun, ProjectedDay, Replacement
 
 # A day is final once it was projected this long after its end; later changes are corrections.
 CLOSED_AFTER = timedelta(hours=48)

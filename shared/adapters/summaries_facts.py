@@ -14,7 +14,8 @@ from shared.adapters.summaries_schema import (
     unmetered_daily,
 )
 from shared.core.days import ZoneDay
-from shared.domain.summary import (
+from shared.errors import ProjectionError
+from shared.projection.summary import (
     AMOUNTS,
     Amounts,
     DayFacts,
@@ -23,7 +24,6 @@ from shared.domain.summary import (
     SummaryRow,
     UnmeteredCount,
 )
-from shared.errors import ProjectionError
 
 _INT64_MAX = 2**63 - 1
 _FACTS = (daily_usage, unmetered_daily, findings)

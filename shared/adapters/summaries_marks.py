@@ -9,7 +9,7 @@ from shared.adapters.summaries_schema import dirty_days, fingerprints
 from shared.core.days import ZoneDay, days_of_span
 from shared.errors import WouldShrink
 from shared.event_store.port import BUCKET, Fingerprint, Window
-from shared.ports_summary import DirtyDay
+from shared.projection.port import DirtyDay
 
 NEW_EVENTS = "events changed"
 # An observation that arrives late may belong to a bill within an hour of it, on another day.

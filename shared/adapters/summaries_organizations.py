@@ -19,7 +19,8 @@ from shared.adapters.summaries_schema import (
 )
 from shared.core.days import ONE_DAY, ZoneDay, zone_named
 from shared.core.ids import clean_label
-from shared.domain.organization import (
+from shared.errors import ConfigError
+from shared.projection.organization import (
     ALWAYS,
     Assignment,
     Directory,
@@ -27,7 +28,6 @@ from shared.domain.organization import (
     Organization,
     OrganizationDefaults,
 )
-from shared.errors import ConfigError
 
 _RATE_PPM_MAX = 1_000_000_000
 

@@ -9,9 +9,9 @@ from sqlalchemy import Connection, Row, insert, select, update
 
 from shared.adapters.summaries_schema import batch_runs, corrections
 from shared.core.days import ZoneDay
-from shared.domain.audit import Correction
-from shared.domain.summary import AMOUNTS, Amounts, SummaryKey
-from shared.ports_summary import BatchRun, RecordedCorrection
+from shared.projection.audit import Correction
+from shared.projection.port import BatchRun, RecordedCorrection
+from shared.projection.summary import AMOUNTS, Amounts, SummaryKey
 
 _KEY = ("organization_id", "local_date", "external_user", "model", "task", "source")
 

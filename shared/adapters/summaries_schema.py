@@ -21,7 +21,7 @@ from sqlalchemy import (
     text,
 )
 
-from shared.domain.summary import AMOUNTS
+from shared.projection.summary import AMOUNTS
 
 metadata = MetaData()
 

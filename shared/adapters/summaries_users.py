@@ -11,8 +11,8 @@ from shared.adapters.summaries_organizations import days_of_user, require, usabl
 from shared.adapters.summaries_schema import user_assignments, users
 from shared.core.days import ONE_DAY, ZoneDay, day_bounds, whole_second
 from shared.core.rows import UserRow
-from shared.domain.organization import Assignment
 from shared.errors import ConfigError
+from shared.projection.organization import Assignment
 
 _END_OF_TIME = datetime.max.replace(tzinfo=UTC) - timedelta(days=2)
 

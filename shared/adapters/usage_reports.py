@@ -18,9 +18,9 @@ from sqlalchemy import (
 )
 
 from shared.adapters.summaries_schema import daily_usage, findings, unmetered_daily
-from shared.domain.summary import AMOUNTS, Amounts, DayFinding
 from shared.errors import ConfigError
 from shared.ports_admin import Grouping, Page, UnmeteredLine, UsageFilter, UsageLine
+from shared.projection.summary import AMOUNTS, Amounts, DayFinding
 
 # SQLite raises an error when a sum leaves 64 bits, so dollars and picodollars are added apart.
 _WHOLE = 10**12

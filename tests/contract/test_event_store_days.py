@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from shared.core.days import ZoneDay
 from shared.core.event import UsageEvent
 from shared.core.rows import UnmeteredRow
-from shared.day_reader import DayReader
-from shared.domain.organization import Assignment, Directory, OrganizationDefaults
 from shared.event_store.overlaps import Identity
 from shared.event_store.port import EventStore, Window
+from shared.projection.day_reader import DayReader
+from shared.projection.organization import Assignment, Directory, OrganizationDefaults
 from tests.builders import ALICE, BOB, NOON, generation_id, pending, settled, turn, unmetered
 from tests.contract.stores import AROUND, AWKWARD, HOUR, MILLISECOND, by_id, generation, write
 

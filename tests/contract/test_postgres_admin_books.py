@@ -10,8 +10,12 @@ from shared.adapters.admin_books import SqlAdminBooks
 from shared.adapters.summaries import SqlSummaries, open_summaries
 from shared.core.days import ZoneDay, day_bounds
 from shared.domain.exchange import ExchangeRate, parse_rate
-from shared.domain.organization import Organization, OrganizationDefaults
-from shared.domain.summary import (
+from shared.errors import ConfigError
+from shared.event_store.port import Window
+from shared.ports_admin import BatchCounts, Page, UsageFilter
+from shared.projection.organization import Organization, OrganizationDefaults
+from shared.projection.port import ProjectedDay
+from shared.projection.summary import (
     Amounts,
     DayFacts,
     DayFinding,
@@ -19,10 +23,6 @@ from shared.domain.summary import (
     SummaryRow,
     UnmeteredCount,
 )
-from shared.errors import ConfigError
-from shared.event_store.port import Window
-from shared.ports_admin import BatchCounts, Page, UsageFilter
-from shared.ports_summary import ProjectedDay
 from tests.builders import ALICE, BOB, NOON
 from tests.services.postgres import postgres_server
 from tests.spools import SetClock

@@ -17,8 +17,11 @@ from shared.adapters.summaries import SqlSummaries, open_summaries
 from shared.adapters.summaries_engine import open_engine, upgrade
 from shared.core.days import ZoneDay
 from shared.core.rows import UserRow
-from shared.day_reader import day_window
-from shared.domain.summary import (
+from shared.errors import ConfigError, ProjectionError, WouldShrink
+from shared.event_store.port import Fingerprint
+from shared.projection.day_reader import day_window
+from shared.projection.port import ProjectedDay
+from shared.projection.summary import (
     Amounts,
     DayFacts,
     DayFinding,
@@ -26,9 +29,6 @@ from shared.domain.summary import (
     SummaryRow,
     UnmeteredCount,
 )
-from shared.errors import ConfigError, ProjectionError, WouldShrink
-from shared.event_store.port import Fingerprint
-from shared.ports_summary import ProjectedDay
 from tests.builders import ALICE, BOB
 from tests.ledger import DAY, DEFAULTS, TOKYO, WARSAW, FixedClock, organization, utc
 from tests.services.postgres import postgres_server

@@ -6,7 +6,7 @@ from decimal import Decimal
 from typing import Any
 
 from shared.core.rows import UnmeteredRow
-from shared.domain.resolution import Bill
+from shared.projection.resolution import Bill
 from tests.e2e.fates import Fate, is_chat
 
 Row = dict[str, Any]

@@ -10,9 +10,9 @@ from demo.processes import wait_for
 from shared.core.clock import SystemClock
 from shared.core.rows import UnmeteredRow
 from shared.delivery.delivery import Delivery
-from shared.domain.resolution import Bill, resolve, uncancelled
 from shared.event_store.port import Window
 from shared.event_store.sqlite.store import EmbeddedStore
+from shared.projection.resolution import Bill, resolve, uncancelled
 from shared.spool.port import SpoolStatus
 from shared.spool.sqlite_spool import SqliteSpool
 

@@ -6,7 +6,7 @@ import pytest
 
 from shared.core.event import UsageEvent
 from shared.core.rows import UnmeteredRow
-from shared.domain.resolution import Bill, resolve
+from shared.projection.resolution import Bill, resolve
 from tests.builders import NOON, generation_id, pending, settled, turn
 from tests.e2e.account import Row, settle_account
 from tests.e2e.fates import Fate

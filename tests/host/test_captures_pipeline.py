@@ -11,7 +11,7 @@ import pytest
 
 from shared.core.event import UsageEvent
 from shared.core.rows import UnmeteredRow
-from shared.domain.resolution import resolve
+from shared.projection.resolution import resolve
 from tests.host.captures import (
     CONVERSATION,
     SCENARIOS,

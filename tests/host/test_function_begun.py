@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from shared.domain.resolution import uncancelled
+from shared.projection.resolution import uncancelled
 from tests.builders import ALICE
 from tests.host.bodies import (
     ALICE_HERSELF,

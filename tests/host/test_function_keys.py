@@ -8,7 +8,7 @@ import pytest
 
 from shared.capture.webhook import WebhookOwner, original_event
 from shared.core.ids import key_hash
-from shared.domain.resolution import resolve
+from shared.projection.resolution import resolve
 from tests.builders import NOON, turn
 from tests.host.bodies import (
     PRESET,

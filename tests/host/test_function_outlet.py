@@ -10,7 +10,7 @@ import pytest
 
 from shared.core.ids import utc_milliseconds
 from shared.core.rows import UserRow
-from shared.domain.resolution import uncancelled
+from shared.projection.resolution import uncancelled
 from tests.builders import ALICE, unmetered
 from tests.host.bodies import (
     ALICE_HERSELF,

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from shared.domain.resolution import resolve, uncancelled
+from shared.projection.resolution import resolve, uncancelled
 from tests.host.bodies import ALICE_HERSELF, continued, outlet, request
 from tests.host.plugin import events, load_as_pipeline, running, unmetered
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from shared.core.rows import HostRow
-from shared.domain.run_report import RunReport
+from shared.projection.run_report import RunReport
 from shared.spool.sqlite_spool import SqliteSpool
 from tests.builders import BOB, generation_id, settled, unmetered
 from tests.sidecars import TOKEN, USER_TOKEN, WEBHOOK_TOKEN, SidecarAtHand

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from shared.core.days import ZoneDay
 from shared.core.event import UsageEvent
 from shared.core.rows import Row
-from shared.day_reader import MAX_PARTS, DayReader, day_window
-from shared.domain.organization import Assignment, Directory
 from shared.event_store.combined.coverage import Holdings
 from shared.event_store.combined.store import CombinedStore
 from shared.event_store.sqlite.store import EmbeddedStore
+from shared.projection.day_reader import MAX_PARTS, DayReader, day_window
+from shared.projection.organization import Assignment, Directory
 from tests.builders import ALICE, BOB, CHARLIE, turn, unmetered
 from tests.ledger import (
     DAY,

@@ -14,10 +14,10 @@ from sqlalchemy import create_engine, text
 from shared.core.days import ZoneDay
 from shared.core.event import UsageEvent
 from shared.core.rows import UserRow
-from shared.domain.audit import WRONG_MARKUP
-from shared.domain.run_report import RunReport
 from shared.errors import ConfigError, Misconfigured, ProjectionError, Unavailable, WouldShrink
 from shared.event_store.port import Window
+from shared.projection.audit import WRONG_MARKUP
+from shared.projection.run_report import RunReport
 from tests.builders import ALICE, BOB, unmetered
 from tests.conftest import ROOT
 from tests.ledger import (

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from shared.core.days import ZoneDay
-from shared.domain.run_report import RunReport
 from shared.errors import Unavailable
 from shared.event_store.combined.coverage import Holdings
 from shared.event_store.combined.store import CombinedStore
 from shared.event_store.port import UsageGroup, Window
 from shared.event_store.sqlite.store import EmbeddedStore
+from shared.projection.run_report import RunReport
 from tests.builders import unmetered
 from tests.ledger import DAY, WARSAW, BrokenStore, Ledger, generation, utc
 

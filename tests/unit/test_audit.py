@@ -3,9 +3,9 @@
 from dataclasses import replace
 from datetime import date
 
-from shared.domain.audit import WRONG_MARKUP, find_corrections, find_differences
-from shared.domain.organization import Directory, MarkupRate
-from shared.domain.summary import (
+from shared.projection.audit import WRONG_MARKUP, find_corrections, find_differences
+from shared.projection.organization import Directory, MarkupRate
+from shared.projection.summary import (
     Amounts,
     DayFacts,
     DayFinding,

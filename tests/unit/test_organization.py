@@ -2,7 +2,7 @@
 
 from datetime import date, datetime, timedelta
 
-from shared.domain.organization import Assignment, Directory, MarkupRate
+from shared.projection.organization import Assignment, Directory, MarkupRate
 from tests.builders import ALICE, BOB, NOON
 from tests.ledger import DEFAULTS, TOKYO, WARSAW, organization
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from shared.core.event import UsageEvent
 from shared.core.ids import part_request_id
-from shared.domain.resolution import Bill, resolve, uncancelled
+from shared.projection.resolution import Bill, resolve, uncancelled
 from tests.builders import (
     ALICE,
     BOB,

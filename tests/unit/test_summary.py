@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from shared.core.event import UsageEvent
 from shared.core.money import to_pico
-from shared.domain.organization import Directory, MarkupRate
-from shared.domain.summary import Amounts, SummaryKey, Tally, event_amounts
+from shared.projection.organization import Directory, MarkupRate
+from shared.projection.summary import Amounts, SummaryKey, Tally, event_amounts
 from tests.builders import ALICE, BOB, generation_id, pending, settled
 from tests.ledger import DAY, DEFAULTS, organization
 

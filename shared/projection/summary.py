@@ -7,7 +7,7 @@ from decimal import Decimal
 
 from shared.core.event import UsageEvent
 from shared.core.money import apply_rate, to_pico
-from shared.domain.organization import Directory
+from shared.projection.organization import Directory
 
 _ZERO = Decimal(0)
 

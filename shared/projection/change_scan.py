@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from shared.core.days import ZoneDay, day_start, days_of_span, split_span
 from shared.errors import DeliveryError
 from shared.event_store.port import BUCKET, EventStore, Fingerprint, Window
-from shared.ports_summary import SummaryStore
+from shared.projection.port import SummaryStore
 
 # Fingerprints of a long span are asked for in pieces, so that no answer is large.
 _FINGERPRINT_SPAN = timedelta(days=32)

@@ -9,13 +9,13 @@ from typing import Literal
 
 from shared.core.clock import Clock
 from shared.core.days import ONE_DAY, ZoneDay
-from shared.day_reader import DayReader, day_window, with_edges
-from shared.domain.audit import Difference, find_differences
-from shared.domain.run_report import DayOutcome, RunReport
 from shared.errors import ConfigError, DeliveryError, ProjectionError, UsageError, WouldShrink
 from shared.event_store.port import EventStore, Window
-from shared.observation import Observation, observe, to_buckets
-from shared.ports_summary import DirtyDay, ProjectedDay, Summaries
+from shared.projection.audit import Difference, find_differences
+from shared.projection.change_scan import Observation, observe, to_buckets
+from shared.projection.day_reader import DayReader, day_window, with_edges
+from shared.projection.port import DirtyDay, ProjectedDay, Summaries
+from shared.projection.run_report import DayOutcome, RunReport
 
 log = logging.getLogger("owui_usage")
 

@@ -8,11 +8,11 @@ from typing import Literal
 from shared.core.days import ZoneDay, day_bounds, spans_around, split_span
 from shared.core.event import UsageEvent
 from shared.core.rows import UnmeteredRow
-from shared.day_books import DayBooks, DayReading
-from shared.domain.organization import Directory
-from shared.domain.resolution import TURN_SLACK, resolve
 from shared.event_store.overlaps import crossed_messages, entangle
 from shared.event_store.port import EventStore, Window
+from shared.projection.day_sums import DayBooks, DayReading
+from shared.projection.organization import Directory
+from shared.projection.resolution import TURN_SLACK, resolve
 
 EDGE = timedelta(hours=1)
 # Each part of a split day is a query of its own; beyond this, one pass over the events is cheaper.

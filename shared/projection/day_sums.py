@@ -8,9 +8,11 @@ from datetime import date, datetime
 from shared.core.days import ZoneDay
 from shared.core.event import UsageEvent
 from shared.core.rows import UnmeteredRow
-from shared.domain.organization import Directory
-from shared.domain.resolution import Resolution, uncancelled
-from shared.domain.summary import (
+from shared.errors import ProjectionError
+from shared.event_store.port import UsageGroup, UsageSums, Window
+from shared.projection.organization import Directory
+from shared.projection.resolution import Resolution, uncancelled
+from shared.projection.summary import (
     DayFacts,
     DayFinding,
     SummaryKey,
@@ -18,8 +20,6 @@ from shared.domain.summary import (
     UnmeteredCount,
     event_amounts,
 )
-from shared.errors import ProjectionError
-from shared.event_store.port import UsageGroup, UsageSums, Window
 
 
 @dataclass(frozen=True)

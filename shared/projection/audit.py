@@ -4,8 +4,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import date
 
-from shared.domain.organization import Directory
-from shared.domain.summary import Amounts, DayFacts, SummaryKey, SummaryRow, billed_pico
+from shared.projection.organization import Directory
+from shared.projection.summary import Amounts, DayFacts, SummaryKey, SummaryRow, billed_pico
 
 WRONG_MARKUP = "billed was not raw x rate"
 

@@ -7,10 +7,10 @@ from typing import Protocol
 
 from shared.core.days import ZoneDay
 from shared.core.rows import UserRow
-from shared.domain.audit import Correction
-from shared.domain.organization import Directory, Organization
-from shared.domain.summary import DayFacts
 from shared.event_store.port import Fingerprint, Window
+from shared.projection.audit import Correction
+from shared.projection.organization import Directory, Organization
+from shared.projection.summary import DayFacts
 
 
 @dataclass(frozen=True, kw_only=True)
