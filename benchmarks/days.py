@@ -15,7 +15,6 @@ from benchmarks.events import day_of_events, noon_of_yesterday, observed_again, 
 from benchmarks.report import Table, ratio, tell
 from benchmarks.servers import influxdb
 from benchmarks.sizes import Sizes
-from shared.adapters.summaries import open_summaries
 from shared.core.clock import SYSTEM_CLOCK
 from shared.core.event import UsageEvent
 from shared.event_store.influx.store import InfluxStore
@@ -23,6 +22,7 @@ from shared.event_store.port import EventStore
 from shared.event_store.sqlite.store import EmbeddedStore
 from shared.projection.organization import OrganizationDefaults
 from shared.projection.projection import Projection, ProjectionSettings
+from shared.summary_db.summaries import open_summaries
 
 _BATCH = 5000
 # Medians of so many; where one alone takes long enough to even out what disturbs it, of one.

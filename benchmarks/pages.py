@@ -17,12 +17,12 @@ from benchmarks.report import Table, percentile
 from scheduler.api.app import create_app
 from scheduler.api.server import ApiServer
 from scheduler.running import RunningSidecar
-from shared.adapters.summaries import open_summaries
-from shared.adapters.summaries_schema import daily_usage
 from shared.core.days import ZoneDay
 from shared.projection.organization import Organization, OrganizationDefaults
 from shared.projection.summary import AMOUNTS
 from shared.settings import Settings
+from shared.summary_db.schema import daily_usage
+from shared.summary_db.summaries import open_summaries
 
 _TODAY = date(2026, 11, 24)
 _HERE = ZoneDay(_TODAY, "Europe/Warsaw")

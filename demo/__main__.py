@@ -15,12 +15,12 @@ from demo.processes import wait_for
 from demo.stage import PLUGIN_ID, Stage
 from demo.tables import print_comparison, print_spend
 from demo.traffic import Answer, Charge, a_day
-from shared.adapters.summaries import open_summaries
 from shared.core.money import from_pico
 from shared.event_store.port import Window
 from shared.event_store.sqlite.store import EmbeddedStore
 from shared.projection.organization import OrganizationDefaults
 from shared.projection.resolution import resolve
+from shared.summary_db.summaries import open_summaries
 
 FOLDER = ROOT / "var" / "demo"
 ANSWERS = 400

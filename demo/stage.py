@@ -17,9 +17,9 @@ from demo.installation import PLUGIN
 from demo.processes import Server, free_port
 from demo.sidecar import run_scheduler, sidecar_environment, sidecar_server
 from demo.world import CLIENTS, Client
-from shared.adapters.summaries import open_summaries
 from shared.core.money import rate_ppm
 from shared.projection.organization import Organization, OrganizationDefaults
+from shared.summary_db.summaries import open_summaries
 
 PLUGIN_ID = PLUGIN.stem
 

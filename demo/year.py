@@ -25,13 +25,13 @@ from demo.year_world import (
     year_exchange_rates,
     year_people,
 )
-from shared.adapters.admin_books import SqlAdminBooks
-from shared.adapters.summaries import open_summaries
 from shared.core.money import format_usd, from_pico, rate_ppm
 from shared.core.rows import Row
 from shared.event_store.sqlite.store import EmbeddedStore
 from shared.projection.organization import ALWAYS, OrganizationDefaults
 from shared.spool.port import SpooledRow
+from shared.summary_db.admin_books import SqlAdminBooks
+from shared.summary_db.summaries import open_summaries
 
 FOLDER = ROOT / "var" / "demo-year"
 SEED = 20261124

@@ -9,7 +9,7 @@ from random import Random
 from uuid import UUID
 
 from demo.world import CLIENTS, Client
-from shared.domain.exchange import ExchangeRate, parse_rate
+from shared.summary_db.exchange import ExchangeRate, parse_rate
 
 DAYS = 365
 PEOPLE = 150

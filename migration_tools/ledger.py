@@ -2,13 +2,13 @@
 
 from typing import Self
 
-from shared.adapters.summaries import open_summaries
 from shared.core.clock import SYSTEM_CLOCK, Clock
 from shared.event_store.configured import EventStores
 from shared.event_store.port import EventStore
 from shared.projection.organization import OrganizationDefaults
 from shared.projection.projection import Projection, ProjectionSettings
 from shared.settings import Settings
+from shared.summary_db.summaries import open_summaries
 
 # A batch of an import is larger than what a host sends; nobody waits for it.
 IMPORT_PATIENCE_MS = 30_000

@@ -9,8 +9,8 @@ from threading import Event
 
 from shared.core.days import ONE_DAY
 from shared.errors import UsageError
-from shared.ports_admin import AdminBooks, BatchCounts, BatchRequest
 from shared.projection.run_report import RunReport
+from shared.summary_db.port import AdminBooks, BatchCounts, BatchRequest
 
 log = logging.getLogger("owui_usage")
 

@@ -7,8 +7,8 @@ from datetime import date
 from scheduler.running import RunningSidecar
 from shared.errors import DeliveryError
 from shared.event_store.sqlite.erasure import erase_person
-from shared.ports_admin import UsageFilter
 from shared.projection.organization import ALWAYS
+from shared.summary_db.port import UsageFilter
 
 _LAST_DAY = date(2199, 12, 31)
 _KEEPS_ID = "events and bills keep the bare id of the user"

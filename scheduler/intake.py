@@ -18,9 +18,9 @@ from shared.core.clock import Clock
 from shared.core.event import UsageEvent, event_from_json, new_event
 from shared.core.ids import canonical_json, digest
 from shared.errors import InvalidEvent, SpoolError
-from shared.ports_admin import AdminBooks
 from shared.spool.port import PutOutcome
 from shared.spool.sqlite_spool import SqliteSpool
+from shared.summary_db.port import AdminBooks
 
 log = logging.getLogger("owui_usage")
 

@@ -18,13 +18,13 @@ from scheduler.own_spools import OwnSpools
 from scheduler.sidecar import Sidecar
 from scheduler.states import Identity, ScheduleLine, SpoolState, host_statement
 from scheduler.version import read_version
-from shared.adapters.active_lock import active_lock
-from shared.adapters.admin_books import SqlAdminBooks
 from shared.core.clock import SYSTEM_CLOCK, Clock
 from shared.core.days import ONE_DAY
 from shared.core.rows import HostRow
 from shared.errors import ProjectionError
 from shared.settings import Settings
+from shared.summary_db.admin_books import SqlAdminBooks
+from shared.summary_db.leader_lock import active_lock
 
 log = logging.getLogger("owui_usage")
 

@@ -6,7 +6,6 @@ from threading import Event, Lock
 from typing import Self
 
 from scheduler.drain import Drain, DrainSettings
-from shared.adapters.summaries import SqlSummaries, open_summaries
 from shared.core.clock import SYSTEM_CLOCK, Clock
 from shared.core.days import ONE_DAY
 from shared.core.folders import make_folder
@@ -18,6 +17,7 @@ from shared.projection.projection import Projection, ProjectionSettings
 from shared.projection.run_report import RunReport
 from shared.settings import Settings
 from shared.spool.process import SpoolSettings
+from shared.summary_db.summaries import SqlSummaries, open_summaries
 
 log = logging.getLogger("owui_usage")
 

@@ -7,7 +7,6 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from shared.adapters.summaries import SqlSummaries, open_summaries
 from shared.core.days import ZoneDay
 from shared.core.event import UsageEvent
 from shared.core.rows import Row
@@ -18,6 +17,7 @@ from shared.projection.projection import Projection, ProjectionSettings
 from shared.projection.run_report import RunReport
 from shared.projection.summary import SummaryRow
 from shared.spool.port import SpooledRow
+from shared.summary_db.summaries import SqlSummaries, open_summaries
 from tests.builders import generation_id, settled
 
 WARSAW, TOKYO, NEW_YORK = "Europe/Warsaw", "Asia/Tokyo", "America/New_York"

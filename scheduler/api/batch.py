@@ -9,8 +9,8 @@ from pydantic import BaseModel, Field, StrictBool, StringConstraints
 from scheduler.api.fields import Body, Day, Paging, check_span
 from scheduler.api.sidecar_of import Here
 from shared.core.days import ONE_DAY, local_day
-from shared.ports_admin import BatchRequest, BatchState, Page
 from shared.projection.port import BatchRun
+from shared.summary_db.port import BatchRequest, BatchState, Page
 
 router = APIRouter(tags=["batches"])
 original_router = APIRouter(tags=["routes of the original system"])

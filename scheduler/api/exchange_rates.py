@@ -11,8 +11,8 @@ from pydantic import BaseModel, Field, StringConstraints
 from scheduler.api.errors import ApiError
 from scheduler.api.fields import Body, Currency, Day, Label, Paging
 from scheduler.api.sidecar_of import Here
-from shared.domain.exchange import ExchangeRate, format_rate, parse_rate
 from shared.errors import ConfigError
+from shared.summary_db.exchange import ExchangeRate, format_rate, parse_rate
 
 router = APIRouter(prefix="/exchange-rates", tags=["exchange rates"])
 

@@ -14,7 +14,7 @@ from scheduler.api.fields import AmountsBody, ExportFormat
 from scheduler.api.sidecar_of import Here
 from scheduler.api.summaries import Wanted, line_body, unique
 from scheduler.reports.bills import Unsettled
-from shared.ports_admin import Grouping
+from shared.summary_db.port import Grouping
 
 router = APIRouter(prefix="/exports", tags=["exports"])
 

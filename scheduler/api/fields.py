@@ -22,9 +22,9 @@ from scheduler.api.errors import ApiError
 from scheduler.api.slashes import with_slashes
 from shared.core.ids import LABEL_MAX_BYTES
 from shared.core.money import format_usd, from_pico
-from shared.ports_admin import Page
 from shared.projection.organization import ALWAYS
 from shared.projection.summary import Amounts
+from shared.summary_db.port import Page
 
 _LINES_MAX = 1000
 # Nothing was billed before, and stores that count nanoseconds end in 2262.

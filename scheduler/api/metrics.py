@@ -13,7 +13,7 @@ from scheduler.reports.completeness import read_completeness
 from scheduler.running import RunningSidecar
 from shared.core.rows import HostRow
 from shared.errors import ProjectionError
-from shared.ports_admin import UsageFilter
+from shared.summary_db.port import UsageFilter
 
 router = APIRouter(tags=["health"])
 

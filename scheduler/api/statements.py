@@ -10,8 +10,8 @@ from scheduler.api.fields import Day, Pico, check_span
 from scheduler.api.organizations import OrganizationId, known_organization
 from scheduler.api.sidecar_of import Here
 from scheduler.reports.statement import Lines, Statement, read_statement
-from shared.domain.exchange import format_rate
-from shared.ports_admin import UsageFilter
+from shared.summary_db.exchange import format_rate
+from shared.summary_db.port import UsageFilter
 
 router = APIRouter(prefix="/organizations", tags=["figures"])
 

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from scheduler.api.fields import AmountsBody, Day, Label, Paging, check_span
 from scheduler.api.sidecar_of import Here
 from scheduler.reports.completeness import Completeness, read_completeness
-from shared.ports_admin import Grouping, UsageFilter, UsageLine
+from shared.summary_db.port import Grouping, UsageFilter, UsageLine
 
 router = APIRouter(tags=["figures"])
 

@@ -16,9 +16,9 @@ from scheduler.dashboard.moves import Plan, organization_name, say_moves
 from scheduler.dashboard.pages import render
 from scheduler.running import RunningSidecar
 from shared.core.event import UNASSIGNED
-from shared.ports_admin import UsageFilter
 from shared.projection.organization import Assignment
 from shared.projection.summary import Amounts
+from shared.summary_db.port import UsageFilter
 
 router = APIRouter()
 

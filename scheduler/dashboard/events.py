@@ -13,7 +13,7 @@ from scheduler.api.sidecar_of import Here
 from scheduler.dashboard.filters import Shown, figures_of, filter_values, today_of
 from scheduler.dashboard.pages import render
 from scheduler.reports.bills import BilledEvent, Unsettled
-from shared.ports_admin import Page
+from shared.summary_db.port import Page
 
 router = APIRouter()
 

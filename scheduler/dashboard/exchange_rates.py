@@ -11,7 +11,7 @@ from scheduler.api.sidecar_of import Here
 from scheduler.dashboard.filters import today_of
 from scheduler.dashboard.forms import Confirmed, Text, ask_first, body_of, done
 from scheduler.dashboard.pages import render
-from shared.domain.exchange import format_rate, parse_rate
+from shared.summary_db.exchange import format_rate, parse_rate
 
 router = APIRouter()
 

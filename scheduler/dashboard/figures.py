@@ -8,8 +8,9 @@ from threading import Lock
 
 from shared.core.clock import Clock
 from shared.core.days import ONE_DAY
-from shared.domain.exchange import ExchangeRates
-from shared.ports_admin import (
+from shared.projection.summary import AMOUNTS, Amounts, DayFinding
+from shared.summary_db.exchange import ExchangeRates
+from shared.summary_db.port import (
     AdminBooks,
     Grouping,
     Page,
@@ -17,7 +18,6 @@ from shared.ports_admin import (
     UsageFilter,
     UsageLine,
 )
-from shared.projection.summary import AMOUNTS, Amounts, DayFinding
 
 # Days that still change are asked for apart, so that the others stay known.
 _STILL_CHANGING = timedelta(days=2)

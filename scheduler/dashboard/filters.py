@@ -13,7 +13,7 @@ from scheduler.dashboard.figures import Figures
 from scheduler.dashboard.spans import Span, month_of, month_so_far
 from scheduler.running import RunningSidecar
 from shared.core.days import ONE_DAY, local_day
-from shared.ports_admin import Grouping, UsageFilter
+from shared.summary_db.port import Grouping, UsageFilter
 
 # A form sends every field it has; an empty one says nothing.
 _OR_NOTHING = BeforeValidator(lambda value: value or None)

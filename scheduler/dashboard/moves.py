@@ -12,9 +12,9 @@ from scheduler.reports.sums import add_amounts
 from scheduler.running import RunningSidecar
 from shared.core.days import ONE_DAY, day_bounds, local_day
 from shared.core.money import format_usd, from_pico
-from shared.ports_admin import UsageFilter
 from shared.projection.organization import Assignment, Directory
 from shared.projection.summary import Amounts
+from shared.summary_db.port import UsageFilter
 
 BY_HOST = "whom the host names"
 _INSTANT = timedelta(milliseconds=1)

@@ -17,9 +17,9 @@ from scheduler.dashboard.pages import render
 from scheduler.running import RunningSidecar
 from shared.core.days import ONE_DAY
 from shared.core.money import PPM, apply_rate, format_usd, from_pico, rate_ppm
-from shared.ports_admin import UsageFilter
 from shared.projection.organization import ALWAYS, Organization
 from shared.projection.summary import Amounts
+from shared.summary_db.port import UsageFilter
 
 router = APIRouter()
 

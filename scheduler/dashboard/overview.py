@@ -23,8 +23,8 @@ from scheduler.reports.completeness import read_completeness
 from scheduler.reports.sums import add_amounts
 from scheduler.running import RunningSidecar
 from shared.core.days import ONE_DAY
-from shared.ports_admin import Grouping, UnmeteredLine, UsageFilter, UsageLine, UsageReports
 from shared.projection.summary import Amounts
+from shared.summary_db.port import Grouping, UnmeteredLine, UsageFilter, UsageLine, UsageReports
 
 router = APIRouter()
 

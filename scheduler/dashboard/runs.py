@@ -15,7 +15,7 @@ from scheduler.dashboard.forms import Confirmed, Text, ask_first, body_of, done
 from scheduler.dashboard.pages import render
 from scheduler.running import RunningSidecar
 from shared.core.days import ONE_DAY
-from shared.ports_admin import UsageFilter
+from shared.summary_db.port import UsageFilter
 
 router = APIRouter()
 

@@ -21,9 +21,9 @@ from scheduler.reports.statement import Statement, StatementLine, read_statement
 from scheduler.running import RunningSidecar
 from shared.core.days import ONE_DAY
 from shared.core.money import PPM, format_usd, from_pico
-from shared.domain.exchange import format_rate
-from shared.ports_admin import UsageFilter
 from shared.projection.organization import Organization
+from shared.summary_db.exchange import format_rate
+from shared.summary_db.port import UsageFilter
 
 router = APIRouter()
 

@@ -23,7 +23,7 @@ from scheduler.dashboard.filters import (
 from scheduler.dashboard.overview import largest_first
 from scheduler.dashboard.pages import render, write_query
 from scheduler.reports.bills import Unsettled
-from shared.ports_admin import Grouping, UsageLine
+from shared.summary_db.port import Grouping, UsageLine
 
 router = APIRouter()
 

@@ -8,11 +8,11 @@ from typing import Literal
 from shared.core.days import ZoneDay
 from shared.core.event import UsageEvent
 from shared.event_store.port import EventStore
-from shared.ports_admin import UsageFilter, UsageReports
 from shared.projection.day_reader import day_window, with_edges
 from shared.projection.organization import Directory
 from shared.projection.port import SummaryStore
 from shared.projection.resolution import resolve
+from shared.summary_db.port import UsageFilter, UsageReports
 
 # What a bill is whose true cost is not known: with an estimate it is both.
 Unsettled = Literal["pending", "estimated"]

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from decimal import ROUND_DOWN, Decimal
 
-from shared.ports_admin import Page, UsageFilter, UsageReports
+from shared.summary_db.port import Page, UsageFilter, UsageReports
 
 _CONFLICTS_COUNTED = 100_000
 

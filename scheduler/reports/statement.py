@@ -8,10 +8,10 @@ from decimal import Decimal
 from typing import Literal, Protocol
 
 from scheduler.reports.sums import add_amounts
-from shared.domain.exchange import NANO, ExchangeRate, ExchangeRates, round_units
-from shared.ports_admin import Grouping, Page, UsageFilter, UsageLine
 from shared.projection.organization import Organization
 from shared.projection.summary import Amounts
+from shared.summary_db.exchange import NANO, ExchangeRate, ExchangeRates, round_units
+from shared.summary_db.port import Grouping, Page, UsageFilter, UsageLine
 
 Lines = Literal["external_user", "model", "task", "day"]
 _USD = "USD"

@@ -7,9 +7,9 @@ from datetime import date, datetime
 
 from scheduler.reports.sums import add_amounts
 from shared.core.days import ONE_DAY, local_day
-from shared.ports_admin import UnmeteredLine, UsageFilter, UsageLine, UsageReports
 from shared.projection.organization import Directory
 from shared.projection.summary import Amounts
+from shared.summary_db.port import UnmeteredLine, UsageFilter, UsageLine, UsageReports
 
 
 @dataclass(frozen=True, kw_only=True)

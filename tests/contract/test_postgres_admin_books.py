@@ -6,13 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from shared.adapters.admin_books import SqlAdminBooks
-from shared.adapters.summaries import SqlSummaries, open_summaries
 from shared.core.days import ZoneDay, day_bounds
-from shared.domain.exchange import ExchangeRate, parse_rate
 from shared.errors import ConfigError
 from shared.event_store.port import Window
-from shared.ports_admin import BatchCounts, Page, UsageFilter
 from shared.projection.organization import Organization, OrganizationDefaults
 from shared.projection.port import ProjectedDay
 from shared.projection.summary import (
@@ -23,6 +19,10 @@ from shared.projection.summary import (
     SummaryRow,
     UnmeteredCount,
 )
+from shared.summary_db.admin_books import SqlAdminBooks
+from shared.summary_db.exchange import ExchangeRate, parse_rate
+from shared.summary_db.port import BatchCounts, Page, UsageFilter
+from shared.summary_db.summaries import SqlSummaries, open_summaries
 from tests.builders import ALICE, BOB, NOON
 from tests.services.postgres import postgres_server
 from tests.spools import SetClock

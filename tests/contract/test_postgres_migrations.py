@@ -11,9 +11,10 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import inspect, text
 
-from shared.adapters import admin_schema, summaries_schema
-from shared.adapters.summaries_engine import MIGRATIONS, open_engine, upgrade
 from shared.errors import ConfigError
+from shared.summary_db import admin_schema
+from shared.summary_db import schema as summaries_schema
+from shared.summary_db.engine import MIGRATIONS, open_engine, upgrade
 from tests.services.postgres import postgres_server
 
 LEGACY_VIEWS = {"client_daily_usage", "client_user_daily_usage", "client_model_daily_usage"}

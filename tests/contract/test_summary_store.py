@@ -12,9 +12,6 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Engine, text
 
-from shared.adapters import admin_schema
-from shared.adapters.summaries import SqlSummaries, open_summaries
-from shared.adapters.summaries_engine import open_engine, upgrade
 from shared.core.days import ZoneDay
 from shared.core.rows import UserRow
 from shared.errors import ConfigError, ProjectionError, WouldShrink
@@ -29,6 +26,9 @@ from shared.projection.summary import (
     SummaryRow,
     UnmeteredCount,
 )
+from shared.summary_db import admin_schema
+from shared.summary_db.engine import open_engine, upgrade
+from shared.summary_db.summaries import SqlSummaries, open_summaries
 from tests.builders import ALICE, BOB
 from tests.ledger import DAY, DEFAULTS, TOKYO, WARSAW, FixedClock, organization, utc
 from tests.services.postgres import postgres_server

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from migration_tools.manifest import Backups
-from shared.adapters.summaries_engine import upgrade
+from shared.summary_db.engine import upgrade
 from tests.conftest import ROOT
 from tests.legacy import believable_requests, legacy_database
 from tests.migrations import Lab, lab_in

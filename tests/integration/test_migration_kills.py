@@ -15,8 +15,8 @@ import pytest
 
 from migration_tools import writing
 from migration_tools.manifest import Backups
-from shared.adapters.summaries import SqlSummaries
 from shared.event_store.sqlite.store import EmbeddedStore
+from shared.summary_db.summaries import SqlSummaries
 from tests.conftest import ROOT
 from tests.legacy import Request, believable_requests, huge_database, legacy_database
 from tests.migrations import Lab, lab_in

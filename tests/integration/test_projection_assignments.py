@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from shared.adapters.summaries import SqlSummaries
 from shared.core.days import ZoneDay
 from shared.core.event import UsageEvent
 from shared.errors import ConfigError, Unavailable
 from shared.event_store.port import Window
 from shared.projection.day_reader import day_window, with_edges
+from shared.summary_db.summaries import SqlSummaries
 from tests.builders import ALICE, BOB
 from tests.ledger import DAY, TOKYO, WARSAW, BrokenStore, Ledger, generation, organization, utc
 

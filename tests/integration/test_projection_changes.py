@@ -36,7 +36,7 @@ YESTERDAY = DAY - timedelta(days=1)
 KILLED_WITH_THE_NEW_ROWS_WRITTEN = """
 import os, signal, sys
 from pathlib import Path
-from shared.adapters import summaries_days
+from shared.summary_db import days as summaries_days
 from tests.ledger import Ledger
 
 summaries_days.remove_marks = lambda *_: os.kill(os.getpid(), signal.SIGKILL)

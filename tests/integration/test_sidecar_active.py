@@ -12,8 +12,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from shared.adapters.active_lock import active_lock
 from shared.spool.sqlite_spool import SqliteSpool
+from shared.summary_db.leader_lock import active_lock
 from tests.builders import generation_id, settled
 from tests.conftest import ROOT
 from tests.services.postgres import postgres_server

@@ -9,8 +9,8 @@ import pytest
 from scheduler.jobs import JOBS, follow_clock, scheduled
 from shared.core.days import ONE_DAY
 from shared.errors import Unavailable
-from shared.ports_admin import UsageFilter
 from shared.spool.sqlite_spool import SqliteSpool
+from shared.summary_db.port import UsageFilter
 from tests.builders import NOON, NOON_SECONDS, generation_id, settled
 from tests.sidecars import SidecarAtHand
 from tests.waiting import wait_for

@@ -5,7 +5,8 @@ from decimal import Decimal
 
 import pytest
 
-from shared.domain.exchange import (
+from shared.errors import ConfigError
+from shared.summary_db.exchange import (
     DayRate,
     ExchangeRate,
     ExchangeRates,
@@ -13,7 +14,6 @@ from shared.domain.exchange import (
     parse_rate,
     round_units,
 )
-from shared.errors import ConfigError
 
 FRIDAY = date(2026, 11, 20)
 SUNDAY = FRIDAY + timedelta(days=2)

@@ -7,10 +7,10 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
-from shared.adapters.admin_schema import batch_requests
-from shared.adapters.summaries_engine import MIGRATIONS
-from shared.adapters.summaries_schema import batch_runs, corrections
-from shared.ports_admin import BatchCounts, BatchRequest, Page
+from shared.summary_db.admin_schema import batch_requests
+from shared.summary_db.engine import MIGRATIONS
+from shared.summary_db.port import BatchCounts, BatchRequest, Page
+from shared.summary_db.schema import batch_runs, corrections
 
 
 def insert_request(

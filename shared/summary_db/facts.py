@@ -7,12 +7,6 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, Table, bindparam, delete, insert, select
 
-from shared.adapters.summaries_schema import (
-    client_organizations,
-    daily_usage,
-    findings,
-    unmetered_daily,
-)
 from shared.core.days import ZoneDay
 from shared.errors import ProjectionError
 from shared.projection.summary import (
@@ -23,6 +17,12 @@ from shared.projection.summary import (
     SummaryKey,
     SummaryRow,
     UnmeteredCount,
+)
+from shared.summary_db.schema import (
+    client_organizations,
+    daily_usage,
+    findings,
+    unmetered_daily,
 )
 
 _INT64_MAX = 2**63 - 1

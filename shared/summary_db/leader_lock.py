@@ -9,7 +9,7 @@ from typing import Protocol
 from sqlalchemy import Connection, NullPool, create_engine, make_url, text
 from sqlalchemy.exc import SQLAlchemyError
 
-from shared.adapters.summaries_engine import driver_url
+from shared.summary_db.engine import driver_url
 
 # Any number will do, as long as every sidecar of a PostgreSQL database asks for the same one.
 _ADVISORY_LOCK = 7_366_120_402

@@ -2,7 +2,7 @@
 
 from sqlalchemy import BigInteger, Column, Date, ForeignKey, Integer, Table, Text
 
-from shared.adapters.summaries_schema import UtcDateTime, metadata
+from shared.summary_db.schema import UtcDateTime, metadata
 
 organization_keys = Table(
     "organization_keys",

@@ -5,11 +5,11 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, bindparam, delete, insert, select
 
-from shared.adapters.summaries_schema import dirty_days, fingerprints
 from shared.core.days import ZoneDay, days_of_span
 from shared.errors import WouldShrink
 from shared.event_store.port import BUCKET, Fingerprint, Window
 from shared.projection.port import DirtyDay
+from shared.summary_db.schema import dirty_days, fingerprints
 
 NEW_EVENTS = "events changed"
 # An observation that arrives late may belong to a bill within an hour of it, on another day.

@@ -6,11 +6,11 @@ from datetime import datetime
 
 from sqlalchemy import Connection, delete, insert, select
 
-from shared.adapters.admin_schema import exchange_rates, manual_records, organization_keys
-from shared.adapters.summaries_organizations import require
-from shared.domain.exchange import ExchangeRate
 from shared.errors import ConfigError
-from shared.ports_admin import Page
+from shared.summary_db.admin_schema import exchange_rates, manual_records, organization_keys
+from shared.summary_db.exchange import ExchangeRate
+from shared.summary_db.organizations import require
+from shared.summary_db.port import Page
 
 _HASH = re.compile(r"[0-9a-f]{8}")
 

@@ -6,17 +6,6 @@ from datetime import date, datetime
 
 from sqlalchemy import ColumnElement, Connection, delete, insert, literal, select, union, update
 
-from shared.adapters.summaries_marks import mark
-from shared.adapters.summaries_schema import (
-    client_organizations,
-    daily_usage,
-    dirty_days,
-    findings,
-    markup_rates,
-    projected_days,
-    unmetered_daily,
-    user_assignments,
-)
 from shared.core.days import ONE_DAY, ZoneDay, zone_named
 from shared.core.ids import clean_label
 from shared.errors import ConfigError
@@ -27,6 +16,17 @@ from shared.projection.organization import (
     MarkupRate,
     Organization,
     OrganizationDefaults,
+)
+from shared.summary_db.dirty_days import mark
+from shared.summary_db.schema import (
+    client_organizations,
+    daily_usage,
+    dirty_days,
+    findings,
+    markup_rates,
+    projected_days,
+    unmetered_daily,
+    user_assignments,
 )
 
 _RATE_PPM_MAX = 1_000_000_000

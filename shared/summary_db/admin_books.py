@@ -5,13 +5,14 @@ from datetime import date, datetime
 
 from sqlalchemy import Engine
 
-from shared.adapters import admin_entries as entries
-from shared.adapters import batch_requests as batches
-from shared.adapters import usage_reports as reports
-from shared.adapters.summaries_engine import Transactions, open_engine
 from shared.core.clock import SYSTEM_CLOCK, Clock
-from shared.domain.exchange import ExchangeRate, ExchangeRates
-from shared.ports_admin import (
+from shared.projection.summary import DayFinding
+from shared.summary_db import batch_requests as batches
+from shared.summary_db import keys_and_rates as entries
+from shared.summary_db import reports
+from shared.summary_db.engine import Transactions, open_engine
+from shared.summary_db.exchange import ExchangeRate, ExchangeRates
+from shared.summary_db.port import (
     BatchCounts,
     BatchRequest,
     Grouping,
@@ -20,7 +21,6 @@ from shared.ports_admin import (
     UsageFilter,
     UsageLine,
 )
-from shared.projection.summary import DayFinding
 
 
 class SqlAdminBooks:

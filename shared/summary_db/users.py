@@ -6,13 +6,13 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, delete, insert, select, update
 
-from shared.adapters.summaries_marks import mark
-from shared.adapters.summaries_organizations import days_of_user, require, usable_id
-from shared.adapters.summaries_schema import user_assignments, users
 from shared.core.days import ONE_DAY, ZoneDay, day_bounds, whole_second
 from shared.core.rows import UserRow
 from shared.errors import ConfigError
 from shared.projection.organization import Assignment
+from shared.summary_db.dirty_days import mark
+from shared.summary_db.organizations import days_of_user, require, usable_id
+from shared.summary_db.schema import user_assignments, users
 
 _END_OF_TIME = datetime.max.replace(tzinfo=UTC) - timedelta(days=2)
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from sqlalchemy import Column, ColumnElement, Connection, Table, case, func, select
 
-from shared.adapters.summaries_schema import daily_usage, unmetered_daily
 from shared.projection.port import ReportRow
+from shared.summary_db.schema import daily_usage, unmetered_daily
 
 # SQLite raises an error when a sum leaves 64 bits, so dollars and picodollars are added apart.
 _WHOLE = 10**12

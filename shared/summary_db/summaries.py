@@ -6,22 +6,6 @@ from datetime import date, datetime
 
 from sqlalchemy import Engine
 
-from shared.adapters import summaries_organizations as organizations
-from shared.adapters import summaries_runs as runs
-from shared.adapters import summaries_users as users
-from shared.adapters.summaries_days import replace_day
-from shared.adapters.summaries_engine import (
-    Transactions,
-    open_engine,
-    upgrade_engine,
-)
-from shared.adapters.summaries_facts import read_day
-from shared.adapters.summaries_marks import changed_buckets, mark_around, read_dirty_days
-from shared.adapters.summaries_reports import (
-    read_mixed_days,
-    read_report,
-    read_totals,
-)
 from shared.core.clock import SYSTEM_CLOCK, Clock
 from shared.core.days import ZoneDay
 from shared.core.rows import UserRow
@@ -41,6 +25,20 @@ from shared.projection.port import (
     ReportRow,
 )
 from shared.projection.summary import DayFacts
+from shared.summary_db import organizations, runs, users
+from shared.summary_db.day_reports import (
+    read_mixed_days,
+    read_report,
+    read_totals,
+)
+from shared.summary_db.days import replace_day
+from shared.summary_db.dirty_days import changed_buckets, mark_around, read_dirty_days
+from shared.summary_db.engine import (
+    Transactions,
+    open_engine,
+    upgrade_engine,
+)
+from shared.summary_db.facts import read_day
 
 
 def open_summaries(

@@ -17,10 +17,10 @@ from sqlalchemy import (
     text,
 )
 
-from shared.adapters.summaries_schema import daily_usage, findings, unmetered_daily
 from shared.errors import ConfigError
-from shared.ports_admin import Grouping, Page, UnmeteredLine, UsageFilter, UsageLine
 from shared.projection.summary import AMOUNTS, Amounts, DayFinding
+from shared.summary_db.port import Grouping, Page, UnmeteredLine, UsageFilter, UsageLine
+from shared.summary_db.schema import daily_usage, findings, unmetered_daily
 
 # SQLite raises an error when a sum leaves 64 bits, so dollars and picodollars are added apart.
 _WHOLE = 10**12

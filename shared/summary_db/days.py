@@ -4,28 +4,28 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, delete, insert, select
 
-from shared.adapters.summaries_facts import (
-    changed_organizations,
-    delete_facts,
-    insert_facts,
-    read_day,
-)
-from shared.adapters.summaries_marks import (
-    refuse_shrinking,
-    remove_marks,
-    store_fingerprints,
-)
-from shared.adapters.summaries_organizations import insert_organization, read_directory
-from shared.adapters.summaries_runs import insert_corrections, insert_run
-from shared.adapters.summaries_schema import (
-    client_organizations,
-    projected_days,
-)
 from shared.core.days import ZoneDay
 from shared.errors import ProjectionError
 from shared.projection.audit import find_corrections
 from shared.projection.organization import Directory, OrganizationDefaults
 from shared.projection.port import BatchRun, ProjectedDay, Replacement
+from shared.summary_db.dirty_days import (
+    refuse_shrinking,
+    remove_marks,
+    store_fingerprints,
+)
+from shared.summary_db.facts import (
+    changed_organizations,
+    delete_facts,
+    insert_facts,
+    read_day,
+)
+from shared.summary_db.organizations import insert_organization, read_directory
+from shared.summary_db.runs import insert_corrections, insert_run
+from shared.summary_db.schema import (
+    client_organizations,
+    projected_days,
+)
 
 # A day is final once it was projected this long after its end; later changes are corrections.
 CLOSED_AFTER = timedelta(hours=48)
