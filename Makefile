@@ -42,14 +42,14 @@ check: $(READY) ## Format, lint, types, layers, and the generated plugin is up t
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/unit/test_layers.py
-	$(BIN)/python -m pipelines.src.bundle --check
+	$(BIN)/python -m pipelines.bundler --check
 
 format: $(READY) ## Format and mend what ruff can mend
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
 bundle: $(READY) ## Write pipelines/openrouter_usage_filter.py from its sources
-	$(BIN)/python -m pipelines.src.bundle
+	$(BIN)/python -m pipelines.bundler
 
 lock: $(READY) ## Renew the pins of requirements.txt and tests/requirements.txt
 	$(BIN)/uv pip compile -q -U pyproject.toml --python-version 3.11 --no-header --no-annotate \

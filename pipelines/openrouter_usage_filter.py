@@ -598,6 +598,39 @@ def host_user_id(user: object) -> str:
 
 
 # --------------------------------------------------------------------------------------------------
+# pipelines/src/dedup_keys.py
+#
+# Marks in the metadata of a request, so that a second copy of this file books the same rows.
+#
+# A Pipelines server hands what one plugin returned to the next; Open WebUI never sends metadata on.
+# --------------------------------------------------------------------------------------------------
+
+
+_TASK_KEY = "usage_ledger_task"
+_TASK_PREFIX = "task:"
+_PART_KEY = "usage_ledger_part"
+_PART_MILLISECONDS_MAX = 60_000
+
+
+def task_id(metadata: dict[str, Any]) -> str:
+    """Name a background task, which has no message, by chance."""
+    left = host_id(metadata.get(_TASK_KEY))
+    if not left.startswith(_TASK_PREFIX):
+        left = f"{_TASK_PREFIX}{secrets.token_hex(12)}"
+        metadata[_TASK_KEY] = left
+    return left
+
+
+def part_began(metadata: dict[str, Any], now: datetime) -> datetime:
+    """Say when a continued part of an answer began: its message is named by more than one."""
+    milliseconds = utc_milliseconds(now)
+    left = metadata.setdefault(_PART_KEY, milliseconds)
+    if type(left) is int and abs(left - milliseconds) <= _PART_MILLISECONDS_MAX:
+        milliseconds = left
+    return datetime.fromtimestamp(0, UTC) + timedelta(milliseconds=milliseconds)
+
+
+# --------------------------------------------------------------------------------------------------
 # shared/core/event.py
 #
 # The usage event: one observation of one OpenRouter generation or of one whole answer.
@@ -819,7 +852,7 @@ def _as_invalid_event(error: ValidationError) -> InvalidEvent:
 
 
 # --------------------------------------------------------------------------------------------------
-# pipelines/src/answer_state.py
+# pipelines/src/function/answer_state.py
 #
 # What the Function's hooks know of an answer: plain JSON on the one dict that they all share.
 #
@@ -1141,7 +1174,7 @@ def is_fresh(generation_ids: Sequence[str], inlet: Inlet) -> bool:
 
 
 # --------------------------------------------------------------------------------------------------
-# pipelines/src/inlet_memory.py
+# pipelines/src/in_flight.py
 #
 # What Pipelines remembers between the inlet and the outlet of an answer: bounded, for hours.
 # --------------------------------------------------------------------------------------------------
@@ -1284,39 +1317,6 @@ class InletMemory:
 
 
 # --------------------------------------------------------------------------------------------------
-# pipelines/src/request_marks.py
-#
-# Marks in the metadata of a request, so that a second copy of this file books the same rows.
-#
-# A Pipelines server hands what one plugin returned to the next; Open WebUI never sends metadata on.
-# --------------------------------------------------------------------------------------------------
-
-
-_TASK_KEY = "usage_ledger_task"
-_TASK_PREFIX = "task:"
-_PART_KEY = "usage_ledger_part"
-_PART_MILLISECONDS_MAX = 60_000
-
-
-def task_id(metadata: dict[str, Any]) -> str:
-    """Name a background task, which has no message, by chance."""
-    left = host_id(metadata.get(_TASK_KEY))
-    if not left.startswith(_TASK_PREFIX):
-        left = f"{_TASK_PREFIX}{secrets.token_hex(12)}"
-        metadata[_TASK_KEY] = left
-    return left
-
-
-def part_began(metadata: dict[str, Any], now: datetime) -> datetime:
-    """Say when a continued part of an answer began: its message is named by more than one."""
-    milliseconds = utc_milliseconds(now)
-    left = metadata.setdefault(_PART_KEY, milliseconds)
-    if type(left) is int and abs(left - milliseconds) <= _PART_MILLISECONDS_MAX:
-        milliseconds = left
-    return datetime.fromtimestamp(0, UTC) + timedelta(milliseconds=milliseconds)
-
-
-# --------------------------------------------------------------------------------------------------
 # pipelines/src/begun_answers.py
 #
 # Answers that have begun inside Open WebUI and of which no hook has shown anything yet.
@@ -1350,7 +1350,52 @@ class BegunAnswers:
 
 
 # --------------------------------------------------------------------------------------------------
-# pipelines/src/host_models.py
+# pipelines/src/function/cost_line.py
+#
+# The line under an answer that says what it cost, for users who want to see it.
+# --------------------------------------------------------------------------------------------------
+
+
+EventEmitter = Callable[[dict[str, Any]], Awaitable[object]]
+
+_SHOWING: set[asyncio.Future[object]] = set()
+
+
+def cost_line(amounts: Iterable[tuple[str | None, int]]) -> str:
+    """Add up the cost in US dollars (None: not known yet) and the tokens of generations."""
+    costs, tokens = zip(*amounts, strict=True)
+    known = [Decimal(cost) for cost in costs if cost is not None]
+    money = f"{format_usd(sum(known, Decimal(0)))} USD" if known else "cost not known yet"
+    if known and len(known) < len(costs):
+        money = f"at least {money}"
+    return f"{money}, {sum(tokens)} tokens"
+
+
+def show_cost(metadata: dict[str, Any], user: object, emit: EventEmitter | None) -> None:
+    """Show the cost of an answer to a user whose own valve asks for it."""
+    booked = json_object(metadata.get(LEDGER_KEY)).get("booked")
+    wants = getattr(json_object(user).get("valves"), "show_cost", False)
+    if emit is not None and booked and wants is True:
+        show_status(emit, cost_line(booked.values()))
+
+
+def show_status(emit: EventEmitter, description: str) -> None:
+    """Show a line under the answer, which does not wait for it."""
+    event = {"type": "status", "data": {"description": description, "done": True}}
+    showing = asyncio.ensure_future(emit(event))
+    # The event loop itself holds a task only weakly.
+    _SHOWING.add(showing)
+    showing.add_done_callback(_shown_or_not)
+
+
+def _shown_or_not(done: asyncio.Future[object]) -> None:
+    _SHOWING.discard(done)
+    # Whoever looks at an error keeps asyncio from logging it: nothing depends on the line.
+    _ = done.cancelled() or done.exception()
+
+
+# --------------------------------------------------------------------------------------------------
+# pipelines/src/function/host_models.py
 #
 # The models of this Open WebUI, by its own table of what its connections offer.
 # --------------------------------------------------------------------------------------------------
@@ -1369,7 +1414,7 @@ def host_model_record(model_id: str) -> ModelRecord | None:
 
 
 # --------------------------------------------------------------------------------------------------
-# pipelines/src/connection_keys.py
+# pipelines/src/function/host.py
 #
 # Which key an answer is billed to: a hash of it, read from Open WebUI's own connections.
 # --------------------------------------------------------------------------------------------------
@@ -1452,51 +1497,6 @@ def _sends_key(config: object) -> bool:
 
 def _listed(value: object) -> list[Any]:
     return value if isinstance(value, list) else []
-
-
-# --------------------------------------------------------------------------------------------------
-# pipelines/src/cost_line.py
-#
-# The line under an answer that says what it cost, for users who want to see it.
-# --------------------------------------------------------------------------------------------------
-
-
-EventEmitter = Callable[[dict[str, Any]], Awaitable[object]]
-
-_SHOWING: set[asyncio.Future[object]] = set()
-
-
-def cost_line(amounts: Iterable[tuple[str | None, int]]) -> str:
-    """Add up the cost in US dollars (None: not known yet) and the tokens of generations."""
-    costs, tokens = zip(*amounts, strict=True)
-    known = [Decimal(cost) for cost in costs if cost is not None]
-    money = f"{format_usd(sum(known, Decimal(0)))} USD" if known else "cost not known yet"
-    if known and len(known) < len(costs):
-        money = f"at least {money}"
-    return f"{money}, {sum(tokens)} tokens"
-
-
-def show_cost(metadata: dict[str, Any], user: object, emit: EventEmitter | None) -> None:
-    """Show the cost of an answer to a user whose own valve asks for it."""
-    booked = json_object(metadata.get(LEDGER_KEY)).get("booked")
-    wants = getattr(json_object(user).get("valves"), "show_cost", False)
-    if emit is not None and booked and wants is True:
-        show_status(emit, cost_line(booked.values()))
-
-
-def show_status(emit: EventEmitter, description: str) -> None:
-    """Show a line under the answer, which does not wait for it."""
-    event = {"type": "status", "data": {"description": description, "done": True}}
-    showing = asyncio.ensure_future(emit(event))
-    # The event loop itself holds a task only weakly.
-    _SHOWING.add(showing)
-    showing.add_done_callback(_shown_or_not)
-
-
-def _shown_or_not(done: asyncio.Future[object]) -> None:
-    _SHOWING.discard(done)
-    # Whoever looks at an error keeps asyncio from logging it: nothing depends on the line.
-    _ = done.cancelled() or done.exception()
 
 
 # --------------------------------------------------------------------------------------------------
@@ -2461,7 +2461,7 @@ def _tls_error(words: str) -> Exception:
 
 
 # --------------------------------------------------------------------------------------------------
-# pipelines/src/plugin_settings.py
+# pipelines/src/settings.py
 #
 # The plugin's settings: valves over environment over defaults, one frozen object.
 # --------------------------------------------------------------------------------------------------
@@ -2922,7 +2922,7 @@ def _estimate(usage: Usage, inlet: Inlet) -> Decimal | None:
 
 
 # --------------------------------------------------------------------------------------------------
-# pipelines/src/open_generations.py
+# pipelines/src/function/open_generations.py
 #
 # Generations that have begun and not ended, as the hooks of this process see them.
 # --------------------------------------------------------------------------------------------------
@@ -5366,7 +5366,7 @@ def _stop_writers(processes: dict[int, SpoolProcess]) -> None:
 
 
 # --------------------------------------------------------------------------------------------------
-# pipelines/src/recording.py
+# pipelines/src/spool_session.py
 #
 # One recording: a spool, the settings it was opened with, and the thread that looks after it.
 # --------------------------------------------------------------------------------------------------
@@ -5735,31 +5735,7 @@ class Recorder:
 
 
 # --------------------------------------------------------------------------------------------------
-# pipelines/src/silent_answers.py
-#
-# Answers that begin and are never shown: each becomes an unmetered row.
-# --------------------------------------------------------------------------------------------------
-
-
-def unmetered_rows(
-    inlets: Iterable[Inlet], settings: PluginSettings, request_id: str | None = None
-) -> list[Row]:
-    """Return the rows of answers or of a task, those of foreign models left out."""
-    return [
-        unmetered_row(inlet, settings.client_org_id, request_id)
-        for inlet in inlets
-        if inlet.billing != "foreign"
-    ]
-
-
-def silent_rows(memory: InletMemory, settings: PluginSettings, now: datetime) -> list[Row]:
-    """Return the rows of the answers that nobody waits for any longer."""
-    wait = timedelta(seconds=settings.answer_wait_seconds)
-    return unmetered_rows(memory.give_up(now, wait), settings)
-
-
-# --------------------------------------------------------------------------------------------------
-# pipelines/src/stream_capture.py
+# pipelines/src/function/stream.py
 #
 # The chunks of a stream: a generation is noted with its first, and booked with its usage.
 # --------------------------------------------------------------------------------------------------
@@ -5855,6 +5831,30 @@ class StreamCapture:
 
 
 # --------------------------------------------------------------------------------------------------
+# pipelines/src/silent_answers.py
+#
+# Answers that begin and are never shown: each becomes an unmetered row.
+# --------------------------------------------------------------------------------------------------
+
+
+def unmetered_rows(
+    inlets: Iterable[Inlet], settings: PluginSettings, request_id: str | None = None
+) -> list[Row]:
+    """Return the rows of answers or of a task, those of foreign models left out."""
+    return [
+        unmetered_row(inlet, settings.client_org_id, request_id)
+        for inlet in inlets
+        if inlet.billing != "foreign"
+    ]
+
+
+def silent_rows(memory: InletMemory, settings: PluginSettings, now: datetime) -> list[Row]:
+    """Return the rows of the answers that nobody waits for any longer."""
+    wait = timedelta(seconds=settings.answer_wait_seconds)
+    return unmetered_rows(memory.give_up(now, wait), settings)
+
+
+# --------------------------------------------------------------------------------------------------
 # pipelines/src/user_directory.py
 #
 # Names of users: said once per process, kept apart from the events.
@@ -5891,7 +5891,7 @@ class UserDirectory:
 
 
 # --------------------------------------------------------------------------------------------------
-# pipelines/src/function_filter.py
+# pipelines/src/function/filter.py
 #
 # The Function filter: what Open WebUI runs inside itself, one event per streamed generation.
 # --------------------------------------------------------------------------------------------------
@@ -6067,7 +6067,7 @@ def _of_model(metadata: dict[str, Any], model: object) -> dict[str, Any]:
 
 
 # --------------------------------------------------------------------------------------------------
-# pipelines/src/inlet_handover.py
+# pipelines/src/pipeline/state_file.py
 #
 # Handing the memory of answers under way to the plugin that follows: an upload restarts all.
 # --------------------------------------------------------------------------------------------------
@@ -6101,7 +6101,7 @@ def take_over(memory: InletMemory, path: Path) -> None:
 
 
 # --------------------------------------------------------------------------------------------------
-# pipelines/src/pipeline_filter.py
+# pipelines/src/pipeline/filter.py
 #
 # The Pipelines filter: background tasks, merged usage of answers, and who asked, upstream.
 # --------------------------------------------------------------------------------------------------

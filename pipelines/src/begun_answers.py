@@ -4,9 +4,9 @@ import secrets
 from dataclasses import replace
 from typing import Any
 
-from pipelines.src.answer_state import WAITS_FOR, answer_state
-from pipelines.src.inlet_memory import InletMemory
-from pipelines.src.request_marks import part_began
+from pipelines.src.dedup_keys import part_began
+from pipelines.src.function.answer_state import WAITS_FOR, answer_state
+from pipelines.src.in_flight import InletMemory
 from shared.capture.inlet import Inlet
 from shared.capture.openwebui import host_id, json_object
 

@@ -10,8 +10,8 @@ from datetime import datetime
 from pathlib import Path
 
 from pipelines.src.counters import Counters
-from pipelines.src.plugin_settings import PluginSettings, read_settings
-from pipelines.src.recording import Host, HostKind, Overdue, Recording
+from pipelines.src.settings import PluginSettings, read_settings
+from pipelines.src.spool_session import Host, HostKind, Overdue, Recording
 from pipelines.src.valves import UsageValves
 from shared.core.clock import SYSTEM_CLOCK, Clock
 from shared.core.event import UsageEvent

@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 
-from pipelines.src.inlet_memory import InletMemory
-from pipelines.src.plugin_settings import PluginSettings
+from pipelines.src.in_flight import InletMemory
+from pipelines.src.settings import PluginSettings
 from shared.capture.inlet import Inlet, unmetered_row
 from shared.core.rows import Row
 

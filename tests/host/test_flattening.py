@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.src.bundle import ROOT, TARGET, flatten, main, released_version
-from pipelines.src.source_module import FlatteningRefused
+from pipelines.bundler import ROOT, TARGET, flatten, main, released_version
+from pipelines.bundler.source_module import FlatteningRefused
 
 
 class Tree:
@@ -199,8 +199,8 @@ def test_a_refusal_is_printed_and_nothing_is_written(
 ) -> None:
     (tmp_path / "CHANGELOG.md").write_text("## 1.0.0\n")
     tree = Tree(tmp_path)
-    tree.write("pipelines/src/function_filter.py", '"""F."""\n\nclass Pipe: ...\n')
-    tree.write("pipelines/src/pipeline_filter.py", '"""P."""\n')
+    tree.write("pipelines/src/function/filter.py", '"""F."""\n\nclass Pipe: ...\n')
+    tree.write("pipelines/src/pipeline/filter.py", '"""P."""\n')
     assert main([], tmp_path) == 1
     assert "function_filter.py:3: Open WebUI would take a top-level Pipe" in capsys.readouterr().err
     assert not (tmp_path / TARGET).exists()

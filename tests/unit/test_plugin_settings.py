@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pipelines.src.plugin_settings import PluginSettings, read_settings
+from pipelines.src.settings import PluginSettings, read_settings
 from pipelines.src.valves import FunctionValves, PipelineValves
 
 HOME = Path("/var/lib/host/usage")

@@ -7,14 +7,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pipelines.src.answer_state import CONNECTION, answer_state, leave_booked
 from pipelines.src.begun_answers import BegunAnswers
-from pipelines.src.connection_keys import connection_index
-from pipelines.src.cost_line import EventEmitter, show_cost
-from pipelines.src.host_models import host_model_record
+from pipelines.src.function.answer_state import CONNECTION, answer_state, leave_booked
+from pipelines.src.function.cost_line import EventEmitter, show_cost
+from pipelines.src.function.host import connection_index
+from pipelines.src.function.host_models import host_model_record
+from pipelines.src.function.stream import StreamCapture, StreamedAnswer
 from pipelines.src.recorder import Recorder
 from pipelines.src.silent_answers import silent_rows, unmetered_rows
-from pipelines.src.stream_capture import StreamCapture, StreamedAnswer
 from pipelines.src.user_directory import UserDirectory
 from pipelines.src.valves import FunctionUserValves, FunctionValves
 from shared.capture.events import Answer, turn_event

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from pipelines.src.host_models import host_model
+from pipelines.src.function.host_models import host_model
 from shared.capture.openwebui import json_object, short_text
 from shared.core.ids import NO_KEY, key_hash
 

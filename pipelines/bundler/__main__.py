@@ -1,6 +1,6 @@
 """Flatten the plugin's sources into the one file an administrator uploads.
 
-`python -m pipelines.src.bundle` writes it, `--check` fails when the committed one is stale.
+`python -m pipelines.bundler` writes it, `--check` fails when the committed one is stale.
 """
 
 import argparse
@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from pipelines.src.source_module import (
+from pipelines.bundler.source_module import (
     REWRITTEN_PHRASES,
     FlatteningRefused,
     Import,
@@ -19,7 +19,7 @@ from pipelines.src.source_module import (
 
 ROOT = Path(__file__).resolve().parents[2]
 TARGET = Path("pipelines/openrouter_usage_filter.py")
-ENTRIES = ("pipelines.src.function_filter", "pipelines.src.pipeline_filter")
+ENTRIES = ("pipelines.src.function.filter", "pipelines.src.pipeline.filter")
 # Line 1 is exactly three quotes, or Open WebUI sees no frontmatter; there is no `requirements:`
 # line, so loading needs neither pip nor a network.
 FRONTMATTER = '''"""

@@ -10,8 +10,8 @@ from datetime import datetime
 from typing import Literal
 
 from pipelines.src.counters import Counters
-from pipelines.src.open_generations import OpenGenerations
-from pipelines.src.plugin_settings import PluginSettings
+from pipelines.src.function.open_generations import OpenGenerations
+from pipelines.src.settings import PluginSettings
 from pipelines.src.version import VERSION
 from shared.core.clock import Clock
 from shared.core.rows import HostRow, Row

@@ -6,11 +6,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pipelines.src.inlet_handover import hand_over, take_over
-from pipelines.src.inlet_memory import InletMemory
-from pipelines.src.plugin_settings import PluginSettings
+from pipelines.src.dedup_keys import part_began, task_id
+from pipelines.src.in_flight import InletMemory
+from pipelines.src.pipeline.state_file import hand_over, take_over
 from pipelines.src.recorder import Recorder
-from pipelines.src.request_marks import part_began, task_id
+from pipelines.src.settings import PluginSettings
 from pipelines.src.silent_answers import silent_rows, unmetered_rows
 from pipelines.src.user_directory import UserDirectory
 from pipelines.src.valves import PipelineValves

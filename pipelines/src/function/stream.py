@@ -3,8 +3,13 @@
 from functools import partial
 from typing import Any, NamedTuple
 
-from pipelines.src.answer_state import CONNECTION, answer_state, leave_booked, without_content
-from pipelines.src.connection_keys import ConnectionKeys, connection_index
+from pipelines.src.function.answer_state import (
+    CONNECTION,
+    answer_state,
+    leave_booked,
+    without_content,
+)
+from pipelines.src.function.host import ConnectionKeys, connection_index
 from pipelines.src.recorder import Recorder
 from pipelines.src.valves import UsageValves
 from shared.capture.events import generation_event

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
-from pipelines.src.inlet_memory import InletMemory, Legacy
+from pipelines.src.in_flight import InletMemory, Legacy
 
 _LEGACY_MAX_BYTES = 32 * 1024**2
 
