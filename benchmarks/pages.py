@@ -16,7 +16,7 @@ from sqlalchemy import create_engine, insert
 from benchmarks.report import Table, percentile
 from scheduler.api.app import create_app
 from scheduler.api.server import ApiServer
-from scheduler.running import RunningSidecar
+from scheduler.process.running import RunningSidecar
 from shared.core.days import ZoneDay
 from shared.projection.organization import Organization, OrganizationDefaults
 from shared.projection.summary import AMOUNTS

@@ -1,5 +1,5 @@
 """`python -m scheduler`: run the sidecar, or do one of its jobs by hand."""
 
-from scheduler.commands import app
+from scheduler.cli.app import app
 
 app(prog_name="python -m scheduler")

@@ -8,7 +8,7 @@ import httpx
 
 from scheduler.api.app import create_app
 from scheduler.api.server import ApiServer
-from scheduler.running import RunningSidecar
+from scheduler.process.running import RunningSidecar
 from shared.core.rows import Row
 from shared.settings import Settings
 from shared.spool.sqlite_spool import SqliteSpool

@@ -7,7 +7,10 @@ from fastapi import Depends, FastAPI
 from fastapi.security import HTTPBearer
 from prometheus_client import CollectorRegistry
 
-from scheduler.api import (
+from scheduler.api.auth import USER_PREFIX, Addresses, Door, Keys
+from scheduler.api.errors import ErrorBody, install_error_answers
+from scheduler.api.path_encoding import WrittenSlashes
+from scheduler.api.routes import (
     assignments,
     batch,
     corrections,
@@ -25,14 +28,11 @@ from scheduler.api import (
     users,
     webhook,
 )
-from scheduler.api.auth import USER_PREFIX, Addresses, Door, Keys
-from scheduler.api.errors import ErrorBody, install_error_answers
-from scheduler.api.metrics import LedgerCollector
-from scheduler.api.slashes import WrittenSlashes
-from scheduler.clock_watch import seconds_since_boot
+from scheduler.api.routes.metrics import LedgerCollector
 from scheduler.dashboard.app import mount_dashboard
-from scheduler.health import Health
-from scheduler.running import RunningSidecar
+from scheduler.monitoring.clock_watch import seconds_since_boot
+from scheduler.monitoring.health import Health
+from scheduler.process.running import RunningSidecar
 
 ADMIN = "/api/v1/admin/usage"
 _ADMIN_ROUTES = (

@@ -19,7 +19,7 @@ from pydantic import (
 )
 
 from scheduler.api.errors import ApiError
-from scheduler.api.slashes import with_slashes
+from scheduler.api.path_encoding import with_slashes
 from shared.core.ids import LABEL_MAX_BYTES
 from shared.core.money import format_usd, from_pico
 from shared.projection.organization import ALWAYS

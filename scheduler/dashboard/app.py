@@ -17,7 +17,17 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from scheduler.api.auth import Addresses, Keys
 from scheduler.api.errors import ApiError
-from scheduler.dashboard import (
+from scheduler.dashboard.pages import STATIC, page_templates, render
+from scheduler.dashboard.report_cache import Figures
+from scheduler.dashboard.sessions import (
+    SessionCookie,
+    Sessions,
+    SignInNeeded,
+    active_only,
+    check_form,
+    signed_in,
+)
+from scheduler.dashboard.views import (
     assignment,
     assignments,
     events,
@@ -30,19 +40,9 @@ from scheduler.dashboard import (
     statements,
     usage,
 )
-from scheduler.dashboard.figures import Figures
-from scheduler.dashboard.pages import STATIC, page_templates, render
-from scheduler.dashboard.sessions import (
-    SessionCookie,
-    Sessions,
-    SignInNeeded,
-    active_only,
-    check_form,
-    signed_in,
-)
 from scheduler.dashboard.warmth import warming_job
-from scheduler.health import Health
-from scheduler.running import RunningSidecar
+from scheduler.monitoring.health import Health
+from scheduler.process.running import RunningSidecar
 from shared.errors import ConfigError, InvalidEvent, UsageError
 
 log = logging.getLogger("owui_usage")

@@ -9,9 +9,9 @@ from fastapi import Query, Request
 from pydantic import BeforeValidator
 
 from scheduler.api.fields import Day, Label, check_span
-from scheduler.dashboard.figures import Figures
+from scheduler.dashboard.report_cache import Figures
 from scheduler.dashboard.spans import Span, month_of, month_so_far
-from scheduler.running import RunningSidecar
+from scheduler.process.running import RunningSidecar
 from shared.core.days import ONE_DAY, local_day
 from shared.summary_db.port import Grouping, UsageFilter
 

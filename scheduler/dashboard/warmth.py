@@ -3,10 +3,10 @@
 from apscheduler.triggers.interval import IntervalTrigger
 from jinja2 import Environment
 
-from scheduler.dashboard.figures import Figures
 from scheduler.dashboard.filters import today_of
-from scheduler.jobs import Job
-from scheduler.running import RunningSidecar
+from scheduler.dashboard.report_cache import Figures
+from scheduler.process.jobs import Job
+from scheduler.process.running import RunningSidecar
 
 
 def warming_job(sidecar: RunningSidecar, figures: Figures, templates: Environment) -> Job:

@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import pytest
 
-from scheduler.api.exports import safe_cell
+from scheduler.api.routes.exports import safe_cell
 from shared.core.rows import UserRow
 from tests.builders import (
     ALICE,

@@ -11,7 +11,7 @@ from fastapi.routing import APIRoute
 from scheduler.dashboard import vendor
 from scheduler.dashboard.app import create_dashboard
 from scheduler.dashboard.sessions import SESSION_LIFETIME
-from scheduler.dashboard.sign_in import local_path
+from scheduler.dashboard.views.sign_in import local_path
 from tests.pages import Visitor, text_of
 from tests.sidecars import ADMIN, TOKEN, SidecarAtHand
 

@@ -16,7 +16,7 @@ import jsonschema_rs
 import pytest
 import yaml  # type: ignore[import-untyped]
 
-from scheduler.influx_tokens import make_tokens
+from scheduler.cli.influx_tokens import make_tokens
 from shared.event_store.configured import EventStores
 from shared.settings import Settings
 from tests.builders import settled

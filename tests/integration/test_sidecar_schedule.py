@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from scheduler.jobs import JOBS, follow_clock, scheduled
+from scheduler.process.jobs import JOBS, follow_clock, scheduled
 from shared.core.days import ONE_DAY
 from shared.errors import Unavailable
 from shared.spool.sqlite_spool import SqliteSpool

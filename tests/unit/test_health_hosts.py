@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from scheduler.hosts import clocks_ahead, host_troubles, missing_hosts, silent_hosts
+from scheduler.monitoring.hosts import clocks_ahead, host_troubles, missing_hosts, silent_hosts
 from shared.core.rows import HostRow
 from tests.builders import NOON
 

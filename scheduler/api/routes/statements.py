@@ -1,0 +1,121 @@
+"""Route: what an organization pays, in its own currency."""
+
+from datetime import date
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+from pydantic import BaseModel
+
+from scheduler.api.deps import Here
+from scheduler.api.fields import Day, Pico, check_span
+from scheduler.api.routes.organizations import OrganizationId, known_organization
+from scheduler.reports.statement import Lines, Statement, read_statement
+from shared.summary_db.exchange import format_rate
+from shared.summary_db.port import UsageFilter
+
+router = APIRouter(prefix="/organizations", tags=["figures"])
+
+
+class StatementLineBody(BaseModel):
+    """A line of a statement."""
+
+    name: str
+    user_name: str | None
+    events: int
+    pending: int
+    billed_usd: Pico
+    amount: str | None
+
+
+class UsedRateBody(BaseModel):
+    """The rate a day was converted at; `of_date` is earlier where the day has none of its own."""
+
+    local_date: date
+    rate: str
+    of_date: date
+    is_own: bool
+
+
+class StatementBody(BaseModel):
+    """A statement, rounded once, at its total; `amount` is null while a day has no rate."""
+
+    organization_id: str
+    name: str
+    start: date
+    end: date
+    currency: str
+    lines: list[StatementLineBody]
+    events: int
+    pending: int
+    billed_usd: Pico
+    amount: str | None
+    rates: list[UsedRateBody]
+    days_without_rate: list[date]
+    notes: list[str]
+
+
+@router.get("/{organization_id}/statement")
+def statement(
+    organization_id: OrganizationId,
+    sidecar: Here,
+    start: Annotated[Day, Query()],
+    end: Annotated[Day, Query()],
+    lines: Annotated[Lines, Query(description="what a line stands for")] = "model",
+) -> StatementBody:
+    """What the organization pays for these local days."""
+    organization = known_organization(organization_id, sidecar)
+    check_span(start, end)
+    wanted = UsageFilter(start=start, end=end, organization_id=organization_id)
+    found = read_statement(sidecar.books, organization, wanted, lines)
+    names = sidecar.summaries.user_names() if lines == "external_user" else {}
+    return StatementBody(
+        organization_id=organization_id,
+        name=organization.name,
+        start=start,
+        end=end,
+        currency=found.currency,
+        lines=[
+            StatementLineBody(
+                name=line.name,
+                user_name=names.get(line.name),
+                events=line.events,
+                pending=line.pending,
+                billed_usd=line.billed_pico_usd,
+                amount=None if line.amount is None else str(line.amount),
+            )
+            for line in found.lines
+        ],
+        events=found.events,
+        pending=found.pending,
+        billed_usd=found.billed_pico_usd,
+        amount=None if found.amount is None else str(found.amount),
+        rates=_rates(found),
+        days_without_rate=list(found.days_without_rate),
+        notes=_notes(found),
+    )
+
+
+def _rates(found: Statement) -> list[UsedRateBody]:
+    return [
+        UsedRateBody(
+            local_date=used.local_date,
+            rate=format_rate(used.rate_nano),
+            of_date=used.of_date,
+            is_own=used.of_date == used.local_date,
+        )
+        for used in found.rates
+    ]
+
+
+def _notes(found: Statement) -> list[str]:
+    borrowed = sum(used.of_date != used.local_date for used in found.rates)
+    sentences = (
+        (found.pending, f"{found.pending} events are pending: their cost is not in the amount yet"),
+        (borrowed, f"{borrowed} days have no rate of their own and use the last one before"),
+        (
+            found.days_without_rate,
+            f"{len(found.days_without_rate)} days have no {found.currency} rate on or before them: "
+            "enter one, until then there is no amount",
+        ),
+    )
+    return [sentence for applies, sentence in sentences if applies]

@@ -1,0 +1,142 @@
+"""Routes: figures by any side and any span of days, and what they leave unknown."""
+
+from dataclasses import dataclass
+from datetime import date
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Query
+from pydantic import BaseModel
+
+from scheduler.api.deps import Here
+from scheduler.api.fields import AmountsBody, Day, Label, Paging, check_span
+from scheduler.reports.completeness import Completeness, read_completeness
+from shared.summary_db.port import Grouping, UsageFilter, UsageLine
+
+router = APIRouter(tags=["figures"])
+
+_GROUP_BY = Query(description="sides and spans to group by; without any, one line")
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which usage is meant: local days, both ends included, and any sides of it."""
+
+    start: Annotated[Day, Query(description="first local day")]
+    end: Annotated[Day, Query(description="last local day")]
+    organization_id: Annotated[Label | None, Query()] = None
+    external_user: Annotated[Label | None, Query()] = None
+    model: Annotated[Label | None, Query()] = None
+    provider: Annotated[Label | None, Query(description="part of the model before /")] = None
+    task: Annotated[Label | None, Query()] = None
+    source: Annotated[Label | None, Query()] = None
+
+    def filter(self) -> UsageFilter:
+        """Check the span and return what the books understand."""
+        check_span(self.start, self.end)
+        return UsageFilter(**vars(self))
+
+
+class LineBody(BaseModel):
+    """A figure: what it was grouped by, the name of the user if it is one, and its amounts."""
+
+    group: dict[str, str]
+    user_name: str | None = None
+    amounts: AmountsBody
+
+
+class SummaryPage(BaseModel):
+    """A page of figures in the order of their groups; `total` is of all pages."""
+
+    start: date
+    end: date
+    lines: list[LineBody]
+    total: AmountsBody
+    next_offset: int | None
+
+
+class UnmeteredBody(BaseModel):
+    """Generations of a group whose cost nobody knows."""
+
+    group: dict[str, str]
+    generations: int
+
+
+class UnmeteredPage(BaseModel):
+    """A page of counts of unmetered generations."""
+
+    lines: list[UnmeteredBody]
+    next_offset: int | None
+
+
+class CompletenessBody(BaseModel):
+    """How much of the usage is booked at its true cost."""
+
+    booked: int
+    settled: int
+    pending: int
+    estimated: int
+    unmetered: int
+    conflicts: int
+    coverage_percent: str
+
+
+@router.get("/summaries")
+def summaries(
+    sidecar: Here,
+    wanted: Annotated[Wanted, Depends()],
+    paging: Annotated[Paging, Depends()],
+    group_by: Annotated[list[Grouping], _GROUP_BY] = ["organization_id"],  # noqa: B006 read only
+) -> SummaryPage:
+    """Add up the summaries."""
+    found = wanted.filter()
+    groups = unique(group_by)
+    [total] = sidecar.books.usage(found, ())
+    lines, next_offset = paging.cut(sidecar.books.usage(found, groups, paging.page()))
+    names = sidecar.summaries.user_names() if "external_user" in groups else {}
+    return SummaryPage(
+        start=found.start,
+        end=found.end,
+        lines=[line_body(line, names) for line in lines],
+        total=AmountsBody.of(total.amounts),
+        next_offset=next_offset,
+    )
+
+
+@router.get("/unmetered")
+def unmetered(
+    sidecar: Here,
+    wanted: Annotated[Wanted, Depends()],
+    paging: Annotated[Paging, Depends()],
+    group_by: Annotated[list[Grouping], _GROUP_BY] = ["day"],  # noqa: B006 read only
+) -> UnmeteredPage:
+    """Count generations that are known to have been made and whose cost no hook shows."""
+    found = sidecar.books.unmetered(wanted.filter(), unique(group_by), paging.page())
+    lines, next_offset = paging.cut(found)
+    return UnmeteredPage(
+        lines=[UnmeteredBody(**vars(line)) for line in lines], next_offset=next_offset
+    )
+
+
+@router.get("/completeness")
+def completeness(sidecar: Here, wanted: Annotated[Wanted, Depends()]) -> CompletenessBody:
+    """How much of the usage of these days is booked at its true cost."""
+    return completeness_body(read_completeness(sidecar.books, wanted.filter()))
+
+
+def completeness_body(found: Completeness) -> CompletenessBody:
+    """Write completeness for an answer."""
+    return CompletenessBody(**vars(found), coverage_percent=found.coverage_percent())
+
+
+def line_body(line: UsageLine, names: dict[str, str]) -> LineBody:
+    """Write a figure for an answer."""
+    return LineBody(
+        group=dict(line.group),
+        user_name=names.get(line.group.get("external_user", "")),
+        amounts=AmountsBody.of(line.amounts),
+    )
+
+
+def unique(group_by: list[Grouping]) -> list[Grouping]:
+    """Return the groupings, each once, in their order."""
+    return list(dict.fromkeys(group_by))

@@ -1,0 +1,46 @@
+"""Routes: the directory of users, and forgetting one of them."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Query
+from pydantic import BaseModel
+
+from scheduler.api.deps import Here
+from scheduler.api.fields import PathLabel
+from scheduler.reports.erasure import erase
+
+router = APIRouter(prefix="/users", tags=["users"])
+
+
+class UserBody(BaseModel):
+    """A user that has a name, or else an e-mail."""
+
+    user_id: str
+    name: str
+
+
+class ErasureBody(BaseModel):
+    """What was erased; `note` says what was not, and why. `alias` stands for the user in events."""
+
+    profile_erased: bool
+    events_changed: int | None
+    alias: str | None
+    batch_request_id: int | None
+    note: str
+
+
+@router.get("")
+def list_users(sidecar: Here) -> list[UserBody]:
+    """All users that have a name."""
+    names = sidecar.summaries.user_names()
+    return [UserBody(user_id=user_id, name=names[user_id]) for user_id in sorted(names)]
+
+
+@router.delete("/{user_id}")
+def erase_user(
+    user_id: Annotated[PathLabel, Path()],
+    sidecar: Here,
+    events: Annotated[bool, Query(description="also put an alias into events")] = False,
+) -> ErasureBody:
+    """Forget a user: the profile always, events where the event store can change them."""
+    return ErasureBody(**vars(erase(sidecar, user_id, with_events=events)))

@@ -1,0 +1,118 @@
+"""The operator's commands on organizations: add, rate, assign, list."""
+
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from scheduler.cli.console import OUT, fail
+from scheduler.process.sidecar import open_database
+from shared.core.money import rate_ppm
+from shared.errors import UnusableCost, UsageError
+from shared.projection.organization import ALWAYS, Organization
+from shared.projection.port import Summaries
+from shared.settings import Settings
+
+app = typer.Typer(no_args_is_help=True, help="Whom usage is billed to, at which rate, since when.")
+
+OrganizationId = Annotated[str, typer.Argument(help="id of the organization (client_org_id)")]
+
+
+@app.command()
+def add(
+    organization_id: OrganizationId,
+    name: Annotated[str, typer.Option(help="name on statements")] = "",
+    time_zone: Annotated[str, typer.Option(help="zone of its days, such as Europe/Warsaw")] = "",
+    markup: Annotated[str, typer.Option(help="multiplier such as 1.3")] = "",
+) -> None:
+    """Add an organization; what is left out comes from the settings."""
+    with _opened() as (settings, summaries):
+        organization = Organization(
+            organization_id=organization_id,
+            name=name or organization_id,
+            time_zone=time_zone or settings.usage_timezone,
+            currency=settings.usage_currency,
+        )
+        summaries.add_organization(organization, _ppm(markup) if markup else None)
+    OUT.print(f"added {organization_id}")
+
+
+@app.command()
+def rate(
+    organization_id: OrganizationId,
+    markup: Annotated[str, typer.Argument(help="multiplier such as 1.3")],
+    since: Annotated[
+        datetime | None,
+        typer.Option(formats=["%Y-%m-%d"], help="first local day; without it, all days"),
+    ] = None,
+) -> None:
+    """Set the markup from a day on; closed days that it touches are corrected and logged."""
+    day = since.date() if since else ALWAYS
+    with _opened() as (_, summaries):
+        summaries.set_rate(organization_id, day, _ppm(markup))
+    OUT.print(f"{organization_id}: {markup} from {day}")
+
+
+@app.command()
+def assign(
+    user: Annotated[str, typer.Argument(help="Open WebUI's id of the user")],
+    organization_id: OrganizationId,
+    since: Annotated[
+        datetime | None,
+        typer.Option(
+            formats=["%Y-%m-%dT%H:%M:%S", "%Y-%m-%d"], help="instant in UTC; without it, from ever"
+        ),
+    ] = None,
+) -> None:
+    """Put a user into an organization from an instant on, for the past as well."""
+    instant = since.replace(tzinfo=UTC) if since else datetime(1970, 1, 1, tzinfo=UTC)
+    with _opened() as (_, summaries):
+        summaries.assign_user(user, organization_id, instant)
+    OUT.print(f"{user} belongs to {organization_id} from {instant:%Y-%m-%d %H:%M:%S} UTC")
+
+
+@app.command(name="list")
+def list_organizations() -> None:
+    """Print all organizations with their rates and people."""
+    with _opened() as (_, summaries):
+        directory = summaries.directory()
+        names = summaries.user_names()
+    table = Table("organization", "name", "zone", "currency", "markup", "people")
+    for organization in directory.organizations.values():
+        rates = [rate for rate in directory.rates if _is_of(rate, organization)]
+        people = {
+            move.external_user for move in directory.assignments if _is_of(move, organization)
+        }
+        table.add_row(
+            organization.organization_id,
+            organization.name,
+            organization.time_zone,
+            organization.currency,
+            ", ".join(f"{each.rate_ppm / 1_000_000:g} from {each.valid_from}" for each in rates),
+            ", ".join(sorted(names.get(user, user) for user in people)),
+        )
+    OUT.print(table)
+
+
+def _is_of(entry: object, organization: Organization) -> bool:
+    return getattr(entry, "organization_id", None) == organization.organization_id
+
+
+def _ppm(markup: str) -> int:
+    try:
+        return rate_ppm(markup)
+    except UnusableCost as error:
+        fail(f"markup {markup!r}: {error.reason}")
+
+
+@contextmanager
+def _opened() -> Iterator[tuple[Settings, Summaries]]:
+    try:
+        settings = Settings.load()
+        with closing(open_database(settings)) as summaries:
+            yield settings, summaries
+    except UsageError as error:
+        fail(str(error))

@@ -1,0 +1,187 @@
+"""Page: one assignment, to be corrected: whose, to whom, from which day, up to which day."""
+
+from dataclasses import dataclass, replace
+from datetime import date
+from typing import Annotated
+
+from fastapi import APIRouter, Form, Query, Request
+from fastapi.responses import Response
+
+from scheduler.api.deps import Here
+from scheduler.api.errors import ApiError, not_found
+from scheduler.api.routes import assignments as api
+from scheduler.dashboard.forms import Confirmed, Text, ask_first, day_of, done, first_instant
+from scheduler.dashboard.pages import render
+from scheduler.dashboard.views.moves import Plan, say_moves
+from scheduler.process.running import RunningSidecar
+from shared.core.days import ONE_DAY, local_day
+from shared.projection.organization import Assignment
+
+router = APIRouter()
+
+_LIST = "/ui/assignments"
+AssignmentId = Annotated[int, Query(ge=1, le=2**31 - 1)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Term:
+    """An assignment between those of the same user before and after it."""
+
+    held: Assignment
+    before: Assignment | None
+    after: Assignment | None
+
+    @property
+    def ending(self) -> Assignment | None:
+        """What ends it and gives the decision back to the host."""
+        is_ending = self.after is not None and self.after.organization_id is None
+        return self.after if is_ending else None
+
+    @property
+    def successor(self) -> Assignment | None:
+        """What puts the user into another organization afterwards."""
+        return None if self.ending else self.after
+
+    def first_day(self, zone: str) -> str:
+        """Return its first day, nothing when it holds from ever."""
+        return "" if self.held.valid_from.year == 1970 else str(_day(self.held, zone))
+
+    def last_day(self, zone: str) -> str:
+        """Return its last day, nothing while no other assignment follows."""
+        return str(_day(self.after, zone) - ONE_DAY) if self.after else ""
+
+
+@router.get("/assignment")
+def assignment(request: Request, sidecar: Here, assignment_id: AssignmentId) -> Response:
+    """Show an assignment and a form that corrects it."""
+    term, zone = _term(sidecar, assignment_id), sidecar.settings.usage_timezone
+    directory = sidecar.summaries.directory()
+    values = {
+        "term": term,
+        "first_day": term.first_day(zone),
+        "last_day": term.last_day(zone),
+        "names": sidecar.summaries.user_names(),
+        "organizations": sorted(
+            (
+                each
+                for each in directory.organizations.values()
+                if each.is_active or each.organization_id == term.held.organization_id
+            ),
+            key=lambda each: each.name,
+        ),
+        "clients": directory.organizations,
+    }
+    return render(request, "assignment.html", values)
+
+
+@router.post("/assignment")
+def correct(
+    request: Request,
+    sidecar: Here,
+    assignment_id: Annotated[int, Form(ge=1, le=2**31 - 1)],
+    organization_id: Text = "",
+    first_day: Text = "",
+    last_day: Text = "",
+    confirmed: Confirmed = False,
+) -> Response:
+    """Correct an assignment, after saying what moves with it."""
+    term = _term(sidecar, assignment_id)
+    wanted, ending = _wanted(sidecar, term, organization_id, first_day, last_day)
+    if not confirmed:
+        known = _of_user(sidecar, term.held.external_user)
+        kept = [each for each in known if each not in (term.held, term.ending)]
+        after = [*kept, wanted, *([ending] if ending else [])]
+        sentences = say_moves(request, sidecar, Plan(known, after))
+        fields = {
+            "assignment_id": str(assignment_id),
+            "organization_id": organization_id,
+            "first_day": first_day,
+            "last_day": last_day,
+        }
+        back = f"/ui/assignment?assignment_id={assignment_id}"
+        return ask_first(request, "Correct an assignment", sentences, fields, back)
+    _write(sidecar, term, wanted, ending)
+    return done(_LIST)
+
+
+def _wanted(
+    sidecar: RunningSidecar, term: Term, organization_id: str, first_day: str, last_day: str
+) -> tuple[Assignment, Assignment | None]:
+    """Return the assignment as it shall be, and its ending if it shall have one of its own.
+
+    A day that was not changed keeps its instant. Raises ApiError for days that cannot be.
+    """
+    zone = sidecar.settings.usage_timezone
+    keeps_start = first_day == term.first_day(zone)
+    since = term.held.valid_from if keeps_start else first_instant(first_day, zone)
+    wanted = replace(term.held, organization_id=organization_id or None, valid_from=since)
+    ending = _ending(term, last_day, zone)
+    _check_order(term, wanted, ending, zone)
+    return wanted, ending
+
+
+def _ending(term: Term, last_day: str, zone: str) -> Assignment | None:
+    if not last_day or last_day == term.last_day(zone):
+        return term.ending if last_day else None
+    return Assignment(
+        assignment_id=0,
+        external_user=term.held.external_user,
+        organization_id=None,
+        valid_from=first_instant(str(day_of(last_day) + ONE_DAY), zone),
+    )
+
+
+def _check_order(term: Term, wanted: Assignment, ending: Assignment | None, zone: str) -> None:
+    last = ending or wanted
+    if ending and ending.valid_from <= wanted.valid_from:
+        raise _no_day("the last day lies before the first")
+    if term.before and wanted.valid_from <= term.before.valid_from:
+        raise _no_day(f"the assignment before this one begins on {_day(term.before, zone)}")
+    if term.successor and last.valid_from >= term.successor.valid_from:
+        raise _no_day(f"the next assignment begins on {_day(term.successor, zone)}")
+
+
+def _write(
+    sidecar: RunningSidecar, term: Term, wanted: Assignment, ending: Assignment | None
+) -> None:
+    if term.ending and term.ending != ending:
+        api.remove(term.ending.assignment_id, sidecar)
+    body = api.AssignmentChange(
+        organization_id=wanted.organization_id, valid_from=wanted.valid_from
+    )
+    api.correct(term.held.assignment_id, body, sidecar)
+    if ending and ending != term.ending:
+        end = api.NewAssignment(
+            external_user=ending.external_user,
+            organization_id=None,
+            valid_from=ending.valid_from,
+        )
+        api.assign(end, sidecar)
+
+
+def _term(sidecar: RunningSidecar, assignment_id: int) -> Term:
+    """Return an assignment with the one after it. Raises ApiError when it is not known."""
+    every = sidecar.summaries.directory().assignments
+    held = next((each for each in every if each.assignment_id == assignment_id), None)
+    if held is None:
+        raise not_found("assignment", assignment_id)
+    row = sorted(_of_user(sidecar, held.external_user), key=lambda each: each.valid_from)
+    place = row.index(held)
+    return Term(
+        held=held,
+        before=row[place - 1] if place else None,
+        after=row[place + 1] if place + 1 < len(row) else None,
+    )
+
+
+def _of_user(sidecar: RunningSidecar, user: str) -> list[Assignment]:
+    every = sidecar.summaries.directory().assignments
+    return [each for each in every if each.external_user == user]
+
+
+def _day(assignment: Assignment, zone: str) -> date:
+    return local_day(assignment.valid_from, zone)
+
+
+def _no_day(sentence: str) -> ApiError:
+    return ApiError(422, "invalid_value", sentence)

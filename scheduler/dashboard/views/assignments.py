@@ -1,0 +1,139 @@
+"""Page: who belongs to which organization since when; those without one come first."""
+
+from collections.abc import Sequence
+from datetime import date, timedelta
+from typing import Annotated
+
+from fastapi import APIRouter, Form, Request
+from fastapi.responses import Response
+
+from scheduler.api.deps import Here
+from scheduler.api.errors import ApiError
+from scheduler.api.routes import assignments as api
+from scheduler.dashboard.filters import figures_of, today_of
+from scheduler.dashboard.forms import Confirmed, Text, ask_first, body_of, done, first_instant
+from scheduler.dashboard.pages import render
+from scheduler.dashboard.views.moves import Plan, organization_name, say_moves
+from scheduler.process.running import RunningSidecar
+from shared.core.event import UNASSIGNED
+from shared.projection.organization import Assignment
+from shared.projection.summary import Amounts
+from shared.summary_db.port import UsageFilter
+
+router = APIRouter()
+
+# Who used nothing for so long is looked up by an id that is typed in.
+_SEEN_WITHIN = timedelta(days=90)
+_PAGE = "/ui/assignments"
+
+
+@router.get("/assignments")
+def assignments(request: Request, sidecar: Here) -> Response:
+    """Show users nobody pays for first, then everybody's assignments."""
+    seen = _seen(request, today_of(sidecar) - _SEEN_WITHIN, today_of(sidecar))
+    directory = sidecar.summaries.directory()
+    lost = {user: orgs[UNASSIGNED] for user, orgs in seen.items() if UNASSIGNED in orgs}
+    known = api.list_assignments(sidecar)
+    assigned = {each.external_user for each in known}
+    values = {
+        "lost": sorted(lost.items(), key=lambda each: -each[1].raw_pico_usd),
+        "assignments": known,
+        "by_host": {
+            user: sorted(orgs)
+            for user, orgs in sorted(seen.items())
+            if user not in assigned and user not in lost
+        },
+        "names": sidecar.summaries.user_names(),
+        "clients": directory.organizations,
+        "organizations": sorted(
+            (each for each in directory.organizations.values() if each.is_active),
+            key=lambda each: each.name,
+        ),
+    }
+    return render(request, "assignments.html", values)
+
+
+@router.post("/assignments")
+def assign(
+    request: Request,
+    sidecar: Here,
+    user: Annotated[list[str], Form()] = [],  # noqa: B006 read only
+    another: Text = "",
+    organization_id: Text = "",
+    valid_from: Text = "",
+    confirmed: Confirmed = False,
+) -> Response:
+    """Put users into an organization, after saying what moves with them."""
+    users = list(dict.fromkeys(each for each in (*user, another.strip()) if each))
+    if not users:
+        raise ApiError(422, "invalid_value", "choose at least one user")
+    since = first_instant(valid_from, sidecar.settings.usage_timezone)
+    bodies = [
+        body_of(
+            api.NewAssignment,
+            external_user=each,
+            organization_id=organization_id,
+            valid_from=since,
+        )
+        for each in users
+    ]
+    if not confirmed:
+        whom = organization_name(sidecar.summaries.directory(), organization_id)
+        since_when = f"from {valid_from} on" if valid_from else "for all their days"
+        sentences = [
+            f"{len(users)} users will belong to {whom}, {since_when}.",
+            *say_moves(request, sidecar, _with_new(sidecar, bodies)),
+        ]
+        fields = {"user": users, "organization_id": organization_id, "valid_from": valid_from}
+        return ask_first(request, "Assign users", sentences, fields, _PAGE)
+    for body in bodies:
+        api.assign(body, sidecar)
+    return done(_PAGE)
+
+
+@router.post("/assignments/remove")
+def remove(
+    request: Request,
+    sidecar: Here,
+    assignment_id: Annotated[int, Form(ge=1, le=2**31 - 1)],
+    confirmed: Confirmed = False,
+) -> Response:
+    """Take an assignment back, after saying what moves with it."""
+    found = [each for each in api.list_assignments(sidecar) if each.assignment_id == assignment_id]
+    if not found:
+        raise ApiError(404, "not_found", f"assignment {assignment_id} is not known")
+    if not confirmed:
+        [taken] = found
+        name = organization_name(sidecar.summaries.directory(), taken.organization_id)
+        sentences = [
+            f"{taken.user_name or taken.external_user} will belong where they did before {name}.",
+            *say_moves(request, sidecar, _without(sidecar, assignment_id)),
+        ]
+        fields = {"assignment_id": str(assignment_id)}
+        return ask_first(request, "Take an assignment back", sentences, fields, _PAGE)
+    api.remove(assignment_id, sidecar)
+    return done(_PAGE)
+
+
+def _seen(request: Request, start: date, end: date) -> dict[str, dict[str, Amounts]]:
+    """Return what users used in these days, by the organization it is billed to."""
+    wanted = UsageFilter(start=start, end=end)
+    seen: dict[str, dict[str, Amounts]] = {}
+    for line in figures_of(request).usage(wanted, ("external_user", "organization_id")):
+        user, organization = line.group["external_user"], line.group["organization_id"]
+        seen.setdefault(user, {})[organization] = line.amounts
+    return seen
+
+
+def _with_new(sidecar: RunningSidecar, bodies: Sequence[api.NewAssignment]) -> Plan:
+    """Return the plan of new assignments; each takes the place of one of the same second."""
+    known = list(sidecar.summaries.directory().assignments)
+    new = [Assignment(assignment_id=0, **body.model_dump()) for body in bodies]
+    taken = {(each.external_user, each.valid_from) for each in new}
+    kept = [each for each in known if (each.external_user, each.valid_from) not in taken]
+    return Plan(known, [*kept, *new])
+
+
+def _without(sidecar: RunningSidecar, assignment_id: int) -> Plan:
+    known = list(sidecar.summaries.directory().assignments)
+    return Plan(known, [each for each in known if each.assignment_id != assignment_id])

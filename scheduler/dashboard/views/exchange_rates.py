@@ -1,0 +1,80 @@
+"""Page: what a dollar was worth, entered one by one or from CSV."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import Response
+
+from scheduler.api.deps import Here
+from scheduler.api.fields import Paging
+from scheduler.api.routes import exchange_rates as api
+from scheduler.dashboard.filters import today_of
+from scheduler.dashboard.forms import Confirmed, Text, ask_first, body_of, done
+from scheduler.dashboard.pages import render
+from shared.summary_db.exchange import format_rate, parse_rate
+
+router = APIRouter()
+
+_PAGE = "/ui/exchange-rates"
+_RATES_PER_PAGE = 60
+
+
+@router.get("/exchange-rates")
+def exchange_rates(
+    request: Request, sidecar: Here, offset: Annotated[int, Query(ge=0, le=10**6)] = 0
+) -> Response:
+    """Show rates, the newest day first, and forms for new ones."""
+    organizations = sidecar.summaries.directory().organizations.values()
+    values = {
+        "page": api.list_rates(sidecar, Paging(limit=_RATES_PER_PAGE, offset=offset)),
+        "today": today_of(sidecar),
+        "needed": sorted({each.currency for each in organizations} - {"USD"}),
+    }
+    return render(request, "exchange_rates.html", values)
+
+
+@router.post("/exchange-rates")
+def enter(
+    request: Request,
+    sidecar: Here,
+    currency: Text = "",
+    local_date: Text = "",
+    rate: Text = "",
+    source: Text = "",
+    confirmed: Confirmed = False,
+) -> Response:
+    """Enter the rate of a day; to take the place of another one asks first."""
+    body = body_of(
+        api.NewExchangeRate, currency=currency, local_date=local_date, rate=rate, source=source
+    )
+    known = sidecar.books.exchange_rates(body.currency).on(body.local_date)
+    is_there = known is not None and known.of_date == body.local_date
+    if known and is_there and known.rate_nano != parse_rate(body.rate) and not confirmed:
+        sentences = [
+            f"{body.local_date} has a rate already: {format_rate(known.rate_nano)} "
+            f"{body.currency} per US dollar. It will be {body.rate}.",
+            "Statements with that day, or with days that borrow its rate, change.",
+        ]
+        fields = {"currency": currency, "local_date": local_date, "rate": rate, "source": source}
+        return ask_first(request, "Replace an exchange rate", sentences, fields, _PAGE)
+    api.enter_rate(body, sidecar)
+    return done(_PAGE)
+
+
+@router.post("/exchange-rates/csv")
+def enter_csv(
+    request: Request, sidecar: Here, text: Text = "", confirmed: Confirmed = False
+) -> Response:
+    """Enter rates from pasted CSV, all of them or none, after saying how many."""
+    rates = api.read_csv(text.strip() + "\n")
+    if not confirmed:
+        days = sorted({rate.local_date for rate in rates})
+        currencies = ", ".join(sorted({rate.currency for rate in rates}))
+        spans = f" for days from {days[0]} to {days[-1]}" if days else ""
+        sentences = [
+            f"{len(rates)} rates of {currencies or 'no currency'}{spans} will be entered.",
+            "They take the place of rates of the same currency and day.",
+        ]
+        return ask_first(request, "Enter exchange rates", sentences, {"text": text}, _PAGE)
+    sidecar.books.enter_rates(rates)
+    return done(_PAGE)

@@ -1,0 +1,102 @@
+"""Pages: who captures, what waits in the spools, what was refused, and what was put aside."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import islice
+
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
+
+from scheduler.api.deps import Here
+from scheduler.api.errors import not_found
+from scheduler.api.routes.status import service_status
+from scheduler.dashboard.forms import Confirmed, Text, ask_first, done
+from scheduler.dashboard.pages import render
+from scheduler.monitoring.health import Health, HealthReport
+from scheduler.process.drain import spool_files
+from scheduler.process.running import RunningSidecar
+from scheduler.process.sidecar import spool_settings
+from shared.spool.queries import DeadLetter
+from shared.spool.sqlite_spool import SqliteSpool
+
+router = APIRouter()
+
+_LETTERS_SHOWN = 200
+_PAGE = "/ui/dead-letters"
+
+
+@dataclass(frozen=True)
+class Aside:
+    """What a spool has put aside: the oldest letters, and how many there are in all."""
+
+    spool: str
+    letters: list[DeadLetter]
+    count: int
+
+
+@router.get("/hosts")
+def hosts(request: Request, sidecar: Here) -> Response:
+    """Show hosts, spools, jobs and counters."""
+    health: Health = request.app.state.health
+    report = health.report()
+    values = {
+        "report": report,
+        "status": service_status(sidecar),
+        "counters": _counters(report, sidecar),
+        "jobs": sidecar.schedule(),
+    }
+    return render(request, "hosts.html", values)
+
+
+@router.get("/dead-letters")
+def dead_letters(request: Request, sidecar: Here) -> Response:
+    """Show what was put aside, with the server's words or the reason."""
+    values = {"asides": list(_asides(sidecar))}
+    return render(request, "dead_letters.html", values)
+
+
+@router.post("/dead-letters/replay")
+def replay(
+    request: Request, sidecar: Here, spool: Text = "", confirmed: Confirmed = False
+) -> Response:
+    """Queue again what a spool has put aside, after saying how much that is."""
+    with closing(_opened(sidecar, spool)) as opened:
+        status = opened.status()
+        if confirmed:
+            opened.replay()
+            return done(_PAGE)
+    sentences = [
+        f"{status.dead_letters} dead letters and {status.quarantined} quarantined events of "
+        f"{spool} will be queued again, without asking again.",
+        "A row that the store has by now stays one row. What the store refuses comes back here.",
+    ]
+    return ask_first(request, "Replay", sentences, {"spool": spool}, _PAGE)
+
+
+def _counters(report: HealthReport, sidecar: RunningSidecar) -> dict[str, list[tuple[str, int]]]:
+    """Return what was counted by the spools here, and by hosts whose spool is elsewhere."""
+    here = {host.host_id for host in sidecar.hosts_here()}
+    counters: dict[str, Mapping[str, int]] = {
+        spool.name: spool.status.counters for spool in report.spools
+    }
+    counters |= {host.host_id: host.counters for host in report.hosts if host.host_id not in here}
+    return {name: sorted(found.items()) for name, found in counters.items()}
+
+
+def _asides(sidecar: RunningSidecar) -> Iterator[Aside]:
+    for path in spool_files(sidecar.settings.usage_spool_dir):
+        with closing(_opened(sidecar, path.name)) as spool:
+            status = spool.status()
+            count = status.dead_letters + status.quarantined
+            if count:
+                letters = list(islice(spool.dead_letters(), _LETTERS_SHOWN))
+                yield Aside(path.name, letters, count)
+
+
+def _opened(sidecar: RunningSidecar, name: str) -> SqliteSpool:
+    """Open a spool of the shared folder as the operator's commands do. Raises ApiError."""
+    for path in spool_files(sidecar.settings.usage_spool_dir):
+        if path.name == name:
+            return SqliteSpool(path, settings=spool_settings(sidecar.settings), clock=sidecar.clock)
+    raise not_found("spool", name)

@@ -1,0 +1,207 @@
+"""Pages: organizations, what they pay per dollar since when, and changing that."""
+
+from dataclasses import replace
+from datetime import date
+from decimal import Decimal
+from typing import Annotated
+from urllib.parse import urlencode
+
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import Response
+
+from scheduler.api.deps import Here
+from scheduler.api.routes import organizations as api
+from scheduler.dashboard.filters import figures_of, today_of
+from scheduler.dashboard.forms import Confirmed, Text, ask_first, body_of, day_of, done
+from scheduler.dashboard.pages import render
+from scheduler.process.running import RunningSidecar
+from shared.core.days import ONE_DAY
+from shared.core.money import PPM, apply_rate, format_usd, from_pico, rate_ppm
+from shared.projection.organization import ALWAYS, Organization
+from shared.projection.summary import Amounts
+from shared.summary_db.port import UsageFilter
+
+router = APIRouter()
+
+_LIST = "/ui/organizations"
+
+
+@router.get("/organizations")
+def organizations(request: Request, sidecar: Here) -> Response:
+    """Show all organizations with the markup of today, and a form for a new one."""
+    directory, today = sidecar.summaries.directory(), today_of(sidecar)
+    found = api.list_organizations(sidecar)
+    values = {
+        "organizations": found,
+        "markups": {
+            each.organization_id: format_usd(
+                Decimal(directory.rate_ppm(each.organization_id, today)) / PPM
+            )
+            for each in found
+        },
+        "settings": sidecar.settings,
+    }
+    return render(request, "organizations.html", values)
+
+
+@router.post("/organizations")
+def add(
+    sidecar: Here,
+    organization_id: Text = "",
+    name: Text = "",
+    time_zone: Text = "",
+    currency: Text = "",
+    markup: Text = "",
+) -> Response:
+    """Add an organization."""
+    body = body_of(
+        api.NewOrganization,
+        organization_id=organization_id,
+        name=name,
+        time_zone=time_zone,
+        currency=currency,
+        markup=markup,
+    )
+    api.add_organization(body, sidecar)
+    return done(_address(organization_id))
+
+
+@router.get("/organization")
+def organization(
+    request: Request, sidecar: Here, organization_id: Annotated[api.OrganizationId, Query()]
+) -> Response:
+    """Show one organization, its dated rates, and forms that change it."""
+    values = {
+        "organization": api.get_organization(organization_id, sidecar),
+        "today": today_of(sidecar),
+        "always": ALWAYS,
+    }
+    return render(request, "organization.html", values)
+
+
+@router.post("/organization")
+def change(
+    request: Request,
+    sidecar: Here,
+    organization_id: Text = "",
+    name: Text = "",
+    time_zone: Text = "",
+    currency: Text = "",
+    fee_only: Text = "",
+    is_active: Text = "",
+    confirmed: Confirmed = False,
+) -> Response:
+    """Change an organization; another zone, currency or base of the markup asks first."""
+    known = api.known_organization(organization_id, sidecar)
+    body = body_of(
+        api.OrganizationChange,
+        name=name,
+        time_zone=time_zone,
+        currency=currency,
+        fee_only=bool(fee_only),
+        is_active=bool(is_active),
+    )
+    wanted = replace(known, **body.model_dump(exclude_none=True))
+    sentences = _change_of_terms(request, sidecar, known, wanted)
+    if sentences and not confirmed:
+        fields = {
+            "organization_id": organization_id,
+            "name": name,
+            "time_zone": time_zone,
+            "currency": currency,
+            "fee_only": fee_only,
+            "is_active": is_active,
+        }
+        return ask_first(
+            request, f"Change {known.name}", sentences, fields, _address(organization_id)
+        )
+    api.change_organization(organization_id, body, sidecar)
+    return done(_address(organization_id))
+
+
+@router.post("/organization/rate")
+def set_rate(
+    request: Request,
+    sidecar: Here,
+    organization_id: Text = "",
+    markup: Text = "",
+    valid_from: Text = "",
+    confirmed: Confirmed = False,
+) -> Response:
+    """Set the markup from a day on, after saying what that changes."""
+    known = api.known_organization(organization_id, sidecar)
+    start = day_of(valid_from) if valid_from else ALWAYS
+    body = body_of(api.NewRate, markup=markup, valid_from=start)
+    if not confirmed:
+        sentences = _change_of_rate(request, sidecar, organization_id, body)
+        fields = {
+            "organization_id": organization_id,
+            "markup": markup,
+            "valid_from": valid_from,
+        }
+        title = f"Set the markup of {known.name} to {markup}"
+        return ask_first(request, title, sentences, fields, _address(organization_id))
+    api.set_rate(organization_id, body, sidecar)
+    return done(_address(organization_id))
+
+
+def _change_of_rate(
+    request: Request, sidecar: RunningSidecar, organization_id: str, body: api.NewRate
+) -> list[str]:
+    directory, today = sidecar.summaries.directory(), today_of(sidecar)
+    later = [
+        rate.valid_from
+        for rate in directory.rates
+        if rate.organization_id == organization_id and rate.valid_from > body.valid_from
+    ]
+    end = min([today, *(day - ONE_DAY for day in later)])
+    since = "for all days" if body.valid_from == ALWAYS else f"from {body.valid_from} on"
+    until = f", until the rate of {min(later)}" if later else ""
+    if end < body.valid_from:
+        return [f"It holds {since}{until}. No day of it has been billed yet."]
+    total = _total(request, organization_id, body.valid_from, end)
+    is_fee_only = directory.organization(organization_id).fee_only
+    base = total.raw_pico_usd + (0 if is_fee_only else total.upstream_pico_usd)
+    then = apply_rate(base, rate_ppm(body.markup))
+    return [
+        f"It holds {since}{until}.",
+        f"{total.events:,} events up to {end} are billed now at {_usd(total.billed_pico_usd)} USD; "
+        f"then at about {_usd(then)} USD.",
+        "Days that were final and change are written into the corrections.",
+    ]
+
+
+def _change_of_terms(
+    request: Request, sidecar: RunningSidecar, known: Organization, wanted: Organization
+) -> list[str]:
+    """Say what other terms do to the days of an organization; nothing when they stay the same."""
+    is_same_base = (wanted.time_zone, wanted.fee_only) == (known.time_zone, known.fee_only)
+    if is_same_base and wanted.currency == known.currency:
+        return []
+    total = _total(request, known.organization_id, ALWAYS, today_of(sidecar))
+    billed = f"{total.events:,} events, billed now at {_usd(total.billed_pico_usd)} USD"
+    sentences = []
+    if not is_same_base:
+        sentences += [
+            f"All days of this organization will be projected again: {billed}.",
+            "Days that were final and change are written into the corrections.",
+        ]
+    if wanted.currency != known.currency:
+        sentences.append(
+            f"All its statements, those of past months too, will be in {wanted.currency} instead "
+            f"of {known.currency}: {billed}."
+        )
+    return sentences
+
+
+def _total(request: Request, organization_id: str, start: date, end: date) -> Amounts:
+    wanted = UsageFilter(start=start, end=end, organization_id=organization_id)
+    return figures_of(request).total(wanted)
+
+
+def _usd(pico: int) -> str:
+    return format_usd(from_pico(pico))
+
+
+def _address(organization_id: str) -> str:
+    return "/ui/organization?" + urlencode({"organization_id": organization_id})

@@ -1,0 +1,140 @@
+"""Page: what was spent today and this month, by whom and on what, and whether that is all of it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
+
+from scheduler.api.deps import Here
+from scheduler.dashboard.filters import SIDES, figures_of, today_of
+from scheduler.dashboard.pages import render
+from scheduler.dashboard.spans import (
+    WEEKS_KNOWN,
+    Span,
+    forecast,
+    month_so_far,
+    same_span_before,
+)
+from scheduler.monitoring.health import Health, HealthReport
+from scheduler.process.running import RunningSidecar
+from scheduler.reports.completeness import read_completeness
+from scheduler.reports.sums import add_amounts
+from shared.core.days import ONE_DAY
+from shared.projection.summary import Amounts
+from shared.summary_db.port import Grouping, UnmeteredLine, UsageFilter, UsageLine, UsageReports
+
+router = APIRouter()
+
+_LINES_SHOWN = 6
+_SIDES_SHOWN: tuple[Grouping, ...] = (
+    "organization_id",
+    "external_user",
+    "model",
+    "provider",
+    "task",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Panel:
+    """The largest lines of one side, and what the others add up to."""
+
+    side: Grouping
+    title: str
+    lines: Sequence[UsageLine]
+    others: int
+    rest: Amounts
+
+
+@router.get("/")
+def overview(request: Request, sidecar: Here) -> Response:
+    """Show today and this month."""
+    reports, today = figures_of(request), today_of(sidecar)
+    month, before = month_so_far(today), same_span_before(today)
+    first = min(before.start, today - WEEKS_KNOWN * timedelta(days=7))
+    lines = reports.usage(UsageFilter(start=first, end=today), ("day",))
+    by_day = {date.fromisoformat(line.group["day"]): line.amounts for line in lines}
+    billed = {day: amounts.billed_pico_usd for day, amounts in by_day.items()}
+    wanted = UsageFilter(start=month.start, end=month.end)
+    health: Health = request.app.state.health
+    values = {
+        "today": today,
+        "month": month,
+        "before": before,
+        "day_total": by_day.get(today, Amounts()),
+        "month_total": add_up(by_day, month),
+        "before_total": add_up(by_day, before),
+        "forecast": forecast(billed, today, min(by_day, default=today)),
+        "days": [(day, by_day.get(day, Amounts())) for day in _days(month)],
+        "before_days": [by_day.get(day, Amounts()).billed_pico_usd for day in _days(before)],
+        "panels": _panels(reports, wanted),
+        "names": sidecar.summaries.user_names(),
+        "clients": sidecar.summaries.directory().organizations,
+        **_completeness(reports, wanted, health.report(), sidecar),
+    }
+    return render(request, "overview.html", values)
+
+
+def add_up(by_day: Mapping[date, Amounts], span: Span) -> Amounts:
+    """Add up the days of a span."""
+    found = [amounts for day, amounts in by_day.items() if span.start <= day <= span.end]
+    return add_amounts(found)
+
+
+def largest_first(lines: Sequence[UsageLine]) -> list[UsageLine]:
+    """Return lines by what they cost, those that cost the same in their order."""
+    return sorted(lines, key=lambda line: -line.amounts.billed_pico_usd)
+
+
+def _panels(reports: UsageReports, wanted: UsageFilter) -> list[Panel]:
+    panels = []
+    for side in _SIDES_SHOWN:
+        lines = largest_first(reports.usage(wanted, (side,)))
+        rest = lines[_LINES_SHOWN:]
+        panels.append(
+            Panel(
+                side=side,
+                title=SIDES[side],
+                lines=lines[:_LINES_SHOWN],
+                others=len(rest),
+                rest=add_amounts(line.amounts for line in rest),
+            )
+        )
+    return panels
+
+
+def _completeness(
+    reports: UsageReports, wanted: UsageFilter, report: HealthReport, sidecar: RunningSidecar
+) -> dict[str, Any]:
+    tasks: Sequence[UnmeteredLine] = reports.unmetered(wanted, ("task",))
+    oldest = [spool.status.oldest_queued_at for spool in report.spools]
+    waiting = min((each for each in oldest if each is not None), default=None)
+    return {
+        "completeness": read_completeness(reports, wanted),
+        "unmetered_tasks": tasks,
+        "report": report,
+        "refused": refused_count(report, sidecar),
+        "waiting_seconds": max(0.0, (report.at - waiting).total_seconds()) if waiting else 0.0,
+        "queued": sum(spool.status.queued for spool in report.spools),
+        "set_aside": sum(
+            spool.status.dead_letters + spool.status.quarantined for spool in report.spools
+        ),
+        "days_waiting": len(sidecar.summaries.dirty_days()),
+    }
+
+
+def refused_count(report: HealthReport, sidecar: RunningSidecar) -> int:
+    """Count what was refused: by the spools here, ever, and by hosts elsewhere since they began."""
+    here = {host.host_id for host in sidecar.hosts_here()}
+    counters = [spool.status.counters for spool in report.spools]
+    counters += [host.counters for host in report.hosts if host.host_id not in here]
+    return sum(
+        count for each in counters for reason, count in each.items() if reason.startswith("refused")
+    )
+
+
+def _days(span: Span) -> list[date]:
+    return [span.start + number * ONE_DAY for number in range(span.days)]

@@ -1,0 +1,97 @@
+"""Pages: how projections went, a button that asks for one, and what was corrected."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import Response
+
+from scheduler.api.deps import Here
+from scheduler.api.fields import Paging, check_span
+from scheduler.api.routes import batch as api
+from scheduler.api.routes.corrections import corrections as read_corrections
+from scheduler.dashboard.filters import figures_of, today_of
+from scheduler.dashboard.forms import Confirmed, Text, ask_first, body_of, done
+from scheduler.dashboard.pages import render
+from scheduler.process.running import RunningSidecar
+from shared.core.days import ONE_DAY
+from shared.summary_db.port import UsageFilter
+
+router = APIRouter()
+
+_PAGE = "/ui/runs"
+_RUNS_SHOWN = 40
+_RUNS_COUNTED = 10_000
+_CORRECTIONS_PER_PAGE = 50
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far an asked-for projection is: days of all zones."""
+
+    request: api.BatchBody
+    done: int
+    days: int
+
+
+@router.get("/runs")
+def runs(request: Request, sidecar: Here) -> Response:
+    """Show what was asked for, what ran, and the schedule."""
+    status = api.batch_status(sidecar, Paging(limit=_RUNS_SHOWN))
+    running = [each for each in status.requests if each.state == "running"]
+    values = {
+        "status": status,
+        "progress": [_progress(sidecar, each) for each in running],
+        "today": today_of(sidecar),
+        "yesterday": today_of(sidecar) - ONE_DAY,
+    }
+    return render(request, "runs.html", values)
+
+
+@router.post("/runs")
+def run(
+    request: Request,
+    sidecar: Here,
+    start: Text = "",
+    end: Text = "",
+    allow_shrink: Text = "",
+    confirmed: Confirmed = False,
+) -> Response:
+    """Project days in the background; to allow fewer events than are known asks first."""
+    body = body_of(api.TriggerBody, start=start, end=end, allow_shrink=allow_shrink)
+    check_span(body.start, body.end)
+    if body.allow_shrink and not confirmed:
+        total = figures_of(request).total(UsageFilter(start=body.start, end=body.end))
+        sentences = [
+            f"{(body.end - body.start).days + 1} days with {total.events:,} booked events will be "
+            "replaced by what the event store holds now, even if that is less.",
+            f"The reason goes on record: {body.allow_shrink}",
+        ]
+        fields = {"start": start, "end": end, "allow_shrink": allow_shrink}
+        return ask_first(request, "Project days, fewer events allowed", sentences, fields, _PAGE)
+    api.trigger_batch(body, sidecar)
+    return done(_PAGE)
+
+
+@router.get("/corrections")
+def corrections(
+    request: Request, sidecar: Here, offset: Annotated[int, Query(ge=0, le=10**5)] = 0
+) -> Response:
+    """Show every change of a day that was final, with old and new."""
+    values = {
+        "page": read_corrections(sidecar, Paging(limit=_CORRECTIONS_PER_PAGE, offset=offset)),
+        "names": sidecar.summaries.user_names(),
+    }
+    return render(request, "corrections.html", values)
+
+
+def _progress(sidecar: RunningSidecar, asked: api.BatchBody) -> Progress:
+    zones = len(sidecar.summaries.directory().zones())
+    ended = {
+        run.day
+        for run in sidecar.summaries.batch_runs(_RUNS_COUNTED)
+        if run.day is not None
+        and run.started_at >= asked.asked_at
+        and asked.start <= run.day.local_date <= asked.end
+    }
+    return Progress(asked, len(ended), zones * ((asked.end - asked.start).days + 1))

@@ -1,0 +1,213 @@
+"""Pages: what one organization pays for one month, to print, and the same as CSV."""
+
+import csv
+from dataclasses import dataclass
+from datetime import date
+from decimal import Decimal
+from io import StringIO
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Depends, Query, Request
+from fastapi.responses import Response
+
+from scheduler.api.deps import Here
+from scheduler.api.errors import ApiError
+from scheduler.api.routes.exports import safe_cell
+from scheduler.api.routes.organizations import OrganizationId, known_organization
+from scheduler.dashboard.filters import figures_of, today_of
+from scheduler.dashboard.pages import render
+from scheduler.dashboard.spans import Span, month_of
+from scheduler.process.running import RunningSidecar
+from scheduler.reports.statement import Statement, StatementLine, read_statement
+from shared.core.days import ONE_DAY
+from shared.core.money import PPM, format_usd, from_pico
+from shared.projection.organization import Organization
+from shared.summary_db.exchange import format_rate
+from shared.summary_db.port import UsageFilter
+
+router = APIRouter()
+
+By = Literal["external_user", "model", "task", "day"]
+_COLUMNS = (
+    "line",
+    "name",
+    "user_name",
+    "events",
+    "pending",
+    "raw_usd",
+    "upstream_usd",
+    "estimated_usd",
+    "billed_usd",
+    "currency",
+    "amount",
+    "rate",
+    "rate_of",
+)
+
+
+@dataclass(frozen=True)
+class Wish:
+    """Which statement: a month such as 2026-11, and what a line stands for."""
+
+    month: Annotated[str, Query(pattern=r"^([0-9]{4}-[0-9]{2})?$")] = ""
+    by: By = "external_user"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sheet:
+    """A statement with everything its page says about it."""
+
+    organization: Organization
+    span: Span
+    by: By
+    statement: Statement
+    markups: list[tuple[date, str]]
+    unmetered: int
+    names: dict[str, str]
+    is_open: bool
+
+
+@router.get("/statements")
+def choose(request: Request, sidecar: Here) -> Response:
+    """Ask for an organization and a month."""
+    today = today_of(sidecar)
+    organizations = sidecar.summaries.directory().organizations.values()
+    values = {
+        "organizations": sorted(organizations, key=lambda each: each.name),
+        "last_month": month_of(today.replace(day=1) - ONE_DAY).start,
+        "this_month": today.replace(day=1),
+    }
+    return render(request, "statements.html", values)
+
+
+@router.get("/statement")
+def chosen(
+    request: Request,
+    sidecar: Here,
+    wish: Annotated[Wish, Depends()],
+    organization_id: Annotated[OrganizationId, Query()],
+) -> Response:
+    """Show what an organization pays for a month."""
+    sheet = _sheet(request, sidecar, organization_id, wish)
+    values = {"sheet": sheet, "exact": exact_amount, "rate": format_rate}
+    return render(request, "statement.html", values)
+
+
+@router.get("/statement.csv")
+def as_csv(
+    request: Request,
+    sidecar: Here,
+    wish: Annotated[Wish, Depends()],
+    organization_id: Annotated[OrganizationId, Query()],
+) -> Response:
+    """Return the same statement as CSV; its lines add up to its total, which is rounded once.
+
+    The rates that were used follow, each with its day.
+    """
+    sheet = _sheet(request, sidecar, organization_id, wish)
+    buffer = StringIO()
+    writer = csv.writer(buffer)
+    writer.writerow(_COLUMNS)
+    for line in sheet.statement.lines:
+        writer.writerow(_cells("line", line, sheet, exact_amount(line)))
+    total = sheet.statement.total
+    writer.writerow(_cells("total, exact", total, sheet, exact_amount(total)))
+    writer.writerow(_cells("total, rounded once", total, sheet, total.amount))
+    writer.writerows(_rates(sheet))
+    name = f"statement-{sheet.span.start:%Y-%m}.csv"
+    headers = {"Content-Disposition": f'attachment; filename="{name}"'}
+    return Response(buffer.getvalue(), media_type="text/csv; charset=utf-8", headers=headers)
+
+
+def exact_amount(line: StatementLine) -> Decimal | None:
+    """Return what a line amounts to in the currency before any rounding."""
+    if line.units is None:
+        return None
+    return Decimal((0, tuple(int(digit) for digit in str(line.units)), -21))
+
+
+def _sheet(request: Request, sidecar: RunningSidecar, organization_id: str, wish: Wish) -> Sheet:
+    organization = known_organization(organization_id, sidecar)
+    today = today_of(sidecar)
+    span = _month(wish.month) if wish.month else month_of(today.replace(day=1) - ONE_DAY)
+    wanted = UsageFilter(start=span.start, end=span.end, organization_id=organization_id)
+    figures = figures_of(request)
+    [unmetered] = figures.unmetered(wanted, ())
+    return Sheet(
+        organization=organization,
+        span=span,
+        by=wish.by,
+        statement=read_statement(figures, organization, wanted, wish.by),
+        markups=_markups(sidecar, organization_id, span),
+        unmetered=unmetered.generations,
+        names=sidecar.summaries.user_names() if wish.by == "external_user" else {},
+        is_open=span.end >= today - 2 * ONE_DAY,
+    )
+
+
+def _month(text: str) -> Span:
+    try:
+        return month_of(date.fromisoformat(f"{text}-01"))
+    except (ValueError, OverflowError):
+        raise ApiError(422, "invalid_value", f"{text} is no month", "month") from None
+
+
+def _markups(sidecar: RunningSidecar, organization_id: str, span: Span) -> list[tuple[date, str]]:
+    """Return the markups of a span, each with the first day of the span it holds for."""
+    directory = sidecar.summaries.directory()
+    found: list[tuple[date, str]] = []
+    for number in range(span.days):
+        day = span.start + number * ONE_DAY
+        markup = format_usd(Decimal(directory.rate_ppm(organization_id, day)) / PPM)
+        if not found or found[-1][1] != markup:
+            found.append((day, markup))
+    return found
+
+
+def _cells(kind: str, line: StatementLine, sheet: Sheet, amount: Decimal | None) -> list[Any]:
+    amounts = line.amounts
+    usd = (
+        amounts.raw_pico_usd,
+        amounts.upstream_pico_usd,
+        amounts.estimated_pico_usd,
+        amounts.billed_pico_usd,
+    )
+    return [
+        kind,
+        safe_cell(line.name),
+        safe_cell(sheet.names.get(line.name)),
+        amounts.events,
+        amounts.pending,
+        *(format_usd(from_pico(pico)) for pico in usd),
+        sheet.statement.currency,
+        _written(amount, is_rounded=kind.endswith("once")),
+        None,
+        None,
+    ]
+
+
+def _rates(sheet: Sheet) -> list[list[Any]]:
+    """Return the markups with their first days, and the exchange rate of each day."""
+    blank = [None] * (_COLUMNS.index("currency") - 2)
+    markups = [
+        ["markup", str(day), *blank, None, None, markup, str(day)] for day, markup in sheet.markups
+    ]
+    currency = sheet.statement.currency
+    return markups + [
+        [
+            "exchange rate",
+            str(used.local_date),
+            *blank,
+            currency,
+            None,
+            format_rate(used.rate_nano),
+            str(used.of_date),
+        ]
+        for used in sheet.statement.rates
+    ]
+
+
+def _written(amount: Decimal | None, *, is_rounded: bool) -> str | None:
+    if amount is None:
+        return None
+    return str(amount) if is_rounded else format_usd(amount)

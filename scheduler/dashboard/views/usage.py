@@ -1,0 +1,91 @@
+"""Page: usage by any side and any days, from the client down to the day, and as a file."""
+
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Query, Request
+from fastapi.responses import Response
+
+from scheduler.api.deps import Here
+from scheduler.api.fields import ExportFormat
+from scheduler.api.routes.exports import export_events, export_summaries
+from scheduler.api.routes.summaries import Wanted
+from scheduler.dashboard.filters import (
+    SIDES,
+    SPANS,
+    Shown,
+    figures_of,
+    filter_values,
+    known_grouping,
+    narrowed,
+    today_of,
+)
+from scheduler.dashboard.pages import render, write_query
+from scheduler.dashboard.views.overview import largest_first
+from scheduler.reports.bills import Unsettled
+from shared.summary_db.port import Grouping, UsageLine
+
+router = APIRouter()
+
+_LINES_PER_PAGE = 100
+Filters = Annotated[Shown, Depends()]
+Offset = Annotated[int, Query(ge=0, le=10**6)]
+
+
+@router.get("/usage")
+def usage(
+    request: Request,
+    sidecar: Here,
+    shown: Filters,
+    by: str | None = None,
+    sort: str = "",
+    offset: Offset = 0,
+) -> Response:
+    """Show figures by one side, with a link to what lies behind each line."""
+    today, reports = today_of(sidecar), figures_of(request)
+    shown = shown.within(today)
+    grouping = known_grouping(by) or shown.next_grouping()
+    lines = reports.usage(shown.filter(), (grouping,))
+    [total] = reports.usage(shown.filter(), ())
+    is_by_amount = (sort or ("amount" if grouping in SIDES else "name")) == "amount"
+    if is_by_amount:
+        lines = largest_first(lines)
+    query, piece = shown.query(), lines[offset : offset + _LINES_PER_PAGE]
+    values = {
+        **filter_values(shown, today, sidecar),
+        "by": grouping,
+        "groupings": {**SIDES, **SPANS},
+        "is_by_amount": is_by_amount,
+        "lines": piece,
+        "links": _links(query, grouping, piece),
+        "count_of_lines": len(lines),
+        "offset": offset,
+        "page_size": _LINES_PER_PAGE,
+        "total": total.amounts,
+        "clients": sidecar.summaries.directory().organizations,
+    }
+    return render(request, "usage.html", values)
+
+
+@router.get("/download/{what}.{format}")
+def download(
+    what: str,
+    format: ExportFormat,
+    sidecar: Here,
+    shown: Filters,
+    by: str | None = None,
+    cost: Unsettled | None = None,
+) -> Response:
+    """Return what a page shows as a file: the API's own export."""
+    shown = shown.within(today_of(sidecar))
+    wanted = Wanted(**vars(shown))
+    if what == "events":
+        return export_events(sidecar, wanted, format, cost)
+    grouping = known_grouping(by) or shown.next_grouping()
+    return export_summaries(sidecar, wanted, format, [grouping])
+
+
+def _links(query: dict[str, Any], by: Grouping, lines: Sequence[UsageLine]) -> list[str]:
+    """Return where each line leads: one step further down, a day to its single events."""
+    page = "/ui/events" if by == "day" else "/ui/usage"
+    return [page + write_query(narrowed(query, by, line.group[by])) for line in lines]

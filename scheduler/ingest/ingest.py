@@ -1,0 +1,159 @@
+"""Intake: what is posted becomes events in the sidecar's own spool, durable before an answer."""
+
+import logging
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from concurrent.futures import TimeoutError as DiskTimeout
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from secrets import token_hex
+from threading import Lock
+from typing import Any
+
+from scheduler.ingest.own_spools import OwnSpools
+from shared.capture.broadcast import broadcast_events, is_broadcast
+from shared.capture.webhook import WebhookOwner, original_event
+from shared.core.clock import Clock
+from shared.core.event import UsageEvent, event_from_json, new_event
+from shared.core.ids import canonical_json, digest
+from shared.errors import InvalidEvent, SpoolError
+from shared.spool.port import PutOutcome
+from shared.spool.sqlite_spool import SqliteSpool
+from shared.summary_db.port import AdminBooks
+
+log = logging.getLogger("owui_usage")
+
+_DISK_SECONDS = 30.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ManualRecord:
+    """Usage that a person or a script enters; `occurred_at` None is now.
+
+    With an idempotency key the same record may be sent again: it is booked once.
+    """
+
+    model: str
+    total_tokens: int
+    cost_usd: Decimal
+    external_user: str
+    organization_id: str
+    task: str = "chat"
+    input_tokens: int = 0
+    output_tokens: int = 0
+    occurred_at: datetime | None = None
+    idempotency_key: str | None = None
+
+
+@dataclass(frozen=True)
+class Booked:
+    """An event that is durable, and whether it was new."""
+
+    event: UsageEvent
+    outcome: PutOutcome
+
+
+@dataclass(frozen=True)
+class Delivered:
+    """What became of a webhook delivery, event by event, and what was refused and why."""
+
+    booked: Sequence[Booked]
+    refused: Sequence[InvalidEvent]
+
+
+class Intake:
+    """Takes webhook deliveries and manual records; any thread may call it.
+
+    Everything goes through the sidecar's spools, on the way that every other event goes. Raises
+    InvalidEvent for what cannot become an event, SpoolError when it could not be made durable.
+    """
+
+    def __init__(
+        self, spools: OwnSpools, books: AdminBooks, default_organization: str, clock: Clock
+    ) -> None:
+        self._spools = spools
+        self._books = books
+        self._default = default_organization
+        self._clock = clock
+        self._lock = Lock()
+        self._refused = Counter[str]()
+
+    def webhook(self, body: Mapping[str, Any]) -> Delivered:
+        """Book a delivery: OTLP JSON of OpenRouter's Broadcast, or the original system's body."""
+        owner = WebhookOwner(organizations=self._books.organization_keys(), default=self._default)
+        now = self._clock.now()
+        try:
+            if is_broadcast(body):
+                reading = broadcast_events(body, owner, now)
+                events, refused = reading.events, reading.refused
+            else:
+                events, refused = [original_event(body, owner, now)], []
+        except InvalidEvent as error:
+            self._count([error])
+            raise
+        self._count(refused)
+        return Delivered(_put(self._spools.webhook, events), refused)
+
+    def manual(self, record: ManualRecord) -> Booked:
+        """Book a manual record. Raises ConfigError when its key was used for something else."""
+        key = record.idempotency_key or token_hex(16)
+        event = _manual_event(record, f"manual:{key}", self._clock.now())
+        if record.idempotency_key is not None:
+            # The first record fixes the time: sent again next month, it is still the same event.
+            kept = self._books.keep_manual_record(key, _content(record), event.to_json())
+            event = event_from_json(kept)
+        [booked] = _put(self._spools.manual, [event])
+        return booked
+
+    def refused(self) -> dict[str, int]:
+        """Return how many deliveries or parts of them were refused, by reason."""
+        with self._lock:
+            return dict(self._refused)
+
+    def _count(self, refused: Sequence[InvalidEvent]) -> None:
+        with self._lock:
+            self._refused.update(f"{error.field}_{error.reason}"[:80] for error in refused)
+        for error in refused:
+            log.warning("webhook: refused, %s: %s", error.field, error.reason)
+
+
+def _put(spool: SqliteSpool, events: Sequence[UsageEvent]) -> list[Booked]:
+    if not events:
+        return []
+    try:
+        outcomes = spool.put(events).result(_DISK_SECONDS)
+    except DiskTimeout:
+        raise SpoolError(f"the disk did not answer within {_DISK_SECONDS:.0f} s") from None
+    return [Booked(*pair) for pair in zip(events, outcomes, strict=True)]
+
+
+def _manual_event(record: ManualRecord, request_id: str, now: datetime) -> UsageEvent:
+    return new_event(
+        request_id=request_id,
+        grain="generation",
+        occurred_at=record.occurred_at or now,
+        client_org_id=record.organization_id,
+        external_user=record.external_user,
+        requested_model=record.model,
+        model=record.model,
+        task=record.task,
+        source="manual",
+        input_tokens=record.input_tokens,
+        output_tokens=record.output_tokens,
+        total_tokens=record.total_tokens,
+        cost_usd=record.cost_usd,
+        cost_source="manual",
+    )
+
+
+def _content(record: ManualRecord) -> str:
+    """Name what a record says, so that its key cannot stand for two different ones."""
+    said = {
+        "model": record.model,
+        "tokens": [record.total_tokens, record.input_tokens, record.output_tokens],
+        "cost": str(record.cost_usd.normalize()),
+        "whom": [record.external_user, record.organization_id, record.task],
+        "at": record.occurred_at.isoformat() if record.occurred_at else None,
+    }
+    return digest(canonical_json(said))
