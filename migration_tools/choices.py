@@ -9,10 +9,10 @@ from pathlib import Path
 
 from migration_tools.ledger import IMPORT_PATIENCE_MS
 from migration_tools.source import ENDLESS, EVER, DaySpan, Source
-from migration_tools.sources.activity_csv import ActivityCsv
 from migration_tools.sources.embedded import EmbeddedEvents
-from migration_tools.sources.legacy_sqlite import LegacyChoices, LegacySqlite
-from migration_tools.sources.open_webui import OpenWebui
+from migration_tools.sources.legacy.source import LegacyChoices, LegacySqlite
+from migration_tools.sources.open_webui.source import OpenWebui
+from migration_tools.sources.openrouter_csv import ActivityCsv
 from migration_tools.sources.original_influx import MEASUREMENT, OriginalInflux
 from shared.core.money import rate_ppm
 from shared.errors import ConfigError, MigrationError, UnusableCost

@@ -9,8 +9,8 @@ import typer
 
 from migration_tools import commands
 from migration_tools.choices import Choices, Kind
-from migration_tools.console import Answer, failure, print_answer
-from migration_tools.migration import Permissions
+from migration_tools.importing.importer import Permissions
+from migration_tools.output import Answer, failure, print_answer
 from shared.errors import UsageError
 from shared.settings import Settings
 

@@ -26,7 +26,7 @@ from migration_tools.cli import (
     answer,
     chosen,
 )
-from migration_tools.migration import Permissions
+from migration_tools.importing.importer import Permissions
 
 ValidateOnly = Annotated[bool, typer.Option("--validate-only", help="check, no import")]
 Migrate = Annotated[bool, typer.Option("--migrate", help="back up, then import")]

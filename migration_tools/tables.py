@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from migration_tools.console import DIFFERENT, Answer, table, usd
-from migration_tools.figures import COLUMNS, Figures
-from migration_tools.migration import Outcome
-from migration_tools.plan import Plan
+from migration_tools.importing.importer import Outcome
+from migration_tools.importing.plan import Plan
+from migration_tools.importing.totals import COLUMNS, Figures
+from migration_tools.output import DIFFERENT, Answer, table, usd
 
 
 def plan_answer(plan: Plan) -> Answer:

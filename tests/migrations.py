@@ -12,8 +12,8 @@ import pytest
 from typer.testing import CliRunner
 
 from migration_tools.cli import app
+from migration_tools.importing.slots import Slots
 from migration_tools.ledger import Ledger
-from migration_tools.slots import Slots
 from shared.core.event import UsageEvent
 from shared.core.ids import store_ns
 from shared.core.rows import Row

@@ -5,7 +5,7 @@ from itertools import groupby
 from pathlib import Path
 
 from migration_tools.source import DaySpan, Remark
-from migration_tools.sources.single_requests import SingleRequests
+from migration_tools.sources.per_request import SingleRequests
 from shared.core.days import ONE_DAY, day_start
 from shared.core.event import UsageEvent
 from shared.core.ids import digest

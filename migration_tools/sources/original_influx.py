@@ -6,7 +6,7 @@ from decimal import Decimal
 from typing import Any
 
 from migration_tools.source import DaySpan, Remark
-from migration_tools.sources.single_requests import SingleRequests
+from migration_tools.sources.per_request import SingleRequests
 from shared.core.days import ONE_DAY, day_start, local_day
 from shared.core.event import UNASSIGNED, UsageEvent, new_event
 from shared.core.ids import clean_label, digest, is_generation_id

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from migration_tools.manifest import Backups
+from migration_tools.backups.manifest import Backups
 from shared.summary_db.engine import upgrade
 from tests.conftest import ROOT
 from tests.legacy import believable_requests, legacy_database
@@ -57,7 +57,7 @@ def test_a_copy_taken_while_somebody_writes_is_what_was_committed(lab: Lab) -> N
 
 
 def lab_backup_of(lab: Lab) -> dict[str, int]:
-    from migration_tools.backup import make_backup
+    from migration_tools.backups.backup import make_backup
 
     url = f"sqlite:///{lab.folder}/summaries.sqlite3"
     manifest = make_backup(Backups(lab.folder / "backups"), url, "1", datetime.now(UTC))

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from migration_tools.backups.rollback import COPY_STAYS
 from migration_tools.cli import app
-from migration_tools.rollback import COPY_STAYS
 from shared.core.event import UsageEvent
 from shared.errors import Misconfigured
 from shared.event_store.influx.store import InfluxStore

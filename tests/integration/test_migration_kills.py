@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from migration_tools import writing
-from migration_tools.manifest import Backups
+from migration_tools.backups.manifest import Backups
+from migration_tools.importing import writer as writing
 from shared.event_store.sqlite.store import EmbeddedStore
 from shared.summary_db.summaries import SqlSummaries
 from tests.conftest import ROOT

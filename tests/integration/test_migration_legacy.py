@@ -210,7 +210,7 @@ def test_of_very_many_differences_the_first_are_held_and_all_are_counted(
     change(lab.folder / "events.sqlite3", "DELETE FROM events")
     every = lab.run("verify", *SPAN, code=1)
     assert every["differences_unlisted"] == 0
-    monkeypatch.setattr("migration_tools.verification._DIFFERENCES_MAX", 7)
+    monkeypatch.setattr("migration_tools.importing.verification._DIFFERENCES_MAX", 7)
     first = lab.run("verify", *SPAN, code=1)
     assert first["differences"] == every["differences"][:7]
     assert first["differences_unlisted"] == len(every["differences"]) - 7

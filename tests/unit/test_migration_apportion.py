@@ -3,7 +3,7 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from migration_tools.apportion import fill, fill_within, spread
+from migration_tools.sources.legacy.apportion import fill, fill_within, spread
 
 AMOUNTS = st.lists(st.integers(0, 10**15), min_size=1, max_size=7)
 

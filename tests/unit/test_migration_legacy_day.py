@@ -8,8 +8,8 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from migration_tools.sources.legacy_day import Rules, Split, split_day
-from migration_tools.sources.legacy_rows import REQUESTS_MAX, LegacyDay, Portion
+from migration_tools.sources.legacy.day import Rules, Split, split_day
+from migration_tools.sources.legacy.rows import REQUESTS_MAX, LegacyDay, Portion
 
 USD = 10**12
 

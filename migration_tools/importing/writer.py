@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import TypeVar
 
-from migration_tools.slots import Slots
+from migration_tools.importing.slots import Slots
 from shared.core.event import UsageEvent
 from shared.core.ids import store_ns
 from shared.core.rows import UnmeteredRow, UserRow

@@ -12,7 +12,7 @@ from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Column, Table
 
-from migration_tools.plan import Progress as Step
+from migration_tools.importing.plan import Progress as Step
 from shared.core.money import format_usd, from_pico
 from shared.errors import DeliveryError, ProjectionError, UsageError
 

@@ -5,8 +5,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from migration_tools.source import DaySpan, Remark
-from migration_tools.sources.open_webui_rows import Answer, OpenWebuiRows
-from migration_tools.sources.single_requests import SingleRequests
+from migration_tools.sources.open_webui.rows import Answer, OpenWebuiRows
+from migration_tools.sources.per_request import SingleRequests
 from shared.capture.openwebui import has_openrouter_usage, message_time, openrouter_model
 from shared.capture.usage import Usage, parse_usage
 from shared.core.days import ONE_DAY, day_start, local_day

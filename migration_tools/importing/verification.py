@@ -5,11 +5,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 
-from migration_tools.figures import COLUMNS, Figures, Place
-from migration_tools.identifiers import Identifiers
+from migration_tools.importing.overlap import Occupancy, own_label
+from migration_tools.importing.plan import Plan, Remarks, place_of, wanted_events
+from migration_tools.importing.seen_ids import Identifiers
+from migration_tools.importing.totals import COLUMNS, Figures, Place
 from migration_tools.ledger import Ledger
-from migration_tools.occupancy import Occupancy, own_label
-from migration_tools.plan import Plan, Remarks, place_of, wanted_events
 from migration_tools.source import Source
 from shared.core.days import ONE_DAY, ZoneDay, day_bounds
 from shared.event_store.port import Window

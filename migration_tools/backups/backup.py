@@ -12,7 +12,7 @@ from pathlib import Path
 from sqlalchemy import URL, Connection, create_engine, inspect, make_url, text
 from sqlalchemy.exc import SQLAlchemyError
 
-from migration_tools.manifest import Backups, Manifest, SavedDatabase, SavedFile
+from migration_tools.backups.manifest import Backups, Manifest, SavedDatabase, SavedFile
 from shared.errors import MigrationError
 
 # Columns that are added up beside the rows, so that a copy can be checked against its manifest.

@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from migration_tools.backups.manifest import Backups, ImportRecord, Manifest
+from migration_tools.importing.lock import locked
+from migration_tools.importing.organizations import take_back
 from migration_tools.ledger import Ledger
-from migration_tools.lock import locked
-from migration_tools.manifest import Backups, ImportRecord, Manifest
-from migration_tools.newcomers import take_back
 from shared.core.days import ONE_DAY
 from shared.errors import RollbackRefused
 from shared.event_store.port import EventStore, Window

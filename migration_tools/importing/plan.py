@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 from datetime import date
 from hashlib import blake2b
 
-from migration_tools.figures import Figures, Place
-from migration_tools.identifiers import Identifiers
-from migration_tools.occupancy import Occupancy
+from migration_tools.importing.overlap import Occupancy
+from migration_tools.importing.seen_ids import Identifiers
+from migration_tools.importing.totals import Figures, Place
 from migration_tools.source import EVER, DaySpan, Remark, Source
 from shared.core.days import local_day
 from shared.core.event import UsageEvent

@@ -4,9 +4,9 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from migration_tools.apportion import spread
-from migration_tools.sources.legacy_cells import Cell, split_cells
-from migration_tools.sources.legacy_rows import REQUESTS_MAX, LegacyDay, Portion
+from migration_tools.sources.legacy.apportion import spread
+from migration_tools.sources.legacy.cells import Cell, split_cells
+from migration_tools.sources.legacy.rows import REQUESTS_MAX, LegacyDay, Portion
 from shared.core.money import PPM, format_usd, from_pico
 
 _UNKNOWN = "unknown"

@@ -7,7 +7,7 @@ from functools import partial
 from itertools import chain
 from typing import Literal, Self
 
-from migration_tools.identifiers import Identifiers
+from migration_tools.importing.seen_ids import Identifiers
 from migration_tools.source import DaySpan, Remark, Source
 from shared.core.days import ONE_DAY, day_bounds, day_start, local_day
 from shared.core.event import UsageEvent

@@ -8,8 +8,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from migration_tools.figures import Figures, Place
-from migration_tools.plan import Plan
+from migration_tools.importing.plan import Plan
+from migration_tools.importing.totals import Figures, Place
 from shared.errors import MigrationError
 
 State = Literal["backed up", "importing", "imported", "rolling back", "rolled back"]

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from migration_tools.apportion import Matrix, fill, fill_corner, fill_within
-from migration_tools.sources.legacy_rows import Portion
+from migration_tools.sources.legacy.apportion import Matrix, fill, fill_corner, fill_within
+from migration_tools.sources.legacy.rows import Portion
 from shared.core.ids import digest
 
 Layout = Callable[[Sequence[int], Sequence[int]], Matrix]

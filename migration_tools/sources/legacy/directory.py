@@ -7,7 +7,7 @@ from datetime import date, timedelta
 from typing import Any
 
 from migration_tools.source import Directory, Membership, Newcomer, Remark
-from migration_tools.sources.legacy_rows import (
+from migration_tools.sources.legacy.rows import (
     TABLES,
     day_of,
     is_usable,

@@ -2,22 +2,27 @@
 
 from dataclasses import dataclass
 
-from migration_tools.backup import check_files, empty_backup, make_backup
-from migration_tools.deletion import check_deletion
-from migration_tools.ledger import Ledger
-from migration_tools.lock import locked
-from migration_tools.manifest import (
+from migration_tools.backups.backup import check_files, empty_backup, make_backup
+from migration_tools.backups.deletion import check_deletion
+from migration_tools.backups.manifest import (
     Backups,
     ImportRecord,
     Manifest,
     changed_days,
     day_records,
 )
-from migration_tools.newcomers import bring, differing_newcomers, unknown_moves, unknown_newcomers
-from migration_tools.occupancy import HELD, Occupancy, find_occupancy
-from migration_tools.plan import Plan, Progress, Remarks, make_plan, wanted_events
+from migration_tools.importing.lock import locked
+from migration_tools.importing.organizations import (
+    bring,
+    differing_newcomers,
+    unknown_moves,
+    unknown_newcomers,
+)
+from migration_tools.importing.overlap import HELD, Occupancy, find_occupancy
+from migration_tools.importing.plan import Plan, Progress, Remarks, make_plan, wanted_events
+from migration_tools.importing.writer import write_events, write_side_rows
+from migration_tools.ledger import Ledger
 from migration_tools.source import DaySpan, Remark, Source
-from migration_tools.writing import write_events, write_side_rows
 from shared.core.days import ONE_DAY
 from shared.errors import MigrationError
 from shared.projection.run_report import RunReport

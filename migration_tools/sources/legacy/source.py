@@ -9,15 +9,15 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from migration_tools.source import DaySpan, Directory, Newcomer, Remark
-from migration_tools.sources.legacy_day import Rules, Split, split_day
-from migration_tools.sources.legacy_directory import (
+from migration_tools.sources.legacy.day import Rules, Split, split_day
+from migration_tools.sources.legacy.directory import (
     ORIGINAL_RATE,
     ORIGINAL_ZONE,
     read_directory,
     read_identity,
     read_organizations,
 )
-from migration_tools.sources.legacy_rows import (
+from migration_tools.sources.legacy.rows import (
     TABLES,
     LegacyDay,
     legacy_days,

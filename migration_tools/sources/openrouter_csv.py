@@ -8,7 +8,7 @@ from decimal import Decimal
 from pathlib import Path
 
 from migration_tools.source import DaySpan, Remark
-from migration_tools.sources.single_requests import SingleRequests
+from migration_tools.sources.per_request import SingleRequests
 from shared.core.days import local_day
 from shared.core.event import UNASSIGNED, UsageEvent, new_event
 from shared.core.ids import canonical_json, clean_label, generation_time, is_generation_id

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from datetime import date
 
-from migration_tools.manifest import ImportRecord, Move
+from migration_tools.backups.manifest import ImportRecord, Move
 from migration_tools.source import Directory, Newcomer, Remark
 from shared.core.days import day_start
 from shared.projection.organization import ALWAYS, Assignment
