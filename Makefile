@@ -19,10 +19,10 @@ demo: $(READY) ## A day of traffic through the real Pipelines server, booked and
 	@$(BIN)/python -m demo
 
 demo-year: $(READY) ## A year of four organizations, booked, projected and compared, with its pages open
-	@$(BIN)/python -m demo.year
+	@$(BIN)/python -m demo.plays.year
 
 demo-openwebui: $(READY) $(HOSTS)/open-webui/.ready $(HOSTS)/pipelines-current/.ready ## The real Open WebUI with the plugin and a mock OpenRouter, to click through
-	@$(BIN)/python -m demo.open_webui
+	@$(BIN)/python -m demo.plays.open_webui
 
 ##@ Develop
 test: $(READY) ## All tests that can run here; says what it skips and what would run it

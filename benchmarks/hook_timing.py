@@ -12,7 +12,7 @@ from random import Random
 from typing import Any
 
 from benchmarks.report import percentile
-from demo.mock_models import openrouter_models
+from demo.mock_openrouter.models import openrouter_models
 from tests.host.plugin import load_as_function, load_as_pipeline, running
 
 _AT_ONCE = 20

@@ -10,11 +10,11 @@ from rich.console import Console
 from demo.compare import PathLine, compare
 from demo.installation import ROOT
 from demo.page import leave_open
-from demo.play import play
+from demo.plays.play import play
+from demo.plays.traffic import Answer, Charge, a_day
 from demo.processes import wait_for
 from demo.stage import PLUGIN_ID, Stage
 from demo.tables import print_comparison, print_spend
-from demo.traffic import Answer, Charge, a_day
 from shared.core.money import from_pico
 from shared.event_store.port import Window
 from shared.event_store.sqlite.store import EmbeddedStore

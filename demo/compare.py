@@ -4,8 +4,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
-from demo.traffic import Charge
-from demo.world import PATH_WEIGHTS, TASK_PATH
+from demo.plays.traffic import Charge
+from demo.plays.world import PATH_WEIGHTS, TASK_PATH
 from shared.core.event import UsageEvent
 from shared.core.rows import UnmeteredRow
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 
-from demo.open_webui_admin import Admin, Connection, sign_up
+from demo.plays.open_webui_admin import Admin, Connection, sign_up
 from demo.processes import Server, free_port
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -132,7 +132,7 @@ class Installation:
         port = free_port()
         return Server(
             "mock-openrouter",
-            [sys.executable, "-m", "demo.mock_openrouter", "--port", str(port)],
+            [sys.executable, "-m", "demo.mock_openrouter.server", "--port", str(port)],
             port=port,
             folder=self.folder,
             environment={"PYTHONPATH": str(ROOT)},

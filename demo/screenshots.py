@@ -14,8 +14,8 @@ from playwright.sync_api import Browser, ViewportSize, sync_playwright
 from rich.console import Console
 
 from demo.installation import ROOT
+from demo.plays.year import opened_year
 from demo.processes import wait_for
-from demo.year import opened_year
 
 PICTURES = ROOT / "docs" / "screenshots"
 _SWITCHES = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync"]

@@ -14,9 +14,9 @@ import httpx
 from rich.console import Console
 
 from demo.installation import PLUGIN
+from demo.plays.world import CLIENTS, Client
 from demo.processes import Server, free_port
 from demo.sidecar import run_scheduler, sidecar_environment, sidecar_server
-from demo.world import CLIENTS, Client
 from shared.core.money import rate_ppm
 from shared.projection.organization import Organization, OrganizationDefaults
 from shared.summary_db.summaries import open_summaries

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from demo.compare import PathLine
-from demo.world import CLIENTS, NAMES
+from demo.plays.world import CLIENTS, NAMES
 from shared.core.money import from_pico
 from shared.projection.port import ReportRow
 

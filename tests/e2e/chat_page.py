@@ -3,7 +3,7 @@
 import re
 from typing import TYPE_CHECKING, Any
 
-from demo.open_webui_admin import Person
+from demo.plays.open_webui_admin import Person
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page

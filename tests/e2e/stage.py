@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from demo.installation import PASSWORD, PIPELINES, PLUGIN, PROXY_TAG, Installation
-from demo.open_webui_admin import Admin
+from demo.plays.open_webui_admin import Admin
 from demo.processes import wait_for
 from demo.sidecar import STORE_FILE
 from tests.e2e.account import Account, Row, settle_account

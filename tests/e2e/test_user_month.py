@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from demo.installation import ACTION
-from demo.open_webui_admin import open_client
+from demo.plays.open_webui_admin import open_client
 from tests.e2e.chat_page import sign_in
 from tests.e2e.sidecar import USER_TOKEN, RunningLedger, running_ledger
 from tests.e2e.stage import Play, Stage

@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx
 
-from demo.open_webui_admin import Person, open_client
+from demo.plays.open_webui_admin import Person, open_client
 
 MODEL = "openai/gpt-5-mini"
 OTHER_MODEL = "anthropic/claude-haiku-4.5"

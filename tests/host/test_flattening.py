@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.bundler import ROOT, TARGET, flatten, main, released_version
+from pipelines.bundler.__main__ import ROOT, TARGET, flatten, main, released_version
 from pipelines.bundler.source_module import FlatteningRefused
 
 

@@ -7,9 +7,9 @@ from typing import Any
 import httpx
 import pytest
 
-from demo.mock_answers import is_task, words_of
-from demo.mock_ledger import PRICES, Generation, Ledger
-from demo.mock_openrouter import build_app
+from demo.mock_openrouter.answers import is_task, words_of
+from demo.mock_openrouter.ledger import PRICES, Generation, Ledger
+from demo.mock_openrouter.server import build_app
 
 HAIKU = "anthropic/claude-haiku-4.5"
 

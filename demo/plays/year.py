@@ -13,11 +13,10 @@ from rich.console import Console
 
 from demo.installation import ROOT
 from demo.page import leave_open
-from demo.play import play
-from demo.stage import PLUGIN_ID, Stage
-from demo.traffic import a_day
-from demo.year_traffic import YearAuthor, YearBill
-from demo.year_world import (
+from demo.plays.play import play
+from demo.plays.traffic import a_day
+from demo.plays.year_traffic import YearAuthor, YearBill
+from demo.plays.year_world import (
     DAYS,
     EARLIER_MARKUPS,
     MOVED,
@@ -25,6 +24,7 @@ from demo.year_world import (
     year_exchange_rates,
     year_people,
 )
+from demo.stage import PLUGIN_ID, Stage
 from shared.core.money import format_usd, from_pico, rate_ppm
 from shared.core.rows import Row
 from shared.event_store.sqlite.store import EmbeddedStore

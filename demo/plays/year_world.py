@@ -8,7 +8,7 @@ from itertools import product
 from random import Random
 from uuid import UUID
 
-from demo.world import CLIENTS, Client
+from demo.plays.world import CLIENTS, Client
 from shared.summary_db.exchange import ExchangeRate, parse_rate
 
 DAYS = 365

@@ -9,7 +9,7 @@ from random import Random
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from demo.year_world import DAYS, MODELS, Person
+from demo.plays.year_world import DAYS, MODELS, Person
 from shared.core.event import UsageEvent, new_event
 from shared.core.money import parse_usd
 from shared.core.rows import Row, UnmeteredRow, UserRow

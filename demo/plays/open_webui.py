@@ -24,8 +24,8 @@ from demo.installation import (
     Installation,
     missing_hosts,
 )
-from demo.mock_answers import CLOCK_TOOL
-from demo.open_webui_admin import Person
+from demo.mock_openrouter.answers import CLOCK_TOOL
+from demo.plays.open_webui_admin import Person
 from demo.processes import free_port
 from demo.sidecar import sidecar_environment, sidecar_server
 from shared.core.money import format_usd, parse_usd

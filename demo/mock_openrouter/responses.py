@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from demo.mock_answers import Answer, text_of
+from demo.mock_openrouter.answers import Answer, text_of
 
 _RENAMED = {
     "prompt_tokens": "input_tokens",

@@ -1,7 +1,7 @@
 """A mock OpenRouter with exact books, and beside it a strict foreign server, for demo and tests.
 
-`python -m demo.mock_openrouter --port 9191` serves OpenRouter's API under `/api/v1`, the foreign
-one under `/foreign/v1`, a proxy in front of OpenRouter under `/proxy/v1`, the books under
+`python -m demo.mock_openrouter.server --port 9191` serves OpenRouter's API under `/api/v1`, the
+foreign one under `/foreign/v1`, a proxy in front of OpenRouter under `/proxy/v1`, the books under
 `/__ledger`.
 """
 
@@ -17,17 +17,24 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from demo.mock_answers import Answer, last_prompt, text_of, tool_step, words_of
-from demo.mock_ledger import DATED_NAMES, PRICES, ROUTER, ROUTER_CHOICE, Generation, Ledger
-from demo.mock_models import (
+from demo.mock_openrouter.answers import Answer, last_prompt, text_of, tool_step, words_of
+from demo.mock_openrouter.ledger import (
+    DATED_NAMES,
+    PRICES,
+    ROUTER,
+    ROUTER_CHOICE,
+    Generation,
+    Ledger,
+)
+from demo.mock_openrouter.models import (
     BEHIND_PROXY,
     PROXIED_MODEL,
     foreign_models,
     openrouter_models,
     proxied_models,
 )
-from demo.mock_responses import ResponseAnswer, chat_body
-from demo.mock_streams import Gate, send
+from demo.mock_openrouter.responses import ResponseAnswer, chat_body
+from demo.mock_openrouter.streams import Gate, send
 
 _STATUS_WORDS = {"402": "Insufficient credits", "429": "Rate limit exceeded"}
 # What a strict OpenAI-compatible server knows; anything else it answers with 400, as Mistral does.

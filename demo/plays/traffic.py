@@ -8,9 +8,9 @@ from decimal import Decimal
 from random import Random
 from typing import Any, Literal
 
-from demo.mock_ledger import PRICES
-from demo.mock_models import FOREIGN_MODEL, foreign_models, openrouter_models
-from demo.world import MODEL_WEIGHTS, NAMES, PATH_WEIGHTS, TASK_PATH
+from demo.mock_openrouter.ledger import PRICES
+from demo.mock_openrouter.models import FOREIGN_MODEL, foreign_models, openrouter_models
+from demo.plays.world import MODEL_WEIGHTS, NAMES, PATH_WEIGHTS, TASK_PATH
 
 Body = dict[str, Any]
 Hook = Literal["inlet", "outlet"]

@@ -5,7 +5,7 @@ import json
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
-from demo.mock_answers import Answer
+from demo.mock_openrouter.answers import Answer
 
 _COMMENT = b": OPENROUTER PROCESSING\n\n"
 _HOLD_SECONDS, _STEP_SECONDS = 60.0, 0.1

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import httpx
 
-from demo.traffic import Answer
+from demo.plays.traffic import Answer
 
 _AT_ONCE = 12
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from demo.mock_ledger import PRICES, ROUTER
+from demo.mock_openrouter.ledger import PRICES, ROUTER
 
 FOREIGN_MODEL = "local-llama"
 # What a proxy in front of OpenRouter calls a model of it, and which one that is.

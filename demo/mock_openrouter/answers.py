@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from demo.mock_ledger import Generation
+from demo.mock_openrouter.ledger import Generation
 
 _WORD = re.compile(r"\[\[([a-z0-9-]+)(?:=([A-Za-z0-9_.-]+))?\]\]")
 _PROVIDER = "MockProvider"
