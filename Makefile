@@ -67,8 +67,8 @@ screenshots: $(READY) ## Take the pictures of docs/screenshots from the year of 
 hosts: $(HOSTS)/pipelines-current/.ready $(HOSTS)/pipelines-pinned/.ready $(HOSTS)/open-webui/.ready ## Install Pipelines (newest and pinned) and Open WebUI from PyPI
 
 services: .cache/vendor/axe.min.js ## Build InfluxDB 1.8 and 2.9 (Go, Rust), install Chromium, PostgreSQL ... (Debian)
-	tests/services/install.sh
-	tests/services/build_influx.sh
+	tests/support/services/install.sh
+	tests/support/services/build_influx.sh
 
 clean: ## Remove environments, caches and demo data
 	rm -rf $(VENV) .cache var .mypy_cache .ruff_cache .pytest_cache .hypothesis

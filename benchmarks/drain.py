@@ -20,7 +20,7 @@ from benchmarks.sizes import Sizes
 from shared.core.event import UsageEvent
 from shared.spool.process import SpoolSettings
 from shared.spool.sqlite_spool import SqliteSpool
-from tests.services.influx import InfluxServer
+from tests.support.services.influx import InfluxServer
 
 _ROOT = Path(__file__).resolve().parents[1]
 _PUT_AT_ONCE = 1000

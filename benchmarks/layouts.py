@@ -20,7 +20,7 @@ from benchmarks.servers import disk_mb, influxdb, resident_mb
 from benchmarks.sizes import Sizes
 from shared.core.event import UsageEvent
 from shared.event_store.influx.line_protocol import render_line
-from tests.services.influx import InfluxServer
+from tests.support.services.influx import InfluxServer
 
 _BATCH = 5000
 _ORIGINAL = "usage_tracking"

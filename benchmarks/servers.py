@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.services.influx import InfluxServer, start
+from tests.support.services.influx import InfluxServer, start
 
 _PROGRAM = Path(__file__).resolve().parents[1] / ".cache" / "influx" / "influxd2"
 

@@ -7,13 +7,13 @@ import pytest
 from shared.core.event import UsageEvent
 from shared.core.rows import UnmeteredRow
 from shared.projection.resolution import Bill, resolve
-from tests.builders import NOON, generation_id, pending, settled, turn
 from tests.e2e.account import Row, settle_account
 from tests.e2e.fates import Fate
+from tests.support.builders import NOON, generation_id, pending, settled, turn
 
 
 def ledger_row(number: int = 1, **fields: Any) -> Row:
-    """Return the mock's line for the generation that `tests.builders.settled` books."""
+    """Return the mock's line for the generation that `tests.support.builders.settled` books."""
     row: Row = {
         "id": generation_id(number),
         "connection": "openrouter",

@@ -10,10 +10,19 @@ import pytest
 
 from shared.core.event import UsageEvent
 from shared.core.rows import UserRow
-from tests.builders import ALICE, BOB, CHARLIE, NOON, generation_id, pending, settled, unmetered
 from tests.conftest import CACHE, missing
-from tests.services.postgres import a_database
-from tests.sidecars import ADMIN, TOKEN, SidecarAtHand
+from tests.support.builders import (
+    ALICE,
+    BOB,
+    CHARLIE,
+    NOON,
+    generation_id,
+    pending,
+    settled,
+    unmetered,
+)
+from tests.support.services.postgres import a_database
+from tests.support.sidecars import ADMIN, TOKEN, SidecarAtHand
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page

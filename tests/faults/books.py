@@ -11,7 +11,7 @@ from pathlib import Path
 
 from demo.processes import wait_for
 from tests.faults.traffic import Bill
-from tests.services.influx import InfluxServer
+from tests.support.services.influx import InfluxServer
 
 _PICO = Decimal("1e-12")
 # Request id and amount, the amount missing while a cost is pending.

@@ -11,7 +11,7 @@ import pytest
 from tests.conftest import CACHE, missing
 from tests.faults.books import Books, influx_books
 from tests.faults.host import Host, delivering_to
-from tests.services.influx import REMEDY, InfluxServer, Version, start
+from tests.support.services.influx import REMEDY, InfluxServer, Version, start
 
 ROUNDS = int(os.environ.get("FAULT_ROUNDS", "5"))
 SEED = os.environ.get("FAULT_SEED", os.urandom(4).hex())

@@ -14,7 +14,7 @@ from tests.faults.conftest import HostMaker
 from tests.faults.host import Host, delivering_to
 from tests.faults.sidecar import Sidecar, scheduler
 from tests.faults.traffic import Bill, an_answer, pass_a_moment, pouring, send_answers
-from tests.services.influx import InfluxServer
+from tests.support.services.influx import InfluxServer
 
 pytestmark = pytest.mark.service
 Grant = Callable[[InfluxServer, str], str]

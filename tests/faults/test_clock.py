@@ -12,8 +12,8 @@ from tests.faults.conftest import HostMaker
 from tests.faults.host import delivering_to
 from tests.faults.sidecar import scheduler
 from tests.faults.traffic import Bill, an_answer, pass_a_moment, pouring, send_answers
-from tests.jumping_clock import JumpingClock
-from tests.services.influx import InfluxServer
+from tests.support.jumping_clock import JumpingClock
+from tests.support.services.influx import InfluxServer
 
 pytestmark = pytest.mark.service
 _MINUTE, _DAY = 60, 86_400

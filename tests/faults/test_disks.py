@@ -15,7 +15,7 @@ from tests.faults.books import Books, influx_books
 from tests.faults.conftest import HostMaker, influx_program
 from tests.faults.host import Host, delivering_to
 from tests.faults.traffic import NEVER_REPEATED, Bill, pass_a_moment, pouring
-from tests.services.influx import start
+from tests.support.services.influx import start
 
 pytestmark = pytest.mark.service
 # Nothing beyond this place in a file can be written: the spool's log is rewritten from its start.

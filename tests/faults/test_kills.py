@@ -7,7 +7,7 @@ import pytest
 from tests.faults.books import Books
 from tests.faults.host import Host
 from tests.faults.traffic import Bill, pass_a_moment, pouring
-from tests.services.influx import InfluxServer
+from tests.support.services.influx import InfluxServer
 
 pytestmark = pytest.mark.service
 RATES = pytest.mark.parametrize("per_second", [20, 200])

@@ -11,7 +11,7 @@ from tests.faults.conftest import ROUNDS, HostMaker
 from tests.faults.cutting_proxy import CuttingProxy
 from tests.faults.host import Host, delivering_to
 from tests.faults.traffic import Bill, pass_a_moment, pouring
-from tests.services.influx import InfluxServer
+from tests.support.services.influx import InfluxServer
 
 pytestmark = pytest.mark.service
 _LONG_FORM = 50

@@ -12,7 +12,7 @@ from tests.faults.conftest import HostMaker
 from tests.faults.host import delivering_to, let_lease_run_out
 from tests.faults.sidecar import Sidecar, scheduler
 from tests.faults.traffic import Bill, pass_a_moment, pouring
-from tests.services.influx import InfluxServer
+from tests.support.services.influx import InfluxServer
 
 pytestmark = pytest.mark.service
 

@@ -14,7 +14,7 @@ from tests.conftest import ROOT
 from tests.faults.books import Books
 from tests.faults.host import Host
 from tests.faults.traffic import Bill, an_answer, pass_a_moment, pouring, send_answers
-from tests.spool_files import merge_log
+from tests.support.spool_files import merge_log
 
 pytestmark = pytest.mark.service
 Damage = Callable[[Path, Random], None]

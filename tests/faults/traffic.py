@@ -14,8 +14,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from pipelines.src.recorder import WAIT_SECONDS
-from tests.builders import ALICE, BOB, CHARLIE
 from tests.faults.host import PLUGIN
+from tests.support.builders import ALICE, BOB, CHARLIE
 
 _PATIENCE_SECONDS = 10.0
 _SENDERS = 8

@@ -4,8 +4,8 @@ import copy
 from decimal import Decimal
 from typing import Any
 
-from tests.builders import ALICE
-from tests.builders import generation_id as id_at
+from tests.support.builders import ALICE
+from tests.support.builders import generation_id as id_at
 
 ALICE_HERSELF = {"id": ALICE, "name": "Alice", "email": "alice@example.org", "role": "user"}
 RECORD: dict[str, Any] = {

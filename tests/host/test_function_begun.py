@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from shared.projection.resolution import uncancelled
-from tests.builders import ALICE
 from tests.host.bodies import (
     ALICE_HERSELF,
     FOREIGN,
@@ -30,6 +29,7 @@ from tests.host.plugin import (
     running,
     unmetered,
 )
+from tests.support.builders import ALICE
 
 HOST = "function"
 

@@ -9,7 +9,6 @@ import pytest
 from shared.capture.webhook import WebhookOwner, original_event
 from shared.core.ids import key_hash
 from shared.projection.resolution import resolve
-from tests.builders import NOON, turn
 from tests.host.bodies import (
     PRESET,
     RECORD,
@@ -21,6 +20,7 @@ from tests.host.bodies import (
     usage,
 )
 from tests.host.plugin import events, expire
+from tests.support.builders import NOON, turn
 
 HOST = "function"
 

@@ -11,7 +11,6 @@ import pytest
 from shared.core.ids import utc_milliseconds
 from shared.core.rows import UserRow
 from shared.projection.resolution import uncancelled
-from tests.builders import ALICE, unmetered
 from tests.host.bodies import (
     ALICE_HERSELF,
     RECORD,
@@ -23,6 +22,7 @@ from tests.host.bodies import (
     usage,
 )
 from tests.host.plugin import events, expire, rows, running
+from tests.support.builders import ALICE, unmetered
 
 HOST = "function"
 

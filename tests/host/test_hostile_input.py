@@ -10,8 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.builders import ALICE
 from tests.host.plugin import events, load_as_function, load_as_pipeline, running
+from tests.support.builders import ALICE
 
 MODEL = {
     "id": "openai/gpt-5-mini",

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.builders import ALICE, generation_id
 from tests.conftest import needs_host
 from tests.host.plugin import PLUGIN
+from tests.support.builders import ALICE, generation_id
 
 pytestmark = pytest.mark.host
 

@@ -7,8 +7,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from tests.builders import ALICE
-from tests.builders import generation_id as id_at
 from tests.host.bodies import (
     ALICE_HERSELF,
     FOREIGN,
@@ -20,6 +18,8 @@ from tests.host.bodies import (
     task,
 )
 from tests.host.plugin import events, load_as_pipeline, running, unmetered
+from tests.support.builders import ALICE
+from tests.support.builders import generation_id as id_at
 
 HOST = "pipeline"
 

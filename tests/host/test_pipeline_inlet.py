@@ -6,9 +6,9 @@ from types import ModuleType
 from typing import Any
 
 from shared.core.rows import UserRow
-from tests.builders import ALICE, BOB
 from tests.host.bodies import ALICE_HERSELF, FOREIGN, PRESET, outlet, request, task
 from tests.host.plugin import events, rows, running
+from tests.support.builders import ALICE, BOB
 
 HOST = "pipeline"
 

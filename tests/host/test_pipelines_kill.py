@@ -14,8 +14,8 @@ from pipelines.src.recorder import WAIT_SECONDS
 from shared.core.event import UsageEvent
 from shared.core.rows import row_from_json
 from shared.spool.sqlite_spool import SqliteSpool
-from tests.builders import ALICE, BOB, CHARLIE
 from tests.host.servers import PLUGIN_ID, PipelinesServer, pipelines_server, wait_for
+from tests.support.builders import ALICE, BOB, CHARLIE
 
 pytestmark = pytest.mark.host
 

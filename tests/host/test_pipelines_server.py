@@ -10,10 +10,10 @@ import pytest
 from shared.core.event import UsageEvent
 from shared.core.rows import HostRow, Row, UnmeteredRow, row_from_json
 from shared.spool.sqlite_spool import SqliteSpool
-from tests.builders import ALICE
 from tests.host.captures import read
 from tests.host.plugin import PLUGIN
 from tests.host.servers import PLUGIN_ID, PipelinesServer, pipelines_server, wait_for
+from tests.support.builders import ALICE
 
 pytestmark = pytest.mark.host
 

@@ -15,8 +15,8 @@ from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
 from scheduler.version import read_version
-from tests.builders import ALICE, BOB
 from tests.host.plugin import ROOT, load_as_function
+from tests.support.builders import ALICE, BOB
 
 ACTION = ROOT / "pipelines" / "openrouter_usage_action.py"
 MONTHS = "/api/v1/user/months"
