@@ -1,22 +1,69 @@
-"""Imports point one way: errors, domain, ports, adapters and use cases, entry points."""
+"""The architecture: packages in one straight stack, each imports only what stands above it here."""
 
 import ast
 from pathlib import Path
 
 import pytest
 
+from pipelines.bundler.__main__ import ENTRIES, modules_in_order
+
 ROOT = Path(__file__).resolve().parents[2]
-ENTRY_POINTS = ("scheduler", "migration_tools", "pipelines.src", "demo")
-ALLOWED: dict[str, tuple[str, ...]] = {
-    # The packages of `shared` get their order back when all have been moved.
-    "shared": ("shared",),
-    **{entry: ("shared", entry) for entry in ENTRY_POINTS},
+STACK = (
+    ("shared.errors",),  # the error tree: the class is the decision
+    ("shared.core",),  # events, money, days, ids
+    ("shared.settings",),  # the environment as one value
+    ("shared.capture", "shared.spool"),  # what hosts say -> events | the durable queue
+    ("shared.delivery",),  # from a spool to an event store: batches, retry, breaker
+    ("shared.event_store",),  # where events live: InfluxDB, SQLite, both
+    ("shared.projection",),  # a day of events -> a day of summaries
+    ("shared.summary_db",),  # the database of summaries
+    ("pipelines.src", "scheduler", "migration_tools", "demo"),  # entry points
+)
+# What an admin uploads, and so all that ever runs inside a chat server.
+UPLOADED = (
+    "shared.errors",
+    "shared.core",
+    "shared.capture",
+    "shared.spool",
+    "shared.delivery",
+    "shared.event_store.influx.write",
+    "shared.event_store.influx.write_deadline",
+    "shared.event_store.influx.line_protocol",
+    "shared.event_store.influx.answers",
+    "pipelines.src",
+)
+# Rules without a disk, a socket, a thread or a clock of their own.
+PURE = (
+    "shared.capture",
+    *(f"shared.core.{name}" for name in ("event", "rows", "money", "ids", "days")),
+    *(f"shared.delivery.{name}" for name in ("breaker", "retry", "latency")),
+    *(f"shared.projection.{name}" for name in ("resolution", "summary", "audit", "organization")),
+)
+INPUT_AND_OUTPUT = {
+    *(
+        "asyncio",
+        "logging",
+        "os",
+        "pathlib",
+        "socket",
+        "sqlite3",
+        "subprocess",
+        "threading",
+        "time",
+    ),
+    *("httpx", "influxdb_client", "sqlalchemy", "tenacity"),
 }
 
 
-def sources() -> list[Path]:
-    folders = ("shared", "scheduler", "migration_tools", "pipelines/src", "demo")
-    return sorted(path for folder in folders for path in (ROOT / folder).rglob("*.py"))
+def module_name(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+SOURCES = {
+    module_name(path): path
+    for folder in ("shared", "pipelines/src", "scheduler", "migration_tools", "demo")
+    for path in sorted((ROOT / folder).rglob("*.py"))
+}
 
 
 def imports(path: Path) -> set[str]:
@@ -30,16 +77,24 @@ def imports(path: Path) -> set[str]:
     return names
 
 
-def starts(name: str, prefixes: tuple[str, ...]) -> bool:
-    return any(name == prefix or name.startswith(prefix + ".") for prefix in prefixes)
+def is_in(name: str, packages: tuple[str, ...]) -> bool:
+    return any(name == package or name.startswith(package + ".") for package in packages)
 
 
-def module_name(path: Path) -> str:
-    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+@pytest.mark.parametrize("name", [name for name in SOURCES if name != "shared"])
+def test_a_module_imports_its_own_package_and_those_below(name: str) -> None:
+    floor = next(number for number, packages in enumerate(STACK) if is_in(name, packages))
+    own = next(package for package in STACK[floor] if is_in(name, (package,)))
+    below = (own, *(package for packages in STACK[:floor] for package in packages))
+    ours = {module for module in imports(SOURCES[name]) if is_in(module, sum(STACK, ()))}
+    assert {module for module in ours if not is_in(module, below)} == set()
 
 
-@pytest.mark.parametrize("path", sources(), ids=module_name)
-def test_a_module_imports_only_what_lies_below_it(path: Path) -> None:
-    layer = max((name for name in ALLOWED if starts(module_name(path), (name,))), key=len)
-    ours = {name for name in imports(path) if starts(name, ("shared", *ENTRY_POINTS))}
-    assert {name for name in ours if not starts(name, ALLOWED[layer])} == set()
+@pytest.mark.parametrize("name", [name for name in SOURCES if is_in(name, PURE)])
+def test_a_rule_does_no_input_and_no_output(name: str) -> None:
+    assert {module.split(".")[0] for module in imports(SOURCES[name])} & INPUT_AND_OUTPUT == set()
+
+
+def test_what_is_uploaded_is_what_a_chat_server_needs() -> None:
+    bundled = [module.name for module in modules_in_order(ENTRIES, ROOT)]
+    assert [name for name in bundled if not is_in(name, UPLOADED)] == []
