@@ -5,17 +5,25 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from migration_tools.backups.backup import check_files, make_backup
-from migration_tools.backups.deletion import check_deletion
 from migration_tools.backups.manifest import Backups, Manifest
-from migration_tools.backups.rollback import COPY_STAYS, roll_back
+from migration_tools.backups.rollback import COPY_STAYS, check_deletion, roll_back
 from migration_tools.choices import Choices, Kind, open_source
 from migration_tools.importing.importer import Migration, Permissions
 from migration_tools.importing.overlap import Occupancy
 from migration_tools.importing.plan import Plan
 from migration_tools.importing.verification import Differences, verify
 from migration_tools.ledger import Ledger
-from migration_tools.output import DIFFERENT, REFUSED, UNREACHABLE, Answer, notice, progress, table
-from migration_tools.tables import outcome_data, plan_answer
+from migration_tools.output import (
+    DIFFERENT,
+    REFUSED,
+    UNREACHABLE,
+    Answer,
+    notice,
+    outcome_data,
+    plan_answer,
+    progress,
+    table,
+)
 from shared.errors import MigrationError
 from shared.projection.run_report import DayOutcome
 from shared.settings import Settings

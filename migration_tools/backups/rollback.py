@@ -6,11 +6,15 @@ from datetime import UTC, datetime
 from migration_tools.backups.manifest import Backups, ImportRecord, Manifest
 from migration_tools.importing.lock import locked
 from migration_tools.importing.organizations import take_back
-from migration_tools.ledger import Ledger
+from migration_tools.ledger import IMPORT_PATIENCE_MS, Ledger
 from shared.core.days import ONE_DAY
-from shared.errors import RollbackRefused
+from shared.errors import MigrationError, Misconfigured, RollbackRefused
+from shared.event_store.configured import influx_needed
+from shared.event_store.influx.influxql import Statements
+from shared.event_store.influx.query import InfluxQuery
 from shared.event_store.port import EventStore, Window
 from shared.projection.run_report import RunReport
+from shared.settings import Settings
 
 # What an admin should know before a copy begins, and whoever asks to roll one back.
 COPY_STAYS = (
@@ -19,6 +23,8 @@ COPY_STAYS = (
     "store still holds every one of them, and both stores together count each once. "
     "INFLUXDB_FIRST_ENABLED=false goes back"
 )
+# No import is called this: deleting it changes nothing on a server that can delete.
+_NOBODY = "import:probe-of-a-deletion"
 _EVER = Window(datetime(1970, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC))
 
 
@@ -32,6 +38,26 @@ class Undone:
     moved: tuple[str, ...]
     stays: tuple[str, ...]
     report: RunReport
+
+
+def check_deletion(settings: Settings) -> None:
+    """Try a deletion that finds nothing. Raises MigrationError when the store cannot delete.
+
+    The embedded store always can; InfluxDB 3 cannot, and a token may not be allowed to.
+    """
+    if not settings.influxdb_first_enabled:
+        return
+    influx = influx_needed(settings, IMPORT_PATIENCE_MS)
+    query, statements = InfluxQuery(influx), Statements(influx.measurement)
+    try:
+        if not query.delete(statements.source_predicate(_NOBODY)):
+            query.ask(statements.delete_source(_NOBODY), write=True)
+    except Misconfigured as error:
+        raise MigrationError(
+            f"this InfluxDB cannot delete, so an import could never be rolled back: {error}"
+        ) from error
+    finally:
+        query.close()
 
 
 def roll_back(ledger: Ledger, backups: Backups, backup_id: str) -> Undone:

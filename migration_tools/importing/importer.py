@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 from migration_tools.backups.backup import check_files, empty_backup, make_backup
-from migration_tools.backups.deletion import check_deletion
 from migration_tools.backups.manifest import (
     Backups,
     ImportRecord,
@@ -11,6 +10,7 @@ from migration_tools.backups.manifest import (
     changed_days,
     day_records,
 )
+from migration_tools.backups.rollback import check_deletion
 from migration_tools.importing.lock import locked
 from migration_tools.importing.organizations import (
     bring,

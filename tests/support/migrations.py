@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from migration_tools.cli import app
-from migration_tools.importing.slots import Slots
+from migration_tools.importing.writer import Slots
 from migration_tools.ledger import Ledger
 from shared.core.event import UsageEvent
 from shared.core.ids import store_ns
