@@ -121,7 +121,7 @@ def _visitor(folder: Path) -> Iterator[tuple[httpx.Client, RunningSidecar]]:
         usage_database_url=SecretStr(f"sqlite:///{folder / 'summaries.sqlite3'}"),
     )
     with RunningSidecar(settings, _Noon()) as sidecar:
-        sidecar.keep_role()
+        sidecar.try_lead()
         server = ApiServer(create_app(sidecar), "127.0.0.1", 0)
         server.start()
         url = f"http://127.0.0.1:{server.port}"

@@ -1,4 +1,4 @@
-"""The API: one FastAPI app over a sidecar, with one door in front of it."""
+"""The API: one FastAPI app over a sidecar, behind one authentication."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,7 +7,7 @@ from fastapi import Depends, FastAPI
 from fastapi.security import HTTPBearer
 from prometheus_client import CollectorRegistry
 
-from scheduler.api.auth import USER_PREFIX, Addresses, Door, Keys
+from scheduler.api.auth import USER_PREFIX, ApiTokens, AuthMiddleware, FailedAuthLimiter
 from scheduler.api.errors import ErrorBody, install_error_answers
 from scheduler.api.path_encoding import WrittenSlashes
 from scheduler.api.routes import (
@@ -62,7 +62,7 @@ _ERRORS = {
 _RESPONSES: dict[int | str, dict[str, Any]] = {
     code: {"model": ErrorBody, "description": sentence} for code, sentence in _ERRORS.items()
 }
-# The door checks the token; this only tells readers of the OpenAPI document about it.
+# The middleware checks the token; this only tells readers of the OpenAPI document about it.
 _BEARER = Depends(HTTPBearer(auto_error=False, description="USAGE_ADMIN_TOKEN"))
 _WEBHOOK_BEARER = Depends(
     HTTPBearer(auto_error=False, scheme_name="webhook", description="USAGE_WEBHOOK_TOKEN")
@@ -89,13 +89,15 @@ def create_app(
     app.state.metrics.register(LedgerCollector(sidecar, app.state.health))
     install_error_answers(app)
     settings = sidecar.settings
-    keys = Keys(
+    tokens = ApiTokens(
         admin=settings.usage_admin_token,
         webhook=settings.usage_webhook_token,
         user=settings.usage_user_token,
     )
-    addresses = Addresses(sidecar.clock, settings.usage_failures_per_minute)
-    app.add_middleware(Door, keys=keys, addresses=addresses, is_active=lambda: sidecar.is_active)
+    limiter = FailedAuthLimiter(sidecar.clock, settings.usage_failures_per_minute)
+    app.add_middleware(
+        AuthMiddleware, tokens=tokens, limiter=limiter, is_active=lambda: sidecar.is_active
+    )
     app.add_middleware(WrittenSlashes)
     for module in _ADMIN_ROUTES:
         app.include_router(module.router, prefix=ADMIN, dependencies=[_BEARER])
@@ -106,5 +108,5 @@ def create_app(
     app.include_router(
         user_months.router, prefix=USER_PREFIX.rstrip("/"), dependencies=[_USER_BEARER]
     )
-    mount_dashboard(app, sidecar, keys, addresses)
+    mount_dashboard(app, sidecar, tokens, limiter)
     return app

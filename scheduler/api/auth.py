@@ -1,4 +1,4 @@
-"""The door: who may come in, how often they may be wrong, and how much they may bring."""
+"""Authentication: bearer tokens by scope, a limiter of failures, and a bound of body sizes."""
 
 from collections import OrderedDict, deque
 from collections.abc import Callable
@@ -21,10 +21,10 @@ _ADDRESSES_MAX = 10_000
 _BODY_MAX = 8 * 1024**2
 _READING = ("GET", "HEAD", "OPTIONS")
 
-Room = Literal["open", "admin", "webhook", "user"]
+TokenScope = Literal["open", "admin", "webhook", "user"]
 # Whatever is not named here needs the admin's token: a new page cannot be open by mistake.
 OPEN_PATHS = ("/health", "/ready", "/metrics", "/docs", "/openapi.json")
-# The pages have a door of their own: a session instead of a header, begun with the same token.
+# The pages have their own: a session instead of a header, begun with the same token.
 PAGES, PAGES_PREFIX = "/", "/ui/"
 WEBHOOK_PREFIX = "/webhook/"
 USER_PREFIX = "/api/v1/user/"
@@ -35,90 +35,88 @@ _TOKEN_SETTINGS = {
 }
 
 
-class Addresses:
-    """Counts failures by address in the last minute, and knows who was right in the last hour.
+class FailedAuthLimiter:
+    """Counts failures by address in the last minute, and successes in the last hour.
 
-    An address that is wrong too often is not listened to any more; one that was right lately is,
-    when it is right again: nobody behind the same proxy can lock the admin out.
+    An address with too many failures is blocked; one that succeeded within the hour is trusted
+    even then, if its token is right: others behind the same proxy cannot lock the admin out.
     """
 
     def __init__(self, clock: Clock, failures_per_minute: int) -> None:
         self._clock = clock
         self._most = failures_per_minute
         self._lock = Lock()
-        self._wrong: OrderedDict[str, deque[datetime]] = OrderedDict()
-        self._right: OrderedDict[str, datetime] = OrderedDict()
+        self._failures: OrderedDict[str, deque[datetime]] = OrderedDict()
+        self._successes: OrderedDict[str, datetime] = OrderedDict()
 
-    def was_wrong(self, address: str) -> None:
-        """Count a failure."""
+    def record_failure(self, address: str) -> None:
         with self._lock:
-            times = self._wrong.setdefault(address, deque(maxlen=self._most))
+            times = self._failures.setdefault(address, deque(maxlen=self._most))
             times.append(self._clock.now())
-            _forget_oldest(self._wrong, address)
+            _forget_oldest(self._failures, address)
 
-    def was_right(self, address: str) -> None:
-        """Remember who knows a token."""
+    def record_success(self, address: str) -> None:
         with self._lock:
-            self._right[address] = self._clock.now()
-            _forget_oldest(self._right, address)
+            self._successes[address] = self._clock.now()
+            _forget_oldest(self._successes, address)
 
-    def is_over(self, address: str) -> bool:
-        """Tell whether an address was wrong too often in the last minute."""
+    def is_blocked(self, address: str) -> bool:
         with self._lock:
-            times = self._wrong.get(address, deque())
+            times = self._failures.get(address, deque())
             is_many = len(times) == self._most
             return is_many and timedelta(0) <= self._clock.now() - times[0] < _MINUTE
 
-    def is_known(self, address: str) -> bool:
-        """Tell whether an address was right in the last hour."""
+    def is_trusted(self, address: str) -> bool:
         with self._lock:
-            then = self._right.get(address)
+            then = self._successes.get(address)
             return then is not None and timedelta(0) <= self._clock.now() - then < _HOUR
 
 
-def _forget_oldest(addresses: OrderedDict[str, Any], newest: str) -> None:
-    addresses.move_to_end(newest)
-    if len(addresses) > _ADDRESSES_MAX:
-        addresses.popitem(last=False)
+def _forget_oldest(by_address: OrderedDict[str, Any], newest: str) -> None:
+    by_address.move_to_end(newest)
+    if len(by_address) > _ADDRESSES_MAX:
+        by_address.popitem(last=False)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Keys:
-    """The tokens of the rooms; a room whose token is not set is closed."""
+class ApiTokens:
+    """One token per scope; a scope whose token is not set is closed."""
 
     admin: SecretStr | None
     webhook: SecretStr | None
     user: SecretStr | None
 
-    def opens(self, room: Room, given: str) -> bool:
+    def opens(self, scope: TokenScope, given: str) -> bool:
         """Compare in constant time, whatever the lengths."""
-        token = self._token(room)
+        token = self._token(scope)
         if token is None:
             return False
-        wanted = sha256(token.get_secret_value().encode()).digest()
-        return compare_digest(wanted, sha256(given.encode(errors="replace")).digest())
+        expected = sha256(token.get_secret_value().encode()).digest()
+        return compare_digest(expected, sha256(given.encode(errors="replace")).digest())
 
-    def has(self, room: Room) -> bool:
-        """Tell whether a room has a token at all."""
-        return self._token(room) is not None
+    def has(self, scope: TokenScope) -> bool:
+        return self._token(scope) is not None
 
-    def _token(self, room: Room) -> SecretStr | None:
-        return {"admin": self.admin, "webhook": self.webhook, "user": self.user}.get(room)
+    def _token(self, scope: TokenScope) -> SecretStr | None:
+        return {"admin": self.admin, "webhook": self.webhook, "user": self.user}.get(scope)
 
 
-class Door:
+class AuthMiddleware:
     """ASGI middleware in front of everything: token, failures, activity, size of the body."""
 
     def __init__(
-        self, app: ASGIApp, keys: Keys, addresses: Addresses, is_active: Callable[[], bool]
+        self,
+        app: ASGIApp,
+        tokens: ApiTokens,
+        limiter: FailedAuthLimiter,
+        is_active: Callable[[], bool],
     ) -> None:
         self._app = app
-        self._keys = keys
-        self._addresses = addresses
+        self._tokens = tokens
+        self._limiter = limiter
         self._is_active = is_active
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let a request in, or answer it here."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -131,33 +129,32 @@ class Door:
             await answer(scope, receive, send)
 
     def _check(self, scope: Scope) -> None:
-        room = room_of(scope["path"])
-        if room == "open":
+        wanted = scope_of(scope["path"])
+        if wanted == "open":
             return
-        if not self._keys.has(room):
-            raise ApiError(403, "closed", f"this is closed until {_TOKEN_SETTINGS[room]} is set")
-        self._check_token(room, scope)
+        if not self._tokens.has(wanted):
+            raise ApiError(403, "closed", f"this is closed until {_TOKEN_SETTINGS[wanted]} is set")
+        self._check_token(wanted, scope)
         if scope["method"] not in _READING and not self._is_active():
             raise ApiError(503, "passive", "another sidecar is active; this one takes nothing")
 
-    def _check_token(self, room: Room, scope: Scope) -> None:
+    def _check_token(self, wanted: TokenScope, scope: Scope) -> None:
         address = scope["client"][0] if scope.get("client") else "unknown"
-        token, is_over = _bearer(scope), self._addresses.is_over(address)
-        wanted = f"send the header Authorization: Bearer <{_TOKEN_SETTINGS[room]}>"
+        token, is_blocked = _bearer(scope), self._limiter.is_blocked(address)
+        hint = f"send the header Authorization: Bearer <{_TOKEN_SETTINGS[wanted]}>"
         if token is None:
-            raise ApiError(401, "unauthorized", wanted)
-        is_heard = not is_over or self._addresses.is_known(address)
-        if self._keys.opens(room, token) and is_heard:
-            self._addresses.was_right(address)
-        elif is_over:
+            raise ApiError(401, "unauthorized", hint)
+        is_allowed = not is_blocked or self._limiter.is_trusted(address)
+        if self._tokens.opens(wanted, token) and is_allowed:
+            self._limiter.record_success(address)
+        elif is_blocked:
             raise ApiError(429, "too_many_failures", "too many wrong tokens; wait a minute")
         else:
-            self._addresses.was_wrong(address)
-            raise ApiError(401, "unauthorized", wanted)
+            self._limiter.record_failure(address)
+            raise ApiError(401, "unauthorized", hint)
 
 
-def room_of(path: str) -> Room:
-    """Return which token a path needs."""
+def scope_of(path: str) -> TokenScope:
     if path.startswith(WEBHOOK_PREFIX):
         return "webhook"
     if path.startswith(USER_PREFIX):

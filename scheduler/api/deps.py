@@ -13,4 +13,4 @@ def _sidecar_of(request: Request) -> RunningSidecar:
     return sidecar
 
 
-Here = Annotated[RunningSidecar, Depends(_sidecar_of)]
+SidecarDep = Annotated[RunningSidecar, Depends(_sidecar_of)]

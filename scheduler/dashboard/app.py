@@ -15,7 +15,7 @@ from starlette.routing import Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from scheduler.api.auth import Addresses, Keys
+from scheduler.api.auth import ApiTokens, FailedAuthLimiter
 from scheduler.api.errors import ApiError
 from scheduler.dashboard.pages import STATIC, page_templates, render
 from scheduler.dashboard.report_cache import Figures
@@ -72,26 +72,26 @@ _STATIC_PREFIX = "/ui/static/"
 
 
 def mount_dashboard(
-    app: FastAPI, sidecar: RunningSidecar, keys: Keys, addresses: Addresses
+    app: FastAPI, sidecar: RunningSidecar, tokens: ApiTokens, limiter: FailedAuthLimiter
 ) -> None:
     """Serve the pages at `/` and below `/ui/`; a job of the sidecar keeps them quick."""
-    dashboard = create_dashboard(sidecar, app.state.health, keys, addresses)
+    dashboard = create_dashboard(sidecar, app.state.health, tokens, limiter)
     app.router.routes.append(Route("/", endpoint=dashboard, include_in_schema=False))
     app.mount("/ui", dashboard)
 
 
 def create_dashboard(
-    sidecar: RunningSidecar, health: Health, keys: Keys, addresses: Addresses
+    sidecar: RunningSidecar, health: Health, tokens: ApiTokens, limiter: FailedAuthLimiter
 ) -> FastAPI:
     """Return the app of the pages."""
     dashboard = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
     state = dashboard.state
     state.sidecar, state.health = sidecar, health
-    state.keys, state.addresses = keys, addresses
+    state.tokens, state.limiter = tokens, limiter
     state.figures = Figures(sidecar.books, sidecar.clock)
     state.sessions = Sessions(sidecar.clock)
     state.templates = page_templates(sidecar.settings.usage_timezone, sidecar.version)
-    sidecar.schedule_too(warming_job(sidecar, state.figures, state.templates.env))
+    sidecar.add_job(warming_job(sidecar, state.figures, state.templates.env))
     dashboard.add_middleware(SessionCookie)
     dashboard.add_middleware(GZipMiddleware, minimum_size=1024)
     dashboard.add_middleware(StrictHeaders)

@@ -20,7 +20,8 @@ def warming_job(sidecar: RunningSidecar, figures: Figures, templates: Environmen
     return Job(
         "pages",
         "add up what pages ask for most",
-        lambda _: warm(),
-        lambda settings: IntervalTrigger(seconds=settings.usage_refresh_seconds),
+        warm,
+        IntervalTrigger(seconds=sidecar.settings.usage_refresh_seconds),
         at_start=True,
+        in_standby=True,
     )

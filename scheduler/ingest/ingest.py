@@ -1,4 +1,4 @@
-"""Intake: what is posted becomes events in the sidecar's own spool, durable before an answer."""
+"""Ingest: what is posted becomes events in the sidecar's own spools, durable before an answer."""
 
 import logging
 from collections import Counter
@@ -9,16 +9,17 @@ from datetime import datetime
 from decimal import Decimal
 from secrets import token_hex
 from threading import Lock
-from typing import Any
+from typing import Any, Self
 
-from scheduler.ingest.own_spools import OwnSpools
+from scheduler.process.sidecar import WEBHOOK_SPOOL, spool_settings
 from shared.capture.broadcast import broadcast_events, is_broadcast
 from shared.capture.webhook import WebhookOwner, original_event
 from shared.core.clock import Clock
 from shared.core.event import UsageEvent, event_from_json, new_event
 from shared.core.ids import canonical_json, digest
 from shared.errors import InvalidEvent, SpoolError
-from shared.spool.port import PutOutcome
+from shared.settings import Settings
+from shared.spool.port import PutOutcome, SpoolStatus
 from shared.spool.sqlite_spool import SqliteSpool
 from shared.summary_db.port import AdminBooks
 
@@ -29,9 +30,9 @@ _DISK_SECONDS = 30.0
 
 @dataclass(frozen=True, kw_only=True)
 class ManualRecord:
-    """Usage that a person or a script enters; `occurred_at` None is now.
+    """Usage that is entered by hand; `occurred_at` None is now.
 
-    With an idempotency key the same record may be sent again: it is booked once.
+    With an idempotency key a record that is sent again is booked once.
     """
 
     model: str
@@ -47,7 +48,7 @@ class ManualRecord:
 
 
 @dataclass(frozen=True)
-class Booked:
+class RecordedEvent:
     """An event that is durable, and whether it was new."""
 
     event: UsageEvent
@@ -55,17 +56,53 @@ class Booked:
 
 
 @dataclass(frozen=True)
-class Delivered:
-    """What became of a webhook delivery, event by event, and what was refused and why."""
+class WebhookResult:
+    """What was booked of a webhook body, and what was refused and why."""
 
-    booked: Sequence[Booked]
+    booked: Sequence[RecordedEvent]
     refused: Sequence[InvalidEvent]
 
 
-class Intake:
-    """Takes webhook deliveries and manual records; any thread may call it.
+class OwnSpools:
+    """One spool for manual records and heartbeats, one for the webhook.
 
-    Everything goes through the sidecar's spools, on the way that every other event goes. Raises
+    They may be delivered to different stores.
+    """
+
+    def __init__(self, manual: SqliteSpool, webhook: SqliteSpool) -> None:
+        self.manual = manual
+        self.webhook = webhook
+
+    @classmethod
+    def open(cls, settings: Settings, clock: Clock) -> Self:
+        """Open both in the shared folder. Raises SpoolError."""
+        manual, webhook = (
+            SqliteSpool(
+                settings.usage_spool_dir / name, settings=spool_settings(settings), clock=clock
+            )
+            for name in ("sidecar.sqlite3", WEBHOOK_SPOOL)
+        )
+        return cls(manual, webhook)
+
+    def status(self) -> list[SpoolStatus]:
+        return [self.manual.status(), self.webhook.status()]
+
+    def counters(self) -> Counter[str]:
+        """Return the counts of both, added up by reason."""
+        counted = Counter(self.manual.counters())
+        counted.update(self.webhook.counters())
+        return counted
+
+    def close(self) -> None:
+        """Commit what waits and close both files."""
+        self.manual.close()
+        self.webhook.close()
+
+
+class Ingest:
+    """Books webhook bodies and manual records through the sidecar's spools; thread-safe.
+
+    Raises
     InvalidEvent for what cannot become an event, SpoolError when it could not be made durable.
     """
 
@@ -79,8 +116,8 @@ class Intake:
         self._lock = Lock()
         self._refused = Counter[str]()
 
-    def webhook(self, body: Mapping[str, Any]) -> Delivered:
-        """Book a delivery: OTLP JSON of OpenRouter's Broadcast, or the original system's body."""
+    def webhook(self, body: Mapping[str, Any]) -> WebhookResult:
+        """Book a body: OTLP JSON of OpenRouter's Broadcast, or the original system's body."""
         owner = WebhookOwner(organizations=self._books.organization_keys(), default=self._default)
         now = self._clock.now()
         try:
@@ -93,9 +130,9 @@ class Intake:
             self._count([error])
             raise
         self._count(refused)
-        return Delivered(_put(self._spools.webhook, events), refused)
+        return WebhookResult(_put(self._spools.webhook, events), refused)
 
-    def manual(self, record: ManualRecord) -> Booked:
+    def manual(self, record: ManualRecord) -> RecordedEvent:
         """Book a manual record. Raises ConfigError when its key was used for something else."""
         key = record.idempotency_key or token_hex(16)
         event = _manual_event(record, f"manual:{key}", self._clock.now())
@@ -107,7 +144,7 @@ class Intake:
         return booked
 
     def refused(self) -> dict[str, int]:
-        """Return how many deliveries or parts of them were refused, by reason."""
+        """Return how many bodies, or events in them, were refused, by reason."""
         with self._lock:
             return dict(self._refused)
 
@@ -118,14 +155,14 @@ class Intake:
             log.warning("webhook: refused, %s: %s", error.field, error.reason)
 
 
-def _put(spool: SqliteSpool, events: Sequence[UsageEvent]) -> list[Booked]:
+def _put(spool: SqliteSpool, events: Sequence[UsageEvent]) -> list[RecordedEvent]:
     if not events:
         return []
     try:
         outcomes = spool.put(events).result(_DISK_SECONDS)
     except DiskTimeout:
         raise SpoolError(f"the disk did not answer within {_DISK_SECONDS:.0f} s") from None
-    return [Booked(*pair) for pair in zip(events, outcomes, strict=True)]
+    return [RecordedEvent(*pair) for pair in zip(events, outcomes, strict=True)]
 
 
 def _manual_event(record: ManualRecord, request_id: str, now: datetime) -> UsageEvent:
@@ -148,12 +185,12 @@ def _manual_event(record: ManualRecord, request_id: str, now: datetime) -> Usage
 
 
 def _content(record: ManualRecord) -> str:
-    """Name what a record says, so that its key cannot stand for two different ones."""
-    said = {
+    """Return a digest of the content, so that a key cannot stand for two different records."""
+    content = {
         "model": record.model,
         "tokens": [record.total_tokens, record.input_tokens, record.output_tokens],
         "cost": str(record.cost_usd.normalize()),
         "whom": [record.external_user, record.organization_id, record.task],
         "at": record.occurred_at.isoformat() if record.occurred_at else None,
     }
-    return digest(canonical_json(said))
+    return digest(canonical_json(content))

@@ -1,4 +1,4 @@
-"""How the parts of a running sidecar stand: spools, jobs, and what it says of itself."""
+"""Heartbeat: the status row of a sidecar, and the states of its spools and jobs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from shared.spool.port import SpoolStatus
 
 @dataclass(frozen=True)
 class SpoolState:
-    """A spool of the shared folder: what is in it, and how its delivery stands."""
+    """A spool of the shared folder, with its delivery."""
 
     name: str
     status: SpoolStatus
@@ -20,7 +20,7 @@ class SpoolState:
 
 @dataclass(frozen=True, kw_only=True)
 class ScheduleLine:
-    """A job with how it ended last and when it runs next."""
+    """A job of the schedule, with its last and its next run."""
 
     name: str
     purpose: str
@@ -32,16 +32,14 @@ class ScheduleLine:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Identity:
-    """Who a process is, for as long as it runs."""
-
+class ProcessIdentity:
     host_id: str
     version: str
     started_at: datetime
 
 
-def host_statement(
-    identity: Identity,
+def sidecar_heartbeat(
+    identity: ProcessIdentity,
     spools: Sequence[SpoolStatus],
     deliveries: Sequence[DeliveryStatus],
     counters: dict[str, int],
@@ -49,7 +47,7 @@ def host_statement(
     is_active: bool,
     now: datetime,
 ) -> HostRow:
-    """Return what a sidecar says of itself: the worst of its deliveries, and its own spools."""
+    """Return the status row: the worst of the deliveries, and the sums of the own spools."""
     worst = next((each for each in deliveries if each.state not in ("idle", "standby")), None)
     waiting = [spool.oldest_queued_at for spool in spools if spool.oldest_queued_at is not None]
     return HostRow(

@@ -12,7 +12,7 @@ from shared.projection.run_report import RunReport
 
 @dataclass(frozen=True, kw_only=True)
 class JobState:
-    """How a job stands; `error` None means that it ended well the last time it ran."""
+    """The last run of a job; `error` None means that it succeeded."""
 
     started_at: datetime | None = None
     ended_at: datetime | None = None
@@ -22,7 +22,7 @@ class JobState:
 
 
 class JobLog:
-    """Remembers the last run of every job; any thread may write and read."""
+    """The last run of every job; thread-safe."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -30,13 +30,12 @@ class JobLog:
         self._states: dict[str, JobState] = {}
 
     def begin(self, name: str) -> None:
-        """Note that a job has begun."""
         with self._lock:
             state = self._states.get(name, JobState())
             self._states[name] = replace(state, started_at=self._clock.now())
 
     def end(self, name: str, error: str | None = None) -> None:
-        """Note that a job has ended, well or with a sentence that says why not."""
+        """Record the end of a job; `error` None means that it succeeded."""
         now = self._clock.now()
         with self._lock:
             state = self._states.get(name, JobState())
@@ -49,19 +48,18 @@ class JobLog:
             )
 
     def states(self) -> Mapping[str, JobState]:
-        """Return how every job stands that has run."""
         with self._lock:
             return dict(self._states)
 
 
-def trouble_of(outcome: object) -> str | None:
-    """Say what went wrong in a job that ended by itself, or None."""
+def error_of(outcome: object) -> str | None:
+    """Return the first failure that a finished job reports, or None."""
     if isinstance(outcome, RunReport) and outcome.failures:
         first = outcome.failures[0]
         return f"{first.day or 'no day'}: {type(first.error).__name__}: {first.error}"
     return None
 
 
-def sentence_of(error: BaseException) -> str:
-    """Say an error for a person; of one that is not ours only its kind, its text may hold data."""
+def describe_error(error: BaseException) -> str:
+    """Return our errors as text; of foreign ones only the class: their text may hold data."""
     return str(error) if isinstance(error, UsageError) else type(error).__name__

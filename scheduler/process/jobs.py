@@ -1,9 +1,10 @@
-"""The schedule: one table of jobs, run by APScheduler until the process is told to stop."""
+"""The schedule: the sidecar's jobs, run by APScheduler until the process is told to stop."""
 
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from zoneinfo import ZoneInfo
 
 from apscheduler.executors.pool import ThreadPoolExecutor
@@ -14,7 +15,6 @@ from apscheduler.triggers.interval import IntervalTrigger
 
 from scheduler.process.sidecar import Sidecar
 from shared.errors import UsageError
-from shared.settings import Settings
 
 log = logging.getLogger("owui_usage")
 
@@ -27,54 +27,58 @@ _MISFIRE_GRACE_SECONDS = 3600
 
 @dataclass(frozen=True)
 class Job:
-    """A line of the schedule; `run` may raise UsageError, which is logged, and is run again."""
+    """A line of the schedule. `run` may raise UsageError: it is logged and the job comes again.
+
+    A passive sidecar runs only the jobs with `in_standby`.
+    """
 
     name: str
     purpose: str
-    run: Callable[[Sidecar], object]
-    trigger: Callable[[Settings], BaseTrigger]
+    run: Callable[[], object]
+    trigger: BaseTrigger
     at_start: bool = False
+    in_standby: bool = False
 
 
-def _daily(settings: Settings) -> BaseTrigger:
-    at = settings.usage_daily_at
-    return CronTrigger(hour=at.hour, minute=at.minute, timezone=ZoneInfo(settings.usage_timezone))
-
-
-JOBS = (
-    Job(
-        "drain",
-        "deliver what waits in the spools",
-        lambda sidecar: sidecar.drain(),
-        lambda settings: IntervalTrigger(seconds=settings.influxdb_flush_interval / 1000),
-        at_start=True,
-    ),
-    Job(
-        "refresh",
-        "project today and late arrivals",
-        lambda sidecar: sidecar.refresh(RECENT_DAYS),
-        lambda settings: IntervalTrigger(seconds=settings.usage_refresh_seconds),
-        at_start=True,
-    ),
-    Job(
-        "daily",
-        "project closed days that changed",
-        lambda sidecar: sidecar.refresh(CLOSED_DAYS),
-        _daily,
-        at_start=True,  # a day missed while the sidecar was off is caught up
-    ),
-    Job(
-        "weekly",
-        "compare all days with their events",
-        lambda sidecar: sidecar.refresh(ALL_DAYS),
-        lambda settings: CronTrigger(
-            day_of_week="sun", hour=3, timezone=ZoneInfo(settings.usage_timezone)
+def ledger_jobs(sidecar: Sidecar) -> tuple[Job, ...]:
+    """Return the jobs that deliver and project."""
+    settings = sidecar.settings
+    zone, at = ZoneInfo(settings.usage_timezone), settings.usage_daily_at
+    return (
+        Job(
+            "drain",
+            "deliver what waits in the spools",
+            sidecar.drain,
+            IntervalTrigger(seconds=settings.influxdb_flush_interval / 1000),
+            at_start=True,
+            # What was posted to it while it was active is still delivered by a passive sidecar, but
+            # not into the embedded store: that file is the active one's.
+            in_standby=not sidecar.store.is_embedded_written_to,
         ),
-    ),
-)
+        Job(
+            "refresh",
+            "project today and late arrivals",
+            partial(sidecar.refresh, RECENT_DAYS),
+            IntervalTrigger(seconds=settings.usage_refresh_seconds),
+            at_start=True,
+        ),
+        Job(
+            "daily",
+            "project closed days that changed",
+            partial(sidecar.refresh, CLOSED_DAYS),
+            CronTrigger(hour=at.hour, minute=at.minute, timezone=zone),
+            at_start=True,  # a day missed while the sidecar was off is caught up
+        ),
+        Job(
+            "weekly",
+            "compare all days with their events",
+            partial(sidecar.refresh, ALL_DAYS),
+            CronTrigger(day_of_week="sun", hour=3, timezone=zone),
+        ),
+    )
 
 
-def scheduled(sidecar: Sidecar, jobs: tuple[Job, ...] = JOBS) -> BackgroundScheduler:
+def scheduled(jobs: tuple[Job, ...]) -> BackgroundScheduler:
     """Return a scheduler with all jobs, not yet started; no job overlaps itself."""
     scheduler = BackgroundScheduler(
         executors={"default": ThreadPoolExecutor(max_workers=len(jobs))},
@@ -87,9 +91,7 @@ def scheduled(sidecar: Sidecar, jobs: tuple[Job, ...] = JOBS) -> BackgroundSched
     )
     for job in jobs:
         first = {"next_run_time": datetime.now(UTC)} if job.at_start else {}
-        scheduler.add_job(
-            guarded, job.trigger(sidecar.settings), args=(job, sidecar), id=job.name, **first
-        )
+        scheduler.add_job(run_guarded, job.trigger, args=(job,), id=job.name, **first)
     return scheduler
 
 
@@ -110,10 +112,10 @@ def follow_clock(scheduler: BackgroundScheduler) -> None:
     scheduler.wakeup()
 
 
-def guarded(job: Job, sidecar: Sidecar) -> None:
-    """Run a job; whatever goes wrong is logged, and other jobs go on."""
+def run_guarded(job: Job) -> None:
+    """Run a job; every error is logged, and other jobs go on."""
     try:
-        job.run(sidecar)
+        job.run()
     except UsageError as error:
         log.error("job %s: %s", job.name, error)
     except Exception:  # a job that fails is logged and comes again; others go on

@@ -1,4 +1,4 @@
-"""Batches: projections that a person asked for, run one after the other in the background."""
+"""The recompute queue: requested projections, run one after the other in the background."""
 
 import logging
 from collections.abc import Callable
@@ -14,14 +14,14 @@ from shared.summary_db.port import AdminBooks, BatchCounts, BatchRequest
 
 log = logging.getLogger("owui_usage")
 
-# So many days are projected between two looks at whether the sidecar shall stop.
+# Days projected between two checks of whether the sidecar must stop.
 _DAYS_AT_ONCE = 7
 _ERRORS_SHOWN = 3
 Project = Callable[[date, date, str | None], RunReport]
 
 
-class Batches:
-    """Runs asked-for projections; each is on record before it begins and when it has ended."""
+class RecomputeQueue:
+    """Runs requested projections; each is recorded before it begins and when it has ended."""
 
     def __init__(self, books: AdminBooks, project: Project, stop: Event) -> None:
         self._books = books
@@ -29,44 +29,42 @@ class Batches:
         self._stop = stop
         self._pool = ThreadPoolExecutor(1, "owui-usage-batch")
 
-    def ask(self, start: date, end: date, allow_shrink: str | None = None) -> BatchRequest:
-        """Write down a request and return it; it runs when those before it have ended."""
-        asked = self._books.ask_batch(start, end, allow_shrink)
-        self._pool.submit(self._run, asked)
-        return asked
+    def enqueue(self, start: date, end: date, allow_shrink: str | None = None) -> BatchRequest:
+        """Record a request and return it; it runs when those before it have ended."""
+        request = self._books.ask_batch(start, end, allow_shrink)
+        self._pool.submit(self._run, request)
+        return request
 
     def close(self) -> None:
-        """Let the running batch end its days at hand; what was asked for later is interrupted."""
+        """Let the running request finish its current days; later ones are interrupted."""
         self._pool.shutdown(wait=True, cancel_futures=True)
 
-    def _run(self, asked: BatchRequest) -> None:
-        sums = _Sums()
+    def _run(self, request: BatchRequest) -> None:
+        counted = _Counts()
         try:
-            start = asked.start
-            while start <= asked.end and not self._stop.is_set():
-                end = min(start + (_DAYS_AT_ONCE - 1) * ONE_DAY, asked.end)
-                sums.add(self._project(start, end, asked.allow_shrink))
+            start = request.start
+            while start <= request.end and not self._stop.is_set():
+                end = min(start + (_DAYS_AT_ONCE - 1) * ONE_DAY, request.end)
+                counted.add(self._project(start, end, request.allow_shrink))
                 start = end + timedelta(days=1)
-            if start > asked.end:
-                self._books.end_batch(asked.request_id, sums.counts())
+            if start > request.end:
+                self._books.end_batch(request.request_id, counted.counts())
         except UsageError as error:
-            self._fail(asked, sums, str(error))
+            self._fail(request, counted, str(error))
         except Exception as error:  # a job: its request must not stay open for ever
-            log.exception("batch %d failed", asked.request_id)
-            self._fail(asked, sums, type(error).__name__)
+            log.exception("batch %d failed", request.request_id)
+            self._fail(request, counted, type(error).__name__)
 
-    def _fail(self, asked: BatchRequest, sums: "_Sums", error: str) -> None:
-        sums.errors.append(error)
+    def _fail(self, request: BatchRequest, counted: "_Counts", error: str) -> None:
+        counted.errors.append(error)
         try:
-            self._books.end_batch(asked.request_id, sums.counts())
+            self._books.end_batch(request.request_id, counted.counts())
         except UsageError as also:
-            log.error("batch %d could not be recorded: %s", asked.request_id, also)
+            log.error("batch %d could not be recorded: %s", request.request_id, also)
 
 
 @dataclass
-class _Sums:
-    """What the parts of a batch add up to."""
-
+class _Counts:
     days: int = 0
     failed_days: int = 0
     rows_written: int = 0

@@ -1,8 +1,7 @@
-"""The running sidecar: what the process does beside jobs, and whether it is the active one."""
+"""The running sidecar: schedule, ingest, requested projections, and leader election."""
 
 import logging
 import secrets
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -10,12 +9,16 @@ from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.cron import CronTrigger
 from apscheduler.triggers.interval import IntervalTrigger
 
-from scheduler.ingest.ingest import Intake
-from scheduler.ingest.own_spools import OwnSpools
-from scheduler.monitoring.heartbeat import Identity, ScheduleLine, SpoolState, host_statement
-from scheduler.process.job_log import JobLog, JobState, sentence_of, trouble_of
-from scheduler.process.jobs import JOBS, Job, follow_clock, guarded, scheduled
-from scheduler.process.recompute_queue import Batches
+from scheduler.ingest.ingest import Ingest, OwnSpools
+from scheduler.monitoring.heartbeat import (
+    ProcessIdentity,
+    ScheduleLine,
+    SpoolState,
+    sidecar_heartbeat,
+)
+from scheduler.process.job_log import JobLog, JobState, describe_error, error_of
+from scheduler.process.jobs import Job, follow_clock, ledger_jobs, run_guarded, scheduled
+from scheduler.process.recompute_queue import RecomputeQueue
 from scheduler.process.sidecar import Sidecar
 from scheduler.version import read_version
 from shared.core.clock import SYSTEM_CLOCK, Clock
@@ -28,16 +31,14 @@ from shared.summary_db.leader_lock import active_lock
 
 log = logging.getLogger("owui_usage")
 
-_STATEMENT_SECONDS = 20
-# What a passive sidecar does too: look whether it is needed, say how it does, show its pages.
-_ALWAYS = ("role", "statement", "pages")
+_HEARTBEAT_SECONDS = 20
 
 
 class RunningSidecar(Sidecar):
-    """A sidecar as a process: schedule, intake, asked-for batches, and its role.
+    """A sidecar as a process. Of all sidecars of a database only the elected leader is active.
 
-    Only the active one of all sidecars of a database projects, delivers and takes anything in. The
-    others wait for its lock; whoever gets it catches up at once.
+    The active one projects, delivers and takes usage in. The others wait for its lock; the one that
+    gets it catches up at once.
     """
 
     def __init__(self, settings: Settings, clock: Clock = SYSTEM_CLOCK) -> None:
@@ -47,34 +48,33 @@ class RunningSidecar(Sidecar):
         self.version = read_version()
         self.books = SqlAdminBooks.open(database_url, clock)
         self.spools = OwnSpools.open(settings, clock)
-        self.intake = Intake(self.spools, self.books, settings.usage_client_org, clock)
-        self.batches = Batches(self.books, self.project, self.stop)
+        self.ingest = Ingest(self.spools, self.books, settings.usage_client_org, clock)
+        self.recompute_queue = RecomputeQueue(self.books, self.project, self.stop)
         self.job_log = JobLog(clock)
         self.started_at = clock.now()
         self._lock = active_lock(database_url)
         self._is_active = False
-        self._identity = Identity(
+        self._identity = ProcessIdentity(
             host_id=f"sidecar-{secrets.token_hex(4)}",
             version=self.version,
             started_at=self.started_at,
         )
-        self._jobs: tuple[Job, ...] = (*JOBS, *_PROCESS_JOBS)
+        self._jobs = (*ledger_jobs(self), *self._process_jobs())
         self._scheduler: BackgroundScheduler | None = None
 
     @property
     def is_active(self) -> bool:
-        """Whether this is the one sidecar that works."""
+        """Whether this sidecar is the elected leader."""
         return self._is_active
 
-    def schedule_too(self, job: Job) -> None:
-        """Add a job to the schedule; only before it begins."""
+    def add_job(self, job: Job) -> None:
+        """Add a job to the schedule; only before `start`."""
         self._jobs = (*self._jobs, job)
 
     def start(self) -> None:
-        """Take the active role if it is free, and begin the schedule."""
-        self.keep_role()
-        jobs = tuple(replace(job, run=self._logged_run(job)) for job in self._jobs)
-        self._scheduler = scheduled(self, jobs)
+        """Take part in the election, and begin the schedule."""
+        self.try_lead()
+        self._scheduler = scheduled(tuple(self._logged(job) for job in self._jobs))
         self._scheduler.start()
 
     def follow_clock(self) -> None:
@@ -82,37 +82,36 @@ class RunningSidecar(Sidecar):
         if self._scheduler is not None:
             follow_clock(self._scheduler)
 
-    def keep_role(self) -> None:
-        """Take the active role if it is free; give it up when its lock was lost."""
+    def try_lead(self) -> None:
+        """Become the leader if there is none; step down when the lock was lost."""
         was_active, self._is_active = self._is_active, self._lock.hold()
         if self._is_active and not was_active:
             log.info("this sidecar is active")
-            self._take_over()
+            self._on_elected()
         elif was_active and not self._is_active:
             log.warning("the active role was lost: this sidecar waits for it")
 
     def run_job(self, name: str) -> None:
         """Run a job now, as the schedule would."""
-        job = next(job for job in self._jobs if job.name == name)
-        guarded(replace(job, run=self._logged_run(job)), self)
+        run_guarded(self._logged(next(job for job in self._jobs if job.name == name)))
 
-    def put_statement(self) -> None:
-        """Say how this sidecar does, as every host does three times a minute."""
-        self.spools.manual.put_host(self.statement())
+    def send_heartbeat(self) -> None:
+        """Put a status row into the own spool, as every host does three times a minute."""
+        self.spools.manual.put_host(self.heartbeat())
 
-    def statement(self) -> HostRow:
-        """Return how this sidecar does."""
-        return host_statement(
+    def heartbeat(self) -> HostRow:
+        """Return the status row of this sidecar."""
+        return sidecar_heartbeat(
             self._identity,
             self.spools.status(),
             [delivery.status() for _, delivery in self._drain.spools().values()],
-            {**self.spools.counters(), **_prefixed("webhook_", self.intake.refused())},
+            {**self.spools.counters(), **_prefixed("webhook_", self.ingest.refused())},
             is_active=self._is_active,
             now=self.clock.now(),
         )
 
     def spool_states(self) -> list[SpoolState]:
-        """Return how every spool stands that delivery has found. Raises SpoolError."""
+        """Return the state of every spool that delivery has found. Raises SpoolError."""
         return [
             SpoolState(name, spool.status(), delivery.status())
             for name, (spool, delivery) in self._drain.spools().items()
@@ -123,41 +122,51 @@ class RunningSidecar(Sidecar):
         return [host for spool, _ in self._drain.spools().values() for host in spool.hosts()]
 
     def prune(self) -> None:
-        """Delete records of runs that are older than the settings say."""
+        """Delete records of runs that are older than USAGE_AUDIT_DAYS."""
         before = self.clock.now() - self.settings.usage_audit_days * ONE_DAY
         self.books.prune_audit(before)
 
     def schedule(self) -> list[ScheduleLine]:
-        """Return the jobs with how they ended last and when they run next."""
+        """Return the jobs with their last and their next run."""
         states = self.job_log.states()
         return [self._line(job, states.get(job.name, JobState())) for job in self._jobs]
 
     def close(self) -> None:
-        """End the schedule and asked-for batches, give up the role, close everything."""
+        """End the schedule and the recompute queue, step down, close everything."""
         self.stop.set()
         if self._scheduler is not None and self._scheduler.running:
             self._scheduler.shutdown(wait=True)
-        self.batches.close()
+        self.recompute_queue.close()
         self._lock.release()
         self._is_active = False
         super().close()
         self.spools.close()
         self.books.close()
 
-    def _runs_always(self, job: Job) -> bool:
-        """Tell what a passive sidecar does too.
-
-        It delivers what was posted to it while it was active; only into the embedded store it must
-        not: that file is the active one's.
-        """
-        delivers = job.name == "drain" and not self.store.is_embedded_written_to
-        return job.name in _ALWAYS or delivers
-
-    def _make_up_for(self, name: str) -> None:
-        """Run a job again that failed, now that the stores answer: its next time may be far."""
-        state = self.job_log.states().get(name)
-        if state is not None and state.error is not None:
-            self.run_job(name)
+    def _process_jobs(self) -> tuple[Job, ...]:
+        return (
+            Job(
+                "role",
+                "be or become the active sidecar",
+                self.try_lead,
+                IntervalTrigger(seconds=self.settings.usage_standby_seconds),
+                in_standby=True,
+            ),
+            Job(
+                "heartbeat",
+                "report how this sidecar does",
+                self.send_heartbeat,
+                IntervalTrigger(seconds=_HEARTBEAT_SECONDS),
+                at_start=True,
+                in_standby=True,
+            ),
+            Job(
+                "prune",
+                "delete old records of runs",
+                self.prune,
+                CronTrigger(hour=2, minute=17, timezone=UTC),
+            ),
+        )
 
     def _line(self, job: Job, state: JobState) -> ScheduleLine:
         found = self._scheduler.get_job(job.name) if self._scheduler else None
@@ -171,7 +180,7 @@ class RunningSidecar(Sidecar):
             next_run_at=found.next_run_time.astimezone(UTC) if found else None,
         )
 
-    def _take_over(self) -> None:
+    def _on_elected(self) -> None:
         try:
             self.books.interrupt_batches()
         except ProjectionError as error:
@@ -181,51 +190,31 @@ class RunningSidecar(Sidecar):
             for number, job in enumerate(job for job in self._jobs if job.at_start):
                 self._scheduler.modify_job(job.name, next_run_time=now + timedelta(0, number))
 
-    def _logged_run(self, job: Job) -> Callable[[Sidecar], object]:
-        def run(sidecar: Sidecar) -> object:
-            if not self._is_active and not self._runs_always(job):
+    def _logged(self, job: Job) -> Job:
+        """Return the job with its runs in the job log; without `in_standby` only the leader's."""
+
+        def run() -> object:
+            if not self._is_active and not job.in_standby:
                 return None
             self.job_log.begin(job.name)
             try:
-                outcome = job.run(sidecar)
+                outcome = job.run()
             except BaseException as error:
-                self.job_log.end(job.name, sentence_of(error))
+                self.job_log.end(job.name, describe_error(error))
                 raise
-            trouble = trouble_of(outcome)
-            self.job_log.end(job.name, trouble)
-            if job.name == "refresh" and trouble is None:
-                self._make_up_for("daily")
+            failure = error_of(outcome)
+            self.job_log.end(job.name, failure)
+            if job.name == "refresh" and failure is None:
+                self._retry_failed("daily")
             return outcome
 
-        return run
+        return replace(job, run=run)
 
-
-def _as_running(sidecar: Sidecar) -> RunningSidecar:
-    assert isinstance(sidecar, RunningSidecar)
-    return sidecar
-
-
-_PROCESS_JOBS = (
-    Job(
-        "role",
-        "be or become the active sidecar",
-        lambda sidecar: _as_running(sidecar).keep_role(),
-        lambda settings: IntervalTrigger(seconds=settings.usage_standby_seconds),
-    ),
-    Job(
-        "statement",
-        "say how this sidecar does",
-        lambda sidecar: _as_running(sidecar).put_statement(),
-        lambda _: IntervalTrigger(seconds=_STATEMENT_SECONDS),
-        at_start=True,
-    ),
-    Job(
-        "prune",
-        "delete old records of runs",
-        lambda sidecar: _as_running(sidecar).prune(),
-        lambda _: CronTrigger(hour=2, minute=17, timezone=UTC),
-    ),
-)
+    def _retry_failed(self, name: str) -> None:
+        """Run a job again that failed, now that the stores answer: its next time may be far."""
+        state = self.job_log.states().get(name)
+        if state is not None and state.error is not None:
+            self.run_job(name)
 
 
 def _prefixed(prefix: str, counts: dict[str, int]) -> dict[str, int]:

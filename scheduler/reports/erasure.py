@@ -78,7 +78,7 @@ def _erasure(
     if not sidecar.store.uses_influx:
         for move in moves:
             sidecar.summaries.remove_assignment(move.assignment_id)
-    asked = sidecar.batches.ask(min(days), max(days)) if days else None
+    asked = sidecar.recompute_queue.enqueue(min(days), max(days)) if days else None
     return Erasure(
         profile_erased=True,
         events_changed=changed,

@@ -40,7 +40,7 @@ class SidecarAtHand:
         self.clock = SetClock()
         self.clock_set_by = 0.0
         self.sidecar = RunningSidecar(sidecar_settings(folder, **changed), self.clock)
-        self.sidecar.keep_role()
+        self.sidecar.try_lead()
         self.server = ApiServer(create_app(self.sidecar, self._steady), "127.0.0.1", 0)
         self.server.start()
         self.url = f"http://127.0.0.1:{self.server.port}"

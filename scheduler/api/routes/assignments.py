@@ -6,7 +6,7 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query, Response
 from pydantic import BaseModel, Field
 
-from scheduler.api.deps import Here
+from scheduler.api.deps import SidecarDep
 from scheduler.api.errors import ApiError, not_found
 from scheduler.api.fields import Body, Instant, Label
 from scheduler.api.routes.organizations import known_organization
@@ -48,7 +48,7 @@ class AssignmentBody(BaseModel):
 
 @router.get("")
 def list_assignments(
-    sidecar: Here, external_user: Annotated[Label | None, Query()] = None
+    sidecar: SidecarDep, external_user: Annotated[Label | None, Query()] = None
 ) -> list[AssignmentBody]:
     """All assignments, or those of one user, in the order of users and time."""
     names = sidecar.summaries.user_names()
@@ -62,7 +62,7 @@ def list_assignments(
 
 
 @router.post("", status_code=201)
-def assign(body: NewAssignment, sidecar: Here) -> AssignmentBody:
+def assign(body: NewAssignment, sidecar: SidecarDep) -> AssignmentBody:
     """Put a user into an organization, for the past as well."""
     _require_active(body.organization_id, sidecar)
     assignment_id = sidecar.summaries.assign_user(
@@ -72,7 +72,9 @@ def assign(body: NewAssignment, sidecar: Here) -> AssignmentBody:
 
 
 @router.put("/{assignment_id}")
-def correct(assignment_id: AssignmentId, body: AssignmentChange, sidecar: Here) -> AssignmentBody:
+def correct(
+    assignment_id: AssignmentId, body: AssignmentChange, sidecar: SidecarDep
+) -> AssignmentBody:
     """Correct an assignment that was wrong."""
     _known(assignment_id, sidecar)
     _require_active(body.organization_id, sidecar)
@@ -81,7 +83,7 @@ def correct(assignment_id: AssignmentId, body: AssignmentChange, sidecar: Here) 
 
 
 @router.delete("/{assignment_id}", status_code=204)
-def remove(assignment_id: AssignmentId, sidecar: Here) -> Response:
+def remove(assignment_id: AssignmentId, sidecar: SidecarDep) -> Response:
     """Take an assignment back, as if it had never been."""
     _known(assignment_id, sidecar)
     sidecar.summaries.remove_assignment(assignment_id)

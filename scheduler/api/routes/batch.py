@@ -6,7 +6,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends
 from pydantic import BaseModel, Field, StrictBool, StringConstraints
 
-from scheduler.api.deps import Here
+from scheduler.api.deps import SidecarDep
 from scheduler.api.fields import Body, Day, Paging, check_span
 from shared.core.days import ONE_DAY, local_day
 from shared.projection.port import BatchRun
@@ -95,14 +95,14 @@ class BatchStatus(BaseModel):
 
 
 @router.post("/batches", status_code=202)
-def trigger_batch(body: TriggerBody, sidecar: Here) -> BatchBody:
+def trigger_batch(body: TriggerBody, sidecar: SidecarDep) -> BatchBody:
     """Project local days in the background; the answer is its record, which ends with counts."""
     check_span(body.start, body.end)
-    return _batch(sidecar.batches.ask(body.start, body.end, body.allow_shrink))
+    return _batch(sidecar.recompute_queue.enqueue(body.start, body.end, body.allow_shrink))
 
 
 @router.get("/batches")
-def batch_status(sidecar: Here, paging: Annotated[Paging, Depends()]) -> BatchStatus:
+def batch_status(sidecar: SidecarDep, paging: Annotated[Paging, Depends()]) -> BatchStatus:
     """How projections went and what waits."""
     page = Page(limit=paging.limit, offset=paging.offset)
     requests = [_batch(each) for each in sidecar.books.batch_requests(page)]
@@ -117,15 +117,15 @@ def batch_status(sidecar: Here, paging: Annotated[Paging, Depends()]) -> BatchSt
 
 
 @original_router.post("/admin/trigger-batch", status_code=202)
-def original_trigger(body: OriginalTriggerBody, sidecar: Here) -> BatchBody:
+def original_trigger(body: OriginalTriggerBody, sidecar: SidecarDep) -> BatchBody:
     """Project one local day in the background: the given one, or yesterday."""
     today = local_day(sidecar.clock.now(), sidecar.settings.usage_timezone)
     day = body.processing_date or today - ONE_DAY
-    return _batch(sidecar.batches.ask(day, day))
+    return _batch(sidecar.recompute_queue.enqueue(day, day))
 
 
 @original_router.get("/admin/batch-status")
-def original_status(sidecar: Here) -> BatchStatus:
+def original_status(sidecar: SidecarDep) -> BatchStatus:
     """How projections went and what waits."""
     return batch_status(sidecar, Paging(limit=20))
 

@@ -6,7 +6,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends
 from pydantic import BaseModel
 
-from scheduler.api.deps import Here
+from scheduler.api.deps import SidecarDep
 from scheduler.api.fields import AmountsBody, Paging
 from scheduler.api.routes.summaries import Wanted
 from shared.projection.port import RecordedCorrection
@@ -56,7 +56,7 @@ class FindingsPage(BaseModel):
 
 
 @router.get("/corrections")
-def corrections(sidecar: Here, paging: Annotated[Paging, Depends()]) -> CorrectionsPage:
+def corrections(sidecar: SidecarDep, paging: Annotated[Paging, Depends()]) -> CorrectionsPage:
     """What was changed in days that were final, with old and new."""
     # The log is read from its newest end; what lies before the page is read and left out.
     found = sidecar.summaries.corrections(paging.offset + paging.limit + 1)[paging.offset :]
@@ -66,7 +66,7 @@ def corrections(sidecar: Here, paging: Annotated[Paging, Depends()]) -> Correcti
 
 @router.get("/findings")
 def findings(
-    sidecar: Here, wanted: Annotated[Wanted, Depends()], paging: Annotated[Paging, Depends()]
+    sidecar: SidecarDep, wanted: Annotated[Wanted, Depends()], paging: Annotated[Paging, Depends()]
 ) -> FindingsPage:
     """Conflicts and whatever else a person should look at."""
     found = sidecar.books.findings(wanted.filter(), paging.page())

@@ -6,7 +6,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query
 from pydantic import BaseModel, StringConstraints
 
-from scheduler.api.deps import Here
+from scheduler.api.deps import SidecarDep
 from scheduler.api.errors import ApiError
 from scheduler.api.routes.summaries import Wanted
 from scheduler.process.running import RunningSidecar
@@ -69,7 +69,7 @@ class EventsPage(BaseModel):
 
 @router.get("/events")
 def events(
-    sidecar: Here,
+    sidecar: SidecarDep,
     wanted: Annotated[Wanted, Depends()],
     limit: Limit = 100,
     after: After = None,

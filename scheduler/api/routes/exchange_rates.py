@@ -8,7 +8,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query, Request
 from pydantic import BaseModel, Field, StringConstraints
 
-from scheduler.api.deps import Here
+from scheduler.api.deps import SidecarDep
 from scheduler.api.errors import ApiError
 from scheduler.api.fields import Body, Currency, Day, Label, Paging
 from shared.errors import ConfigError
@@ -71,7 +71,7 @@ class RatesPage(BaseModel):
 
 @router.get("")
 def list_rates(
-    sidecar: Here,
+    sidecar: SidecarDep,
     paging: Annotated[Paging, Depends()],
     currency: Annotated[Currency | None, Query()] = None,
 ) -> RatesPage:
@@ -81,7 +81,7 @@ def list_rates(
 
 
 @router.put("")
-def enter_rate(body: NewExchangeRate, sidecar: Here) -> ExchangeRateBody:
+def enter_rate(body: NewExchangeRate, sidecar: SidecarDep) -> ExchangeRateBody:
     """Enter the rate of a day."""
     rate = ExchangeRate(
         currency=body.currency,
@@ -94,7 +94,7 @@ def enter_rate(body: NewExchangeRate, sidecar: Here) -> ExchangeRateBody:
 
 
 @router.post("/csv", openapi_extra=_CSV_CONTENT)
-async def enter_csv(request: Request, sidecar: Here) -> EnteredBody:
+async def enter_csv(request: Request, sidecar: SidecarDep) -> EnteredBody:
     """Enter rates from CSV with the columns currency, date, rate, source: all of them or none."""
     raw = await request.body()
     try:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Query
 from fastapi.responses import StreamingResponse
 
-from scheduler.api.deps import Here
+from scheduler.api.deps import SidecarDep
 from scheduler.api.fields import AmountsBody, ExportFormat
 from scheduler.api.routes.events import EventBody, bill_reader, event_body
 from scheduler.api.routes.summaries import Wanted, line_body, unique
@@ -36,7 +36,7 @@ _FILES: dict[int | str, dict[str, Any]] = {
 
 @router.get("/summaries", response_class=StreamingResponse, responses=_FILES)
 def export_summaries(
-    sidecar: Here,
+    sidecar: SidecarDep,
     wanted: Annotated[Wanted, Depends()],
     format: Format = "csv",
     group_by: Annotated[list[Grouping], Query()] = ["organization_id", "day"],  # noqa: B006
@@ -54,7 +54,7 @@ def export_summaries(
 
 @router.get("/events", response_class=StreamingResponse, responses=_FILES)
 def export_events(
-    sidecar: Here,
+    sidecar: SidecarDep,
     wanted: Annotated[Wanted, Depends()],
     format: Format = "csv",
     cost: Annotated[Unsettled | None, Query(description="only bills of unknown cost")] = None,

@@ -5,7 +5,7 @@ from datetime import date, datetime
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel
 
-from scheduler.api.deps import Here
+from scheduler.api.deps import SidecarDep
 from scheduler.monitoring.health import Health, HealthReport, Problem
 
 router = APIRouter(tags=["health"])
@@ -40,7 +40,7 @@ class Readiness(BaseModel):
 
 
 @router.get("/health")
-def health(sidecar: Here) -> Alive:
+def health(sidecar: SidecarDep) -> Alive:
     """Whether the process lives."""
     return Alive(status="alive", version=sidecar.version)
 

@@ -6,10 +6,10 @@ from typing import Annotated
 from fastapi import APIRouter
 from pydantic import BaseModel, BeforeValidator, Field, StringConstraints
 
-from scheduler.api.deps import Here
+from scheduler.api.deps import SidecarDep
 from scheduler.api.errors import ApiError
 from scheduler.api.fields import Body, Instant, Label
-from scheduler.ingest.ingest import Booked, ManualRecord
+from scheduler.ingest.ingest import ManualRecord, RecordedEvent
 from shared.core.money import parse_usd
 
 router = APIRouter(tags=["recording"])
@@ -55,7 +55,7 @@ class BookedBody(BaseModel):
 
 
 @router.post("/manual-record")
-def manual_record(body: ManualBody, sidecar: Here) -> BookedBody:
+def manual_record(body: ManualBody, sidecar: SidecarDep) -> BookedBody:
     """Book usage by hand; the answer comes when it is durable."""
     if body.input_tokens + body.output_tokens > body.tokens:
         raise ApiError(409, "contradiction", "input and output are more than all tokens", "tokens")
@@ -71,10 +71,10 @@ def manual_record(body: ManualBody, sidecar: Here) -> BookedBody:
         occurred_at=body.occurred_at,
         idempotency_key=body.idempotency_key,
     )
-    return booked_body(sidecar.intake.manual(record))
+    return booked_body(sidecar.ingest.manual(record))
 
 
-def booked_body(booked: Booked) -> BookedBody:
+def booked_body(booked: RecordedEvent) -> BookedBody:
     """Write what was booked for an answer."""
     if booked.outcome == "refused":
         raise ApiError(409, "refused", "the event is too large to be kept")

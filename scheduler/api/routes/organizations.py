@@ -8,7 +8,7 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Response
 from pydantic import BaseModel, StrictBool, StringConstraints
 
-from scheduler.api.deps import Here
+from scheduler.api.deps import SidecarDep
 from scheduler.api.errors import ApiError, not_found
 from scheduler.api.fields import Body, Currency, Day, Label, Multiplier, PathLabel, ZoneName
 from scheduler.process.running import RunningSidecar
@@ -71,7 +71,7 @@ class OrganizationBody(BaseModel):
 
 
 @router.get("")
-def list_organizations(sidecar: Here) -> list[OrganizationBody]:
+def list_organizations(sidecar: SidecarDep) -> list[OrganizationBody]:
     """All organizations."""
     directory, keys = sidecar.summaries.directory(), sidecar.books.organization_keys()
     known = sorted(directory.organizations.values(), key=lambda each: each.organization_id)
@@ -79,7 +79,7 @@ def list_organizations(sidecar: Here) -> list[OrganizationBody]:
 
 
 @router.post("", status_code=201)
-def add_organization(body: NewOrganization, sidecar: Here) -> OrganizationBody:
+def add_organization(body: NewOrganization, sidecar: SidecarDep) -> OrganizationBody:
     """Add an organization."""
     settings = sidecar.settings
     if body.organization_id in sidecar.summaries.directory().organizations:
@@ -98,7 +98,7 @@ def add_organization(body: NewOrganization, sidecar: Here) -> OrganizationBody:
 
 
 @router.get("/{organization_id}")
-def get_organization(organization_id: OrganizationId, sidecar: Here) -> OrganizationBody:
+def get_organization(organization_id: OrganizationId, sidecar: SidecarDep) -> OrganizationBody:
     """One organization."""
     directory = sidecar.summaries.directory()
     organization = known_organization(organization_id, sidecar)
@@ -107,7 +107,7 @@ def get_organization(organization_id: OrganizationId, sidecar: Here) -> Organiza
 
 @router.patch("/{organization_id}")
 def change_organization(
-    organization_id: OrganizationId, body: OrganizationChange, sidecar: Here
+    organization_id: OrganizationId, body: OrganizationChange, sidecar: SidecarDep
 ) -> OrganizationBody:
     """Change an organization; another zone or base of the markup projects its days again."""
     organization = known_organization(organization_id, sidecar)
@@ -117,7 +117,9 @@ def change_organization(
 
 
 @router.put("/{organization_id}/rates")
-def set_rate(organization_id: OrganizationId, body: NewRate, sidecar: Here) -> OrganizationBody:
+def set_rate(
+    organization_id: OrganizationId, body: NewRate, sidecar: SidecarDep
+) -> OrganizationBody:
     """Set the markup from a day on; closed days that it touches are corrected and logged."""
     known_organization(organization_id, sidecar)
     sidecar.summaries.set_rate(organization_id, body.valid_from, rate_ppm(body.markup))
@@ -125,7 +127,9 @@ def set_rate(organization_id: OrganizationId, body: NewRate, sidecar: Here) -> O
 
 
 @router.put("/{organization_id}/api-keys/{api_key_hash}", status_code=204)
-def enter_key(organization_id: OrganizationId, api_key_hash: KeyHash, sidecar: Here) -> Response:
+def enter_key(
+    organization_id: OrganizationId, api_key_hash: KeyHash, sidecar: SidecarDep
+) -> Response:
     """Let webhook bodies with this key bill the organization.
 
     The hash is the first 8 hex digits of the key's sha256: `printf %s KEY | sha256sum`.
@@ -136,7 +140,9 @@ def enter_key(organization_id: OrganizationId, api_key_hash: KeyHash, sidecar: H
 
 
 @router.delete("/{organization_id}/api-keys/{api_key_hash}", status_code=204)
-def remove_key(organization_id: OrganizationId, api_key_hash: KeyHash, sidecar: Here) -> Response:
+def remove_key(
+    organization_id: OrganizationId, api_key_hash: KeyHash, sidecar: SidecarDep
+) -> Response:
     """Take a key from the organization; what it has billed stays."""
     if not sidecar.books.remove_key(organization_id, api_key_hash):
         raise not_found("key", api_key_hash)

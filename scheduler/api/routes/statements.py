@@ -6,7 +6,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from pydantic import BaseModel
 
-from scheduler.api.deps import Here
+from scheduler.api.deps import SidecarDep
 from scheduler.api.fields import Day, Pico, check_span
 from scheduler.api.routes.organizations import OrganizationId, known_organization
 from scheduler.reports.statement import Lines, Statement, read_statement
@@ -57,7 +57,7 @@ class StatementBody(BaseModel):
 @router.get("/{organization_id}/statement")
 def statement(
     organization_id: OrganizationId,
-    sidecar: Here,
+    sidecar: SidecarDep,
     start: Annotated[Day, Query()],
     end: Annotated[Day, Query()],
     lines: Annotated[Lines, Query(description="what a line stands for")] = "model",

@@ -6,7 +6,7 @@ from typing import Literal
 from fastapi import APIRouter
 from pydantic import BaseModel
 
-from scheduler.api.deps import Here
+from scheduler.api.deps import SidecarDep
 from scheduler.monitoring.heartbeat import SpoolState
 
 router = APIRouter(tags=["status"])
@@ -61,7 +61,7 @@ class StoreBody(BaseModel):
 
 
 @router.get("/service-status")
-def service_status(sidecar: Here) -> ServiceStatus:
+def service_status(sidecar: SidecarDep) -> ServiceStatus:
     """How the sidecar is set up and how delivery stands."""
     settings = sidecar.settings
     spools = [_spool_body(state, sidecar.clock.now()) for state in sidecar.spool_states()]
@@ -86,7 +86,7 @@ def service_status(sidecar: Here) -> ServiceStatus:
 
 
 @router.get("/influxdb-health")
-def influxdb_health(sidecar: Here) -> StoreBody:
+def influxdb_health(sidecar: SidecarDep) -> StoreBody:
     """Try the event store now."""
     health = sidecar.store.health()
     return StoreBody(healthy=health.ok, store=sidecar.store.name, detail=health.detail)

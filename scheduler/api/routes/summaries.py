@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query
 from pydantic import BaseModel
 
-from scheduler.api.deps import Here
+from scheduler.api.deps import SidecarDep
 from scheduler.api.fields import AmountsBody, Day, Label, Paging, check_span
 from scheduler.reports.completeness import Completeness, read_completeness
 from shared.summary_db.port import Grouping, UsageFilter, UsageLine
@@ -82,7 +82,7 @@ class CompletenessBody(BaseModel):
 
 @router.get("/summaries")
 def summaries(
-    sidecar: Here,
+    sidecar: SidecarDep,
     wanted: Annotated[Wanted, Depends()],
     paging: Annotated[Paging, Depends()],
     group_by: Annotated[list[Grouping], _GROUP_BY] = ["organization_id"],  # noqa: B006 read only
@@ -104,7 +104,7 @@ def summaries(
 
 @router.get("/unmetered")
 def unmetered(
-    sidecar: Here,
+    sidecar: SidecarDep,
     wanted: Annotated[Wanted, Depends()],
     paging: Annotated[Paging, Depends()],
     group_by: Annotated[list[Grouping], _GROUP_BY] = ["day"],  # noqa: B006 read only
@@ -118,7 +118,7 @@ def unmetered(
 
 
 @router.get("/completeness")
-def completeness(sidecar: Here, wanted: Annotated[Wanted, Depends()]) -> CompletenessBody:
+def completeness(sidecar: SidecarDep, wanted: Annotated[Wanted, Depends()]) -> CompletenessBody:
     """How much of the usage of these days is booked at its true cost."""
     return completeness_body(read_completeness(sidecar.books, wanted.filter()))
 

@@ -6,7 +6,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
 
-from scheduler.api.deps import Here
+from scheduler.api.deps import SidecarDep
 from scheduler.api.fields import Label, Pico
 from scheduler.reports.user_months import MonthReader, UserMonth
 from shared.core.days import zone_named
@@ -54,7 +54,7 @@ class UserMonthsBody(BaseModel):
 
 @router.get("/months")
 def months(
-    sidecar: Here,
+    sidecar: SidecarDep,
     external_user: Annotated[Label, Query(description="Open WebUI's id of the user")],
 ) -> UserMonthsBody:
     """This month of one user and the one before; of whom nothing is known, months of nothing."""

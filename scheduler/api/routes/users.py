@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query
 from pydantic import BaseModel
 
-from scheduler.api.deps import Here
+from scheduler.api.deps import SidecarDep
 from scheduler.api.fields import PathLabel
 from scheduler.reports.erasure import erase
 
@@ -30,7 +30,7 @@ class ErasureBody(BaseModel):
 
 
 @router.get("")
-def list_users(sidecar: Here) -> list[UserBody]:
+def list_users(sidecar: SidecarDep) -> list[UserBody]:
     """All users that have a name."""
     names = sidecar.summaries.user_names()
     return [UserBody(user_id=user_id, name=names[user_id]) for user_id in sorted(names)]
@@ -39,7 +39,7 @@ def list_users(sidecar: Here) -> list[UserBody]:
 @router.delete("/{user_id}")
 def erase_user(
     user_id: Annotated[PathLabel, Path()],
-    sidecar: Here,
+    sidecar: SidecarDep,
     events: Annotated[bool, Query(description="also put an alias into events")] = False,
 ) -> ErasureBody:
     """Forget a user: the profile always, events where the event store can change them."""

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Request
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel
 
-from scheduler.api.deps import Here
+from scheduler.api.deps import SidecarDep
 from scheduler.api.errors import ApiError
 from scheduler.api.routes.manual import BookedBody, booked_body
 from shared.errors import InvalidEvent
@@ -49,7 +49,7 @@ class WebhookAnswer(BaseModel):
 
 
 @router.post("/webhook/openrouter-usage", openapi_extra=_CONTENT)
-async def openrouter_usage(request: Request, sidecar: Here) -> WebhookAnswer:
+async def openrouter_usage(request: Request, sidecar: SidecarDep) -> WebhookAnswer:
     """Book a delivery; the answer comes when it is durable.
 
     An empty body, or one with the header X-Test-Connection, is a test of the connection.
@@ -58,7 +58,7 @@ async def openrouter_usage(request: Request, sidecar: Here) -> WebhookAnswer:
     if not raw.strip() or request.headers.get("x-test-connection"):
         return WebhookAnswer(booked=[], refused=[])
     try:
-        delivered = await run_in_threadpool(sidecar.intake.webhook, _json_object(raw))
+        delivered = await run_in_threadpool(sidecar.ingest.webhook, _json_object(raw))
     except InvalidEvent as error:
         raise _refused(error) from None
     if delivered.refused and not delivered.booked:

@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Form, Query, Request
 from fastapi.responses import Response
 
-from scheduler.api.deps import Here
+from scheduler.api.deps import SidecarDep
 from scheduler.api.errors import ApiError, not_found
 from scheduler.api.routes import assignments as api
 from scheduler.dashboard.forms import Confirmed, Text, ask_first, day_of, done, first_instant
@@ -52,7 +52,7 @@ class Term:
 
 
 @router.get("/assignment")
-def assignment(request: Request, sidecar: Here, assignment_id: AssignmentId) -> Response:
+def assignment(request: Request, sidecar: SidecarDep, assignment_id: AssignmentId) -> Response:
     """Show an assignment and a form that corrects it."""
     term, zone = _term(sidecar, assignment_id), sidecar.settings.usage_timezone
     directory = sidecar.summaries.directory()
@@ -77,7 +77,7 @@ def assignment(request: Request, sidecar: Here, assignment_id: AssignmentId) -> 
 @router.post("/assignment")
 def correct(
     request: Request,
-    sidecar: Here,
+    sidecar: SidecarDep,
     assignment_id: Annotated[int, Form(ge=1, le=2**31 - 1)],
     organization_id: Text = "",
     first_day: Text = "",

@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Form, Request
 from fastapi.responses import Response
 
-from scheduler.api.deps import Here
+from scheduler.api.deps import SidecarDep
 from scheduler.api.errors import ApiError
 from scheduler.api.routes import assignments as api
 from scheduler.dashboard.filters import figures_of, today_of
@@ -28,7 +28,7 @@ _PAGE = "/ui/assignments"
 
 
 @router.get("/assignments")
-def assignments(request: Request, sidecar: Here) -> Response:
+def assignments(request: Request, sidecar: SidecarDep) -> Response:
     """Show users nobody pays for first, then everybody's assignments."""
     seen = _seen(request, today_of(sidecar) - _SEEN_WITHIN, today_of(sidecar))
     directory = sidecar.summaries.directory()
@@ -56,7 +56,7 @@ def assignments(request: Request, sidecar: Here) -> Response:
 @router.post("/assignments")
 def assign(
     request: Request,
-    sidecar: Here,
+    sidecar: SidecarDep,
     user: Annotated[list[str], Form()] = [],  # noqa: B006 read only
     another: Text = "",
     organization_id: Text = "",
@@ -94,7 +94,7 @@ def assign(
 @router.post("/assignments/remove")
 def remove(
     request: Request,
-    sidecar: Here,
+    sidecar: SidecarDep,
     assignment_id: Annotated[int, Form(ge=1, le=2**31 - 1)],
     confirmed: Confirmed = False,
 ) -> Response:

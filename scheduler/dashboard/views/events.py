@@ -8,7 +8,7 @@ from urllib.parse import quote
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import Response
 
-from scheduler.api.deps import Here
+from scheduler.api.deps import SidecarDep
 from scheduler.api.routes.events import After, bill_reader, event_body, page_place
 from scheduler.dashboard.filters import Shown, figures_of, filter_values, today_of
 from scheduler.dashboard.pages import render
@@ -34,7 +34,7 @@ class ShownEvent:
 @router.get("/events")
 def events(
     request: Request,
-    sidecar: Here,
+    sidecar: SidecarDep,
     shown: Filters,
     cost: Annotated[Only, Query()] = "",
     after: After = None,
@@ -60,7 +60,7 @@ def events(
 
 
 @router.get("/unmetered")
-def unmetered(request: Request, sidecar: Here, shown: Filters) -> Response:
+def unmetered(request: Request, sidecar: SidecarDep, shown: Filters) -> Response:
     """Show generations that are known to have been made and whose cost no hook shows."""
     today = today_of(sidecar)
     shown = replace(shown.within(today), source=None)
@@ -80,7 +80,7 @@ def unmetered(request: Request, sidecar: Here, shown: Filters) -> Response:
 
 
 @router.get("/findings")
-def findings(request: Request, sidecar: Here, shown: Filters) -> Response:
+def findings(request: Request, sidecar: SidecarDep, shown: Filters) -> Response:
     """Show bills that two sources tell different amounts of, and what else needs a look."""
     today = today_of(sidecar)
     shown = shown.within(today)

@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 
-from scheduler.api.deps import Here
+from scheduler.api.deps import SidecarDep
 from scheduler.api.fields import Paging
 from scheduler.api.routes import exchange_rates as api
 from scheduler.dashboard.filters import today_of
@@ -21,7 +21,7 @@ _RATES_PER_PAGE = 60
 
 @router.get("/exchange-rates")
 def exchange_rates(
-    request: Request, sidecar: Here, offset: Annotated[int, Query(ge=0, le=10**6)] = 0
+    request: Request, sidecar: SidecarDep, offset: Annotated[int, Query(ge=0, le=10**6)] = 0
 ) -> Response:
     """Show rates, the newest day first, and forms for new ones."""
     organizations = sidecar.summaries.directory().organizations.values()
@@ -36,7 +36,7 @@ def exchange_rates(
 @router.post("/exchange-rates")
 def enter(
     request: Request,
-    sidecar: Here,
+    sidecar: SidecarDep,
     currency: Text = "",
     local_date: Text = "",
     rate: Text = "",
@@ -63,7 +63,7 @@ def enter(
 
 @router.post("/exchange-rates/csv")
 def enter_csv(
-    request: Request, sidecar: Here, text: Text = "", confirmed: Confirmed = False
+    request: Request, sidecar: SidecarDep, text: Text = "", confirmed: Confirmed = False
 ) -> Response:
     """Enter rates from pasted CSV, all of them or none, after saying how many."""
     rates = api.read_csv(text.strip() + "\n")

@@ -8,7 +8,7 @@ from itertools import islice
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
-from scheduler.api.deps import Here
+from scheduler.api.deps import SidecarDep
 from scheduler.api.errors import not_found
 from scheduler.api.routes.status import service_status
 from scheduler.dashboard.forms import Confirmed, Text, ask_first, done
@@ -36,7 +36,7 @@ class Aside:
 
 
 @router.get("/hosts")
-def hosts(request: Request, sidecar: Here) -> Response:
+def hosts(request: Request, sidecar: SidecarDep) -> Response:
     """Show hosts, spools, jobs and counters."""
     health: Health = request.app.state.health
     report = health.report()
@@ -50,7 +50,7 @@ def hosts(request: Request, sidecar: Here) -> Response:
 
 
 @router.get("/dead-letters")
-def dead_letters(request: Request, sidecar: Here) -> Response:
+def dead_letters(request: Request, sidecar: SidecarDep) -> Response:
     """Show what was put aside, with the server's words or the reason."""
     values = {"asides": list(_asides(sidecar))}
     return render(request, "dead_letters.html", values)
@@ -58,7 +58,7 @@ def dead_letters(request: Request, sidecar: Here) -> Response:
 
 @router.post("/dead-letters/replay")
 def replay(
-    request: Request, sidecar: Here, spool: Text = "", confirmed: Confirmed = False
+    request: Request, sidecar: SidecarDep, spool: Text = "", confirmed: Confirmed = False
 ) -> Response:
     """Queue again what a spool has put aside, after saying how much that is."""
     with closing(_opened(sidecar, spool)) as opened:

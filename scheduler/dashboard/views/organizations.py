@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 
-from scheduler.api.deps import Here
+from scheduler.api.deps import SidecarDep
 from scheduler.api.routes import organizations as api
 from scheduler.dashboard.filters import figures_of, today_of
 from scheduler.dashboard.forms import Confirmed, Text, ask_first, body_of, day_of, done
@@ -27,7 +27,7 @@ _LIST = "/ui/organizations"
 
 
 @router.get("/organizations")
-def organizations(request: Request, sidecar: Here) -> Response:
+def organizations(request: Request, sidecar: SidecarDep) -> Response:
     """Show all organizations with the markup of today, and a form for a new one."""
     directory, today = sidecar.summaries.directory(), today_of(sidecar)
     found = api.list_organizations(sidecar)
@@ -46,7 +46,7 @@ def organizations(request: Request, sidecar: Here) -> Response:
 
 @router.post("/organizations")
 def add(
-    sidecar: Here,
+    sidecar: SidecarDep,
     organization_id: Text = "",
     name: Text = "",
     time_zone: Text = "",
@@ -68,7 +68,7 @@ def add(
 
 @router.get("/organization")
 def organization(
-    request: Request, sidecar: Here, organization_id: Annotated[api.OrganizationId, Query()]
+    request: Request, sidecar: SidecarDep, organization_id: Annotated[api.OrganizationId, Query()]
 ) -> Response:
     """Show one organization, its dated rates, and forms that change it."""
     values = {
@@ -82,7 +82,7 @@ def organization(
 @router.post("/organization")
 def change(
     request: Request,
-    sidecar: Here,
+    sidecar: SidecarDep,
     organization_id: Text = "",
     name: Text = "",
     time_zone: Text = "",
@@ -122,7 +122,7 @@ def change(
 @router.post("/organization/rate")
 def set_rate(
     request: Request,
-    sidecar: Here,
+    sidecar: SidecarDep,
     organization_id: Text = "",
     markup: Text = "",
     valid_from: Text = "",

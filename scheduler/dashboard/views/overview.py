@@ -8,7 +8,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
-from scheduler.api.deps import Here
+from scheduler.api.deps import SidecarDep
 from scheduler.dashboard.filters import SIDES, figures_of, today_of
 from scheduler.dashboard.pages import render
 from scheduler.dashboard.spans import (
@@ -50,7 +50,7 @@ class Panel:
 
 
 @router.get("/")
-def overview(request: Request, sidecar: Here) -> Response:
+def overview(request: Request, sidecar: SidecarDep) -> Response:
     """Show today and this month."""
     reports, today = figures_of(request), today_of(sidecar)
     month, before = month_so_far(today), same_span_before(today)

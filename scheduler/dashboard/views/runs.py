@@ -6,7 +6,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 
-from scheduler.api.deps import Here
+from scheduler.api.deps import SidecarDep
 from scheduler.api.fields import Paging, check_span
 from scheduler.api.routes import batch as api
 from scheduler.api.routes.corrections import corrections as read_corrections
@@ -35,7 +35,7 @@ class Progress:
 
 
 @router.get("/runs")
-def runs(request: Request, sidecar: Here) -> Response:
+def runs(request: Request, sidecar: SidecarDep) -> Response:
     """Show what was asked for, what ran, and the schedule."""
     status = api.batch_status(sidecar, Paging(limit=_RUNS_SHOWN))
     running = [each for each in status.requests if each.state == "running"]
@@ -51,7 +51,7 @@ def runs(request: Request, sidecar: Here) -> Response:
 @router.post("/runs")
 def run(
     request: Request,
-    sidecar: Here,
+    sidecar: SidecarDep,
     start: Text = "",
     end: Text = "",
     allow_shrink: Text = "",
@@ -75,7 +75,7 @@ def run(
 
 @router.get("/corrections")
 def corrections(
-    request: Request, sidecar: Here, offset: Annotated[int, Query(ge=0, le=10**5)] = 0
+    request: Request, sidecar: SidecarDep, offset: Annotated[int, Query(ge=0, le=10**5)] = 0
 ) -> Response:
     """Show every change of a day that was final, with old and new."""
     values = {

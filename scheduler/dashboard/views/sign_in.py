@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Form, Request
 from fastapi.responses import RedirectResponse, Response
 
-from scheduler.api.auth import Addresses, Keys
+from scheduler.api.auth import ApiTokens, FailedAuthLimiter
 from scheduler.dashboard.pages import render
 from scheduler.dashboard.sessions import Sessions, check_form, is_signed_in
 
@@ -28,19 +28,19 @@ def sign_in(
     request: Request, token: Annotated[str, Form()] = "", next: Annotated[str, Form()] = "/"
 ) -> Response:
     """Begin a session for whoever knows the token; five wrong ones a minute, as in the API."""
-    keys: Keys = request.app.state.keys
-    addresses: Addresses = request.app.state.addresses
+    tokens: ApiTokens = request.app.state.tokens
+    limiter: FailedAuthLimiter = request.app.state.limiter
     address = request.client.host if request.client else "unknown"
-    is_over = addresses.is_over(address)
-    if keys.opens("admin", token.strip()) and (not is_over or addresses.is_known(address)):
-        addresses.was_right(address)
+    is_blocked = limiter.is_blocked(address)
+    if tokens.opens("admin", token.strip()) and (not is_blocked or limiter.is_trusted(address)):
+        limiter.record_success(address)
         sessions: Sessions = request.app.state.sessions
         request.session.clear()
         request.session["id"] = sessions.begin()
         return _to(local_path(next))
-    if is_over:
+    if is_blocked:
         return _asked(request, next, _WAIT, 429)
-    addresses.was_wrong(address)
+    limiter.record_failure(address)
     return _asked(request, next, _WRONG, 401)
 
 
@@ -60,8 +60,8 @@ def local_path(wanted: str) -> str:
 
 
 def _asked(request: Request, next: str, trouble: str, status: int = 200) -> Response:
-    keys: Keys = request.app.state.keys
-    values = {"next": local_path(next), "trouble": trouble, "is_closed": not keys.has("admin")}
+    tokens: ApiTokens = request.app.state.tokens
+    values = {"next": local_path(next), "trouble": trouble, "is_closed": not tokens.has("admin")}
     return render(request, "sign_in.html", values, status)
 
 

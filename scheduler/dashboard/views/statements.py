@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import Response
 
-from scheduler.api.deps import Here
+from scheduler.api.deps import SidecarDep
 from scheduler.api.errors import ApiError
 from scheduler.api.routes.exports import safe_cell
 from scheduler.api.routes.organizations import OrganizationId, known_organization
@@ -68,7 +68,7 @@ class Sheet:
 
 
 @router.get("/statements")
-def choose(request: Request, sidecar: Here) -> Response:
+def choose(request: Request, sidecar: SidecarDep) -> Response:
     """Ask for an organization and a month."""
     today = today_of(sidecar)
     organizations = sidecar.summaries.directory().organizations.values()
@@ -83,7 +83,7 @@ def choose(request: Request, sidecar: Here) -> Response:
 @router.get("/statement")
 def chosen(
     request: Request,
-    sidecar: Here,
+    sidecar: SidecarDep,
     wish: Annotated[Wish, Depends()],
     organization_id: Annotated[OrganizationId, Query()],
 ) -> Response:
@@ -96,7 +96,7 @@ def chosen(
 @router.get("/statement.csv")
 def as_csv(
     request: Request,
-    sidecar: Here,
+    sidecar: SidecarDep,
     wish: Annotated[Wish, Depends()],
     organization_id: Annotated[OrganizationId, Query()],
 ) -> Response:

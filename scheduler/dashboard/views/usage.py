@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import Response
 
-from scheduler.api.deps import Here
+from scheduler.api.deps import SidecarDep
 from scheduler.api.fields import ExportFormat
 from scheduler.api.routes.exports import export_events, export_summaries
 from scheduler.api.routes.summaries import Wanted
@@ -35,7 +35,7 @@ Offset = Annotated[int, Query(ge=0, le=10**6)]
 @router.get("/usage")
 def usage(
     request: Request,
-    sidecar: Here,
+    sidecar: SidecarDep,
     shown: Filters,
     by: str | None = None,
     sort: str = "",
@@ -71,7 +71,7 @@ def usage(
 def download(
     what: str,
     format: ExportFormat,
-    sidecar: Here,
+    sidecar: SidecarDep,
     shown: Filters,
     by: str | None = None,
     cost: Unsettled | None = None,

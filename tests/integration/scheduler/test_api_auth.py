@@ -6,7 +6,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from scheduler.api.auth import OPEN_PATHS, room_of
+from scheduler.api.auth import OPEN_PATHS, scope_of
 from tests.support.sidecars import ADMIN, TOKEN, WEBHOOK_TOKEN, SidecarAtHand
 
 STATUS = f"{ADMIN}/service-status"
@@ -165,13 +165,13 @@ def test_a_passive_sidecar_shows_and_takes_nothing(tmp_path: Path) -> None:
         assert answer.status_code == 503
         assert answer.json()["error"]["code"] == "passive"
     active.close()
-    passive.sidecar.keep_role()
+    passive.sidecar.try_lead()
     assert passive.client.get(STATUS).json()["role"] == "active"
     passive.close()
 
 
 @pytest.mark.parametrize(
-    ("path", "room"),
+    ("path", "scope"),
     [
         ("/health", "open"),
         ("/webhook/openrouter-usage", "webhook"),
@@ -188,5 +188,5 @@ def test_a_passive_sidecar_shows_and_takes_nothing(tmp_path: Path) -> None:
         ("//ui/usage", "admin"),
     ],
 )
-def test_a_path_belongs_to_one_room(path: str, room: str) -> None:
-    assert room_of(path) == room
+def test_a_path_belongs_to_one_room(path: str, scope: str) -> None:
+    assert scope_of(path) == scope

@@ -37,7 +37,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SidecarAtHand]:
         found.sidecar.run_job(job)
     # What a batch does is another test's; ten years of days take a while.
     monkeypatch = pytest.MonkeyPatch()
-    monkeypatch.setattr(found.sidecar.batches, "_project", lambda *_: RunReport())
+    monkeypatch.setattr(found.sidecar.recompute_queue, "_project", lambda *_: RunReport())
     assert found.stranger.get("/ready").status_code == 200
     yield found
     monkeypatch.undo()

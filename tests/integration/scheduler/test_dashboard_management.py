@@ -283,7 +283,7 @@ def test_what_was_put_aside_is_listed_and_replayed(desk: SidecarAtHand, visitor:
 
 
 def test_hosts_and_spools_are_shown(desk: SidecarAtHand, visitor: Visitor) -> None:
-    desk.sidecar.put_statement()
+    desk.sidecar.send_heartbeat()
     desk.work()
     page = text_of(visitor.page("/ui/hosts"))
     assert "function.sqlite3" in page

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from scheduler.process.jobs import JOBS, follow_clock, scheduled
+from scheduler.process.jobs import follow_clock, ledger_jobs, scheduled
 from shared.core.days import ONE_DAY
 from shared.errors import Unavailable
 from shared.spool.sqlite_spool import SqliteSpool
@@ -30,7 +30,7 @@ def desk(tmp_path: Path) -> Iterator[SidecarAtHand]:
 
 
 def test_times_zone_and_intervals_come_from_the_settings(desk: SidecarAtHand) -> None:
-    scheduler = scheduled(desk.sidecar)
+    scheduler = scheduled(ledger_jobs(desk.sidecar))
     scheduler.start(paused=True)
     jobs = {job.id: job for job in scheduler.get_jobs()}
     scheduler.shutdown()
@@ -42,7 +42,7 @@ def test_times_zone_and_intervals_come_from_the_settings(desk: SidecarAtHand) ->
 
 
 def test_a_clock_that_is_set_back_does_not_stop_the_schedule(desk: SidecarAtHand) -> None:
-    scheduler = scheduled(desk.sidecar)
+    scheduler = scheduled(ledger_jobs(desk.sidecar))
     scheduler.start(paused=True)
     before = {job.id: job.next_run_time for job in scheduler.get_jobs()}
     follow_clock(scheduler)
@@ -58,8 +58,8 @@ def test_a_clock_that_is_set_back_does_not_stop_the_schedule(desk: SidecarAtHand
 
 
 def next_daily(desk: SidecarAtHand) -> datetime:
-    [job] = [job for job in JOBS if job.name == "daily"]
-    found = job.trigger(desk.sidecar.settings).get_next_fire_time(None, datetime.now(UTC))
+    [job] = [job for job in ledger_jobs(desk.sidecar) if job.name == "daily"]
+    found = job.trigger.get_next_fire_time(None, datetime.now(UTC))
     assert isinstance(found, datetime)
     return found
 
