@@ -19,7 +19,6 @@ from scheduler.api.routes import (
     exports,
     health,
     manual,
-    metrics,
     organizations,
     statements,
     status,
@@ -28,10 +27,11 @@ from scheduler.api.routes import (
     users,
     webhook,
 )
-from scheduler.api.routes.metrics import LedgerCollector
 from scheduler.dashboard.app import mount_dashboard
+from scheduler.monitoring import metrics
 from scheduler.monitoring.clock_watch import seconds_since_boot
 from scheduler.monitoring.health import Health
+from scheduler.monitoring.metrics import LedgerCollector
 from scheduler.process.running import RunningSidecar
 
 ADMIN = "/api/v1/admin/usage"
