@@ -28,7 +28,6 @@ from scheduler.api.routes import (
     webhook,
 )
 from scheduler.dashboard.app import mount_dashboard
-from scheduler.monitoring import metrics
 from scheduler.monitoring.clock_watch import seconds_since_boot
 from scheduler.monitoring.health import Health
 from scheduler.monitoring.metrics import LedgerCollector
@@ -103,7 +102,6 @@ def create_app(
         app.include_router(module.router, prefix=ADMIN, dependencies=[_BEARER])
     app.include_router(batch.original_router, dependencies=[_BEARER])
     app.include_router(health.router)
-    app.include_router(metrics.router)
     app.include_router(webhook.router, dependencies=[_WEBHOOK_BEARER])
     app.include_router(
         user_months.router, prefix=USER_PREFIX.rstrip("/"), dependencies=[_USER_BEARER]

@@ -39,7 +39,7 @@ _UNION_WORDS = ("bool", "decimal", "float", "int", "str")
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 
 
-class Problem(BaseModel):
+class ProblemBody(BaseModel):
     """What went wrong: a word for scripts, a sentence for people, the field it is about."""
 
     code: str = Field(examples=["invalid_value"])
@@ -50,7 +50,7 @@ class Problem(BaseModel):
 class ErrorBody(BaseModel):
     """The body of every answer that is no success."""
 
-    error: Problem
+    error: ProblemBody
 
 
 class ApiError(Exception):
@@ -58,7 +58,7 @@ class ApiError(Exception):
 
     def __init__(self, status: int, code: str, message: str, field: str | None = None) -> None:
         self.status = status
-        self.problem = Problem(code=code, message=message, field=field)
+        self.problem = ProblemBody(code=code, message=message, field=field)
         super().__init__(message)
 
 
@@ -68,7 +68,7 @@ def not_found(what: str, name: object) -> ApiError:
 
 
 def error_answer(
-    status: int, problem: Problem, headers: dict[str, str] | None = None
+    status: int, problem: ProblemBody, headers: dict[str, str] | None = None
 ) -> JSONResponse:
     """Return the one shape of an error."""
     found = dict(headers or {})
@@ -95,8 +95,8 @@ def _usage_error(_request: Request, error: Exception) -> JSONResponse:
     for kind, status, code in _STATUS:
         if isinstance(error, kind):
             field = getattr(error, "field", None) or getattr(error, "name", None)
-            return error_answer(status, Problem(code=code, message=str(error), field=field))
-    return error_answer(503, Problem(code="unavailable", message=str(error)))
+            return error_answer(status, ProblemBody(code=code, message=str(error), field=field))
+    return error_answer(503, ProblemBody(code="unavailable", message=str(error)))
 
 
 def _invalid_request(_request: Request, error: Exception) -> JSONResponse:
@@ -106,7 +106,7 @@ def _invalid_request(_request: Request, error: Exception) -> JSONResponse:
     message = f"{field}: {first['msg'].removeprefix('Value error, ')}"
     if isinstance(first.get("input"), int | float):
         message += f" (got {first['input']})"  # a text is not repeated: it may be a key
-    return error_answer(422, Problem(code="invalid_value", message=message, field=field))
+    return error_answer(422, ProblemBody(code="invalid_value", message=message, field=field))
 
 
 def _field_of(place: Sequence[int | str]) -> str:
@@ -123,11 +123,11 @@ def _http_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     headers = dict(error.headers) if error.headers else {}
     if error.status_code == 400:  # FastAPI's word for bytes that are no text
-        return error_answer(422, Problem(code="invalid_value", message="the body is no JSON"))
+        return error_answer(422, ProblemBody(code="invalid_value", message="the body is no JSON"))
     if error.status_code == 405:
         headers["Allow"] = ", ".join(_allowed_methods(request))
     codes = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}
-    problem = Problem(code=codes.get(error.status_code, "refused"), message=error.detail)
+    problem = ProblemBody(code=codes.get(error.status_code, "refused"), message=error.detail)
     return error_answer(error.status_code, problem, headers)
 
 
@@ -147,4 +147,4 @@ def _unexpected(_request: Request, error: Exception) -> JSONResponse:
     reference = secrets.token_hex(4)
     log.error("request failed, reference %s", reference, exc_info=error)
     sentence = f"something failed inside; the log of the sidecar says more under {reference}"
-    return error_answer(500, Problem(code="internal", message=sentence))
+    return error_answer(500, ProblemBody(code="internal", message=sentence))

@@ -74,7 +74,7 @@ def _label_fits(text: str) -> str:
 
 Day = Annotated[date, BeforeValidator(_only_text), AfterValidator(_in_range)]
 Instant = Annotated[AwareDatetime, BeforeValidator(_only_text), AfterValidator(_instant_in_range)]
-Label = Annotated[
+LabelText = Annotated[
     str,
     Strict(),
     StringConstraints(min_length=1, max_length=LABEL_MAX_BYTES, pattern=_LABEL),
@@ -82,7 +82,7 @@ Label = Annotated[
     BeforeValidator(_printable),
 ]
 # A name as a part of an address.
-PathLabel = Annotated[Label, BeforeValidator(with_slashes)]
+PathLabel = Annotated[LabelText, BeforeValidator(with_slashes)]
 Currency = Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$")]
 # One that is not in the IANA database is refused where it is used.
 ZoneName = Annotated[
@@ -152,19 +152,6 @@ class Paging:
         """Return the wanted lines and the offset of the next page, None after the last."""
         has_more = len(lines) > self.limit
         return lines[: self.limit], self.offset + self.limit if has_more else None
-
-
-@dataclass(frozen=True)
-class Days:
-    """Local days, both ends included."""
-
-    start: Annotated[Day, Query(description="first local day")]
-    end: Annotated[Day, Query(description="last local day")]
-
-    def checked(self) -> "Days":
-        """Refuse a span that ends before it starts or is longer than ten years."""
-        check_span(self.start, self.end)
-        return self
 
 
 def check_span(start: date, end: date) -> None:

@@ -27,8 +27,6 @@ app.add_typer(spool_commands.app, name="spool")
 app.add_typer(organization_commands.app, name="organization")
 app.command(name="influx-tokens")(influx_tokens)
 
-Day = Annotated[datetime, typer.Option(formats=["%Y-%m-%d"], show_default=False)]
-
 
 @app.callback(invoke_without_command=True)
 def main(context: typer.Context) -> None:

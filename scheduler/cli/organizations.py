@@ -18,12 +18,12 @@ from shared.settings import Settings
 
 app = typer.Typer(no_args_is_help=True, help="Whom usage is billed to, at which rate, since when.")
 
-OrganizationId = Annotated[str, typer.Argument(help="id of the organization (client_org_id)")]
+OrganizationArgument = Annotated[str, typer.Argument(help="id of the organization (client_org_id)")]
 
 
 @app.command()
 def add(
-    organization_id: OrganizationId,
+    organization_id: OrganizationArgument,
     name: Annotated[str, typer.Option(help="name on statements")] = "",
     time_zone: Annotated[str, typer.Option(help="zone of its days, such as Europe/Warsaw")] = "",
     markup: Annotated[str, typer.Option(help="multiplier such as 1.3")] = "",
@@ -42,7 +42,7 @@ def add(
 
 @app.command()
 def rate(
-    organization_id: OrganizationId,
+    organization_id: OrganizationArgument,
     markup: Annotated[str, typer.Argument(help="multiplier such as 1.3")],
     since: Annotated[
         datetime | None,
@@ -59,7 +59,7 @@ def rate(
 @app.command()
 def assign(
     user: Annotated[str, typer.Argument(help="Open WebUI's id of the user")],
-    organization_id: OrganizationId,
+    organization_id: OrganizationArgument,
     since: Annotated[
         datetime | None,
         typer.Option(

@@ -8,7 +8,7 @@ from typing import Annotated, Any, get_args
 from fastapi import Query, Request
 from pydantic import BeforeValidator
 
-from scheduler.api.fields import Day, Label, check_span
+from scheduler.api.fields import Day, LabelText, check_span
 from scheduler.dashboard.report_cache import Figures
 from scheduler.dashboard.spans import Span, month_of, month_so_far
 from scheduler.process.running import RunningSidecar
@@ -17,7 +17,7 @@ from shared.summary_db.port import Grouping, UsageFilter
 
 # A form sends every field it has; an empty one says nothing.
 _OR_NOTHING = BeforeValidator(lambda value: value or None)
-OptionalLabel = Annotated[Label | None, _OR_NOTHING, Query()]
+OptionalLabel = Annotated[LabelText | None, _OR_NOTHING, Query()]
 OptionalDay = Annotated[Day | None, _OR_NOTHING, Query()]
 
 SIDES: dict[Grouping, str] = {

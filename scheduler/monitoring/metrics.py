@@ -1,10 +1,8 @@
-"""Route: everything a monitoring wants to draw, in Prometheus' text; no names, no prompts."""
+"""Metrics: the collector behind `/metrics`; no names, no prompts."""
 
 from collections.abc import Iterator
 from datetime import timedelta
 
-from fastapi import APIRouter, Request, Response
-from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
@@ -15,9 +13,6 @@ from shared.core.rows import HostRow
 from shared.errors import ProjectionError
 from shared.summary_db.port import UsageFilter
 
-router = APIRouter(tags=["health"])
-
-_TEXT = "text/plain; version=0.0.4; charset=utf-8"
 _COVERED_DAYS = 45
 _PREFIX = "usage_ledger_"
 _LATENCIES = ("hook_p50_ms", "hook_p99_ms", "write_p50_ms", "write_p99_ms")
@@ -27,21 +22,20 @@ _HOST_NUMBERS = {
     "oldest_seconds": "age of the oldest row that waits, when it was heard of",
     "breaker_open": "1 while it attempts no delivery",
 }
-Family = CounterMetricFamily | GaugeMetricFamily
+_Family = CounterMetricFamily | GaugeMetricFamily
 
 
 class LedgerCollector(Collector):
-    """Reads everything anew for each scrape, so that nothing shown is older than the asking."""
+    """Reads everything anew for each scrape."""
 
     def __init__(self, sidecar: RunningSidecar, health: Health) -> None:
         self._sidecar = sidecar
         self._health = health
 
-    def collect(self) -> Iterator[Family]:
-        """Return all families."""
+    def collect(self) -> Iterator[_Family]:
         report = self._health.report()
-        yield gauge("ready", "1 when everything that must work does", float(report.is_ready))
-        yield gauge("active", "1 for the active sidecar", float(self._sidecar.is_active))
+        yield _gauge("ready", "1 when everything that must work does", float(report.is_ready))
+        yield _gauge("active", "1 for the active sidecar", float(self._sidecar.is_active))
         problems = GaugeMetricFamily(_PREFIX + "problem", "1 for each problem", labels=["name"])
         for name in sorted({problem.name for problem in report.problems}):
             problems.add_metric([name], 1)
@@ -51,7 +45,7 @@ class LedgerCollector(Collector):
         yield from _jobs(report)
         yield from self._coverage(report)
 
-    def _coverage(self, report: HealthReport) -> Iterator[Family]:
+    def _coverage(self, report: HealthReport) -> Iterator[_Family]:
         today = report.at.date()
         wanted = UsageFilter(
             start=today - timedelta(days=_COVERED_DAYS), end=today + timedelta(days=1)
@@ -59,7 +53,7 @@ class LedgerCollector(Collector):
         try:
             found = read_completeness(self._sidecar.books, wanted)
         except ProjectionError:
-            return  # the problem `database` says so
+            return  # the health report has the problem `database`
         counts = GaugeMetricFamily(
             f"{_PREFIX}bills",
             f"bills of the last {_COVERED_DAYS} days by what is known of them",
@@ -70,23 +64,11 @@ class LedgerCollector(Collector):
         yield counts
 
 
-@router.get(
-    "/metrics",
-    response_class=Response,
-    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
-)
-def metrics(request: Request) -> Response:
-    """All metrics as Prometheus reads them."""
-    registry: CollectorRegistry = request.app.state.metrics
-    return Response(generate_latest(registry), media_type=_TEXT)
-
-
-def gauge(name: str, documentation: str, value: float) -> GaugeMetricFamily:
-    """Return a family with one value."""
+def _gauge(name: str, documentation: str, value: float) -> GaugeMetricFamily:
     return GaugeMetricFamily(_PREFIX + name, documentation, value=value)
 
 
-def _spools(report: HealthReport) -> Iterator[Family]:
+def _spools(report: HealthReport) -> Iterator[_Family]:
     rows = GaugeMetricFamily(_PREFIX + "spool_rows", "rows by state", labels=["spool", "state"])
     size = GaugeMetricFamily(_PREFIX + "spool_bytes", "bytes used", labels=["spool"])
     limit = GaugeMetricFamily(_PREFIX + "spool_limit_bytes", "bytes allowed", labels=["spool"])
@@ -113,7 +95,7 @@ def _spools(report: HealthReport) -> Iterator[Family]:
     yield from (rows, size, limit, age, breaker, counted)
 
 
-def _hosts(report: HealthReport) -> Iterator[Family]:
+def _hosts(report: HealthReport) -> Iterator[_Family]:
     labels = ["host", "kind"]
     info = GaugeMetricFamily(
         _PREFIX + "host_info", "1, with the version that runs", labels=[*labels, "version"]
@@ -124,7 +106,7 @@ def _hosts(report: HealthReport) -> Iterator[Family]:
     counted = CounterMetricFamily(
         _PREFIX + "host_counted", "what a host counted since it began", labels=[*labels, "reason"]
     )
-    numbers: dict[str, Family] = {
+    numbers: dict[str, _Family] = {
         name: GaugeMetricFamily(f"{_PREFIX}host_{name}", documentation, labels=labels)
         for name, documentation in _HOST_NUMBERS.items()
     }
@@ -151,7 +133,7 @@ def _latencies(host: HostRow) -> Iterator[tuple[str, float]]:
             yield which, milliseconds
 
 
-def _jobs(report: HealthReport) -> Iterator[Family]:
+def _jobs(report: HealthReport) -> Iterator[_Family]:
     seconds = GaugeMetricFamily(_PREFIX + "job_seconds", "how long a job took last", labels=["job"])
     succeeded = GaugeMetricFamily(
         _PREFIX + "job_succeeded_timestamp_seconds", "when it last ended well", labels=["job"]

@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 
 from scheduler.api.deps import SidecarDep
 from scheduler.api.errors import ApiError, not_found
-from scheduler.api.fields import Body, Instant, Label
+from scheduler.api.fields import Body, Instant, LabelText
 from scheduler.api.routes.organizations import known_organization
 from scheduler.process.running import RunningSidecar
 from shared.projection.organization import Assignment
@@ -22,8 +22,8 @@ AssignmentId = Annotated[int, Path(ge=1, le=2**31 - 1)]
 class NewAssignment(Body):
     """Where a user belongs from an instant on; whole seconds count."""
 
-    external_user: Label
-    organization_id: Label | None = Field(
+    external_user: LabelText
+    organization_id: LabelText | None = Field(
         description="null gives the decision back to the host's own configuration"
     )
     valid_from: Instant = Field(default=_EVER, description="default: from ever")
@@ -32,7 +32,7 @@ class NewAssignment(Body):
 class AssignmentChange(Body):
     """What an assignment should have said; days that it touches are projected again."""
 
-    organization_id: Label | None
+    organization_id: LabelText | None
     valid_from: Instant
 
 
@@ -48,7 +48,7 @@ class AssignmentBody(BaseModel):
 
 @router.get("")
 def list_assignments(
-    sidecar: SidecarDep, external_user: Annotated[Label | None, Query()] = None
+    sidecar: SidecarDep, external_user: Annotated[LabelText | None, Query()] = None
 ) -> list[AssignmentBody]:
     """All assignments, or those of one user, in the order of users and time."""
     names = sidecar.summaries.user_names()

@@ -8,6 +8,7 @@ from pydantic import BaseModel, Field, StrictBool, StringConstraints
 
 from scheduler.api.deps import SidecarDep
 from scheduler.api.fields import Body, Day, Paging, check_span
+from scheduler.monitoring.heartbeat import ScheduleLine
 from shared.core.days import ONE_DAY, local_day
 from shared.projection.port import BatchRun
 from shared.summary_db.port import BatchRequest, BatchState, Page
@@ -72,18 +73,6 @@ class RunBody(BaseModel):
     attempts: int
 
 
-class JobBody(BaseModel):
-    """A job of the schedule, how it ended last and when it runs next."""
-
-    name: str
-    purpose: str
-    started_at: datetime | None
-    succeeded_at: datetime | None
-    seconds: float | None
-    error: str | None
-    next_run_at: datetime | None
-
-
 class BatchStatus(BaseModel):
     """How projections go: the newest first, and the schedule."""
 
@@ -91,7 +80,7 @@ class BatchStatus(BaseModel):
     days_waiting: int
     requests: list[BatchBody]
     runs: list[RunBody]
-    jobs: list[JobBody]
+    jobs: list[ScheduleLine]
 
 
 @router.post("/batches", status_code=202)
@@ -112,7 +101,7 @@ def batch_status(sidecar: SidecarDep, paging: Annotated[Paging, Depends()]) -> B
         days_waiting=len(sidecar.summaries.dirty_days()),
         requests=requests,
         runs=[_run(each) for each in runs[paging.offset :]],
-        jobs=[JobBody(**vars(line)) for line in sidecar.schedule()],
+        jobs=sidecar.schedule(),
     )
 
 

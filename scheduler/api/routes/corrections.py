@@ -10,7 +10,7 @@ from scheduler.api.deps import SidecarDep
 from scheduler.api.fields import AmountsBody, Paging
 from scheduler.api.routes.summaries import Wanted
 from shared.projection.port import RecordedCorrection
-from shared.projection.summary import Amounts
+from shared.projection.summary import Amounts, DayFinding
 
 router = APIRouter(tags=["audit"])
 
@@ -38,20 +38,10 @@ class CorrectionsPage(BaseModel):
     next_offset: int | None
 
 
-class FindingBody(BaseModel):
-    """Something about a bill that a person should know, such as two amounts for it."""
-
-    organization_id: str
-    local_date: date
-    request_id: str
-    kind: str
-    detail: str
-
-
 class FindingsPage(BaseModel):
     """A page of findings, the newest day first."""
 
-    findings: list[FindingBody]
+    findings: list[DayFinding]
     next_offset: int | None
 
 
@@ -71,9 +61,7 @@ def findings(
     """Conflicts and whatever else a person should look at."""
     found = sidecar.books.findings(wanted.filter(), paging.page())
     lines, next_offset = paging.cut(found)
-    return FindingsPage(
-        findings=[FindingBody(**vars(line)) for line in lines], next_offset=next_offset
-    )
+    return FindingsPage(findings=lines, next_offset=next_offset)
 
 
 def _body(recorded: RecordedCorrection) -> CorrectionBody:

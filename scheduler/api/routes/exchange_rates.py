@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field, StringConstraints
 
 from scheduler.api.deps import SidecarDep
 from scheduler.api.errors import ApiError
-from scheduler.api.fields import Body, Currency, Day, Label, Paging
+from scheduler.api.fields import Body, Currency, Day, LabelText, Paging
 from shared.errors import ConfigError
 from shared.summary_db.exchange import ExchangeRate, format_rate, parse_rate
 
@@ -44,7 +44,7 @@ class NewExchangeRate(Body):
     currency: Currency
     local_date: Day
     rate: RateText = Field(examples=["4.0215"])
-    source: Label = "entered"
+    source: LabelText = "entered"
 
 
 class ExchangeRateBody(BaseModel):

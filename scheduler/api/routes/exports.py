@@ -19,7 +19,7 @@ from shared.summary_db.port import Grouping
 router = APIRouter(prefix="/exports", tags=["exports"])
 
 Format = Annotated[ExportFormat, Query(description="csv or json")]
-Row = dict[str, Any]
+FileRow = dict[str, Any]
 # A cell that begins so is a formula to a spreadsheet; an apostrophe makes it text.
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "|", "%")
 _TYPES = {"csv": "text/csv; charset=utf-8", "json": "application/json"}
@@ -45,7 +45,7 @@ def export_summaries(
     found, groups = wanted.filter(), unique(group_by)
     names = sidecar.summaries.user_names() if "external_user" in groups else {}
     columns = [*groups, *(["user_name"] if names else []), *AmountsBody.model_fields]
-    rows: list[Row] = []
+    rows: list[FileRow] = []
     for line in sidecar.books.usage(found, groups):
         body = line_body(line, names)
         rows.append(body.group | {"user_name": body.user_name} | body.amounts.model_dump())
@@ -86,14 +86,14 @@ def _file(
     name: str,
     format: ExportFormat,
     columns: Sequence[str],
-    rows: Iterator[Row],
+    rows: Iterator[FileRow],
 ) -> StreamingResponse:
     lines = _csv_lines(columns, rows) if format == "csv" else _json_lines(columns, rows)
     disposition = {"Content-Disposition": f'attachment; filename="{name}.{format}"'}
     return StreamingResponse(lines, media_type=_TYPES[format], headers=disposition)
 
 
-def _csv_lines(columns: Sequence[str], rows: Iterator[Row]) -> Iterator[str]:
+def _csv_lines(columns: Sequence[str], rows: Iterator[FileRow]) -> Iterator[str]:
     buffer = StringIO()
     writer = csv.writer(buffer)
     writer.writerow(columns)
@@ -105,7 +105,7 @@ def _csv_lines(columns: Sequence[str], rows: Iterator[Row]) -> Iterator[str]:
     yield buffer.getvalue()
 
 
-def _json_lines(columns: Sequence[str], rows: Iterator[Row]) -> Iterator[str]:
+def _json_lines(columns: Sequence[str], rows: Iterator[FileRow]) -> Iterator[str]:
     separator = "["
     for row in rows:
         yield separator + dumps({column: row.get(column) for column in columns})

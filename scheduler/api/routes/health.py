@@ -1,14 +1,17 @@
-"""Routes: whether the process lives, and whether everything that must work does."""
+"""Routes: liveness, readiness, and metrics for Prometheus."""
 
 from datetime import date, datetime
 
 from fastapi import APIRouter, Request, Response
+from prometheus_client import CollectorRegistry, generate_latest
 from pydantic import BaseModel
 
 from scheduler.api.deps import SidecarDep
 from scheduler.monitoring.health import Health, HealthReport, Problem
 
 router = APIRouter(tags=["health"])
+
+_PROMETHEUS_TEXT = "text/plain; version=0.0.4; charset=utf-8"
 
 
 class Alive(BaseModel):
@@ -18,20 +21,13 @@ class Alive(BaseModel):
     version: str
 
 
-class ProblemBody(BaseModel):
-    """What is wrong and what to do; `name` is stable."""
-
-    name: str
-    sentence: str
-
-
 class Readiness(BaseModel):
     """Whether everything that must work does; if not, why."""
 
     ready: bool
     at: datetime
-    problems: list[ProblemBody]
-    warnings: list[ProblemBody]
+    problems: list[Problem]
+    warnings: list[Problem]
     last_delivery: datetime | None
     last_projection: datetime | None
     queued: int
@@ -56,20 +52,27 @@ def ready(request: Request, response: Response) -> Readiness:
     return _readiness(report)
 
 
+@router.get(
+    "/metrics",
+    response_class=Response,
+    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
+)
+def metrics(request: Request) -> Response:
+    """All metrics as Prometheus reads them."""
+    registry: CollectorRegistry = request.app.state.metrics
+    return Response(generate_latest(registry), media_type=_PROMETHEUS_TEXT)
+
+
 def _readiness(report: HealthReport) -> Readiness:
     drain, refresh = report.jobs.get("drain"), report.jobs.get("refresh")
     return Readiness(
         ready=report.is_ready,
         at=report.at,
-        problems=_bodies(report.problems),
-        warnings=_bodies(report.warnings),
+        problems=report.problems,
+        warnings=report.warnings,
         last_delivery=drain.succeeded_at if drain else None,
         last_projection=refresh.succeeded_at if refresh else None,
         queued=sum(spool.status.queued for spool in report.spools),
         oldest_pending_day=report.oldest_pending_day,
         hosts=len(report.hosts),
     )
-
-
-def _bodies(problems: list[Problem]) -> list[ProblemBody]:
-    return [ProblemBody(**vars(problem)) for problem in problems]

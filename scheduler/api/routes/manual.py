@@ -8,7 +8,7 @@ from pydantic import BaseModel, BeforeValidator, Field, StringConstraints
 
 from scheduler.api.deps import SidecarDep
 from scheduler.api.errors import ApiError
-from scheduler.api.fields import Body, Instant, Label
+from scheduler.api.fields import Body, Instant, LabelText
 from scheduler.ingest.ingest import ManualRecord, RecordedEvent
 from shared.core.money import parse_usd
 
@@ -20,7 +20,7 @@ def _whole(value: object) -> object:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-Tokens = Annotated[int, Field(strict=True, ge=0, le=2**53), BeforeValidator(_whole)]
+TokenCount = Annotated[int, Field(strict=True, ge=0, le=2**53), BeforeValidator(_whole)]
 CostNumber = Annotated[float, Field(strict=True, ge=0, le=1_000_000)]
 CostText = Annotated[str, StringConstraints(strict=True, pattern=r"^[0-9]{1,6}(\.[0-9]{1,12})?$")]
 IdempotencyKey = Annotated[
@@ -31,14 +31,14 @@ IdempotencyKey = Annotated[
 class ManualBody(Body):
     """A record: at least model, tokens and cost, as the original system took them."""
 
-    model: Label
-    tokens: Tokens = Field(description="all tokens")
+    model: LabelText
+    tokens: TokenCount = Field(description="all tokens")
     cost: CostNumber | CostText = Field(description="US dollars; a text keeps every digit")
-    user: Label = "unknown"
-    organization_id: Label | None = Field(default=None, description="default: USAGE_CLIENT_ORG")
-    task: Label = "chat"
-    input_tokens: Tokens = 0
-    output_tokens: Tokens = 0
+    user: LabelText = "unknown"
+    organization_id: LabelText | None = Field(default=None, description="default: USAGE_CLIENT_ORG")
+    task: LabelText = "chat"
+    input_tokens: TokenCount = 0
+    output_tokens: TokenCount = 0
     occurred_at: Instant | None = Field(default=None, description="default: now")
     idempotency_key: IdempotencyKey | None = Field(
         default=None, description="the same record sent again under its key is booked once"

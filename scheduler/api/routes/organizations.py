@@ -10,7 +10,7 @@ from pydantic import BaseModel, StrictBool, StringConstraints
 
 from scheduler.api.deps import SidecarDep
 from scheduler.api.errors import ApiError, not_found
-from scheduler.api.fields import Body, Currency, Day, Label, Multiplier, PathLabel, ZoneName
+from scheduler.api.fields import Body, Currency, Day, LabelText, Multiplier, PathLabel, ZoneName
 from scheduler.process.running import RunningSidecar
 from shared.core.money import PPM, format_usd, rate_ppm
 from shared.projection.organization import ALWAYS, Directory, Organization
@@ -24,8 +24,8 @@ KeyHash = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{8}$")]
 class NewOrganization(Body):
     """An organization to add; what is left out comes from the settings."""
 
-    organization_id: Label
-    name: Label | None = None
+    organization_id: LabelText
+    name: LabelText | None = None
     time_zone: ZoneName | None = None
     currency: Currency | None = None
     fee_only: StrictBool = False
@@ -36,7 +36,7 @@ class NewOrganization(Body):
 class OrganizationChange(Body):
     """What to change; what is left out stays."""
 
-    name: Label | None = None
+    name: LabelText | None = None
     time_zone: ZoneName | None = None
     currency: Currency | None = None
     fee_only: StrictBool | None = None

@@ -8,9 +8,9 @@ from fastapi import APIRouter, Depends, Query
 from pydantic import BaseModel
 
 from scheduler.api.deps import SidecarDep
-from scheduler.api.fields import AmountsBody, Day, Label, Paging, check_span
+from scheduler.api.fields import AmountsBody, Day, LabelText, Paging, check_span
 from scheduler.reports.completeness import Completeness, read_completeness
-from shared.summary_db.port import Grouping, UsageFilter, UsageLine
+from shared.summary_db.port import Grouping, UnmeteredLine, UsageFilter, UsageLine
 
 router = APIRouter(tags=["figures"])
 
@@ -23,12 +23,12 @@ class Wanted:
 
     start: Annotated[Day, Query(description="first local day")]
     end: Annotated[Day, Query(description="last local day")]
-    organization_id: Annotated[Label | None, Query()] = None
-    external_user: Annotated[Label | None, Query()] = None
-    model: Annotated[Label | None, Query()] = None
-    provider: Annotated[Label | None, Query(description="part of the model before /")] = None
-    task: Annotated[Label | None, Query()] = None
-    source: Annotated[Label | None, Query()] = None
+    organization_id: Annotated[LabelText | None, Query()] = None
+    external_user: Annotated[LabelText | None, Query()] = None
+    model: Annotated[LabelText | None, Query()] = None
+    provider: Annotated[LabelText | None, Query(description="part of the model before /")] = None
+    task: Annotated[LabelText | None, Query()] = None
+    source: Annotated[LabelText | None, Query()] = None
 
     def filter(self) -> UsageFilter:
         """Check the span and return what the books understand."""
@@ -54,17 +54,10 @@ class SummaryPage(BaseModel):
     next_offset: int | None
 
 
-class UnmeteredBody(BaseModel):
-    """Generations of a group whose cost nobody knows."""
-
-    group: dict[str, str]
-    generations: int
-
-
 class UnmeteredPage(BaseModel):
     """A page of counts of unmetered generations."""
 
-    lines: list[UnmeteredBody]
+    lines: list[UnmeteredLine]
     next_offset: int | None
 
 
@@ -112,9 +105,7 @@ def unmetered(
     """Count generations that are known to have been made and whose cost no hook shows."""
     found = sidecar.books.unmetered(wanted.filter(), unique(group_by), paging.page())
     lines, next_offset = paging.cut(found)
-    return UnmeteredPage(
-        lines=[UnmeteredBody(**vars(line)) for line in lines], next_offset=next_offset
-    )
+    return UnmeteredPage(lines=lines, next_offset=next_offset)
 
 
 @router.get("/completeness")

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
 
 from scheduler.api.deps import SidecarDep
-from scheduler.api.fields import Label, Pico
+from scheduler.api.fields import LabelText, Pico
 from scheduler.reports.user_months import MonthReader, UserMonth
 from shared.core.days import zone_named
 from shared.projection.summary import Amounts
@@ -55,7 +55,7 @@ class UserMonthsBody(BaseModel):
 @router.get("/months")
 def months(
     sidecar: SidecarDep,
-    external_user: Annotated[Label, Query(description="Open WebUI's id of the user")],
+    external_user: Annotated[LabelText, Query(description="Open WebUI's id of the user")],
 ) -> UserMonthsBody:
     """This month of one user and the one before; of whom nothing is known, months of nothing."""
     reader = MonthReader(

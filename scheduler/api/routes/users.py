@@ -7,7 +7,7 @@ from pydantic import BaseModel
 
 from scheduler.api.deps import SidecarDep
 from scheduler.api.fields import PathLabel
-from scheduler.reports.erasure import erase
+from scheduler.reports.erasure import Erasure, erase
 
 router = APIRouter(prefix="/users", tags=["users"])
 
@@ -17,16 +17,6 @@ class UserBody(BaseModel):
 
     user_id: str
     name: str
-
-
-class ErasureBody(BaseModel):
-    """What was erased; `note` says what was not, and why. `alias` stands for the user in events."""
-
-    profile_erased: bool
-    events_changed: int | None
-    alias: str | None
-    batch_request_id: int | None
-    note: str
 
 
 @router.get("")
@@ -41,6 +31,6 @@ def erase_user(
     user_id: Annotated[PathLabel, Path()],
     sidecar: SidecarDep,
     events: Annotated[bool, Query(description="also put an alias into events")] = False,
-) -> ErasureBody:
+) -> Erasure:
     """Forget a user: the profile always, events where the event store can change them."""
-    return ErasureBody(**vars(erase(sidecar, user_id, with_events=events)))
+    return erase(sidecar, user_id, with_events=events)
