@@ -3676,46 +3676,6 @@ def _release(delivery: Delivery) -> None:
 
 
 # --------------------------------------------------------------------------------------------------
-# shared/spool/counters.py
-#
-# What a spool counts: kept in memory until the next commit takes it to the file.
-# --------------------------------------------------------------------------------------------------
-
-
-class SpoolCounters:
-    """Totals since this process began, and how much of them the file does not know yet."""
-
-    def __init__(self) -> None:
-        # Reentrant: a garbage collection in the middle may end a spool, which counts as well.
-        self._lock = RLock()
-        self._totals: Counter[str] = Counter()
-        self._unsaved: Counter[str] = Counter()
-
-    def add(self, reason: str, by: int = 1) -> None:
-        """Count something now; the file learns of it with the next commit."""
-        with self._lock:
-            self._totals[reason] += by
-            self._unsaved[reason] += by
-
-    def unsaved(self) -> dict[str, int]:
-        """Return what the file does not know yet."""
-        with self._lock:
-            return dict(self._unsaved)
-
-    def commit(self, carried: Mapping[str, int], counted: Mapping[str, int]) -> None:
-        """Take over a commit: `carried` was unsaved before, `counted` arose in the transaction."""
-        with self._lock:
-            self._unsaved.subtract(carried)
-            self._unsaved = +self._unsaved
-            self._totals.update(counted)
-
-    def totals(self) -> dict[str, int]:
-        """Return the totals of this process."""
-        with self._lock:
-            return dict(self._totals)
-
-
-# --------------------------------------------------------------------------------------------------
 # shared/spool/damage.py
 #
 # A damaged spool file: how it is told from other trouble, and what of it can be rescued.
@@ -4478,7 +4438,7 @@ def _row_quarantine(row: Row, now: datetime, max_cost_usd: Decimal) -> str | Non
 
 
 # --------------------------------------------------------------------------------------------------
-# shared/spool/settle.py
+# shared/spool/acknowledge.py
 #
 # Marking: what one transaction does with rows and notes that are already there.
 # --------------------------------------------------------------------------------------------------
@@ -4660,6 +4620,46 @@ def _among(row_ids: Sequence[int]) -> tuple[str, tuple[int | str, ...]]:
     if last - first + 1 == len(set(row_ids)):
         return "row_id BETWEEN ? AND ?", (first, last)
     return "row_id IN (SELECT value FROM json_each(?))", (dumps(list(row_ids)),)
+
+
+# --------------------------------------------------------------------------------------------------
+# shared/spool/counters.py
+#
+# What a spool counts: kept in memory until the next commit takes it to the file.
+# --------------------------------------------------------------------------------------------------
+
+
+class SpoolCounters:
+    """Totals since this process began, and how much of them the file does not know yet."""
+
+    def __init__(self) -> None:
+        # Reentrant: a garbage collection in the middle may end a spool, which counts as well.
+        self._lock = RLock()
+        self._totals: Counter[str] = Counter()
+        self._unsaved: Counter[str] = Counter()
+
+    def add(self, reason: str, by: int = 1) -> None:
+        """Count something now; the file learns of it with the next commit."""
+        with self._lock:
+            self._totals[reason] += by
+            self._unsaved[reason] += by
+
+    def unsaved(self) -> dict[str, int]:
+        """Return what the file does not know yet."""
+        with self._lock:
+            return dict(self._unsaved)
+
+    def commit(self, carried: Mapping[str, int], counted: Mapping[str, int]) -> None:
+        """Take over a commit: `carried` was unsaved before, `counted` arose in the transaction."""
+        with self._lock:
+            self._unsaved.subtract(carried)
+            self._unsaved = +self._unsaved
+            self._totals.update(counted)
+
+    def totals(self) -> dict[str, int]:
+        """Return the totals of this process."""
+        with self._lock:
+            return dict(self._totals)
 
 
 # --------------------------------------------------------------------------------------------------

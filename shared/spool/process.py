@@ -9,16 +9,16 @@ from pathlib import Path
 
 from shared.core.clock import Clock
 from shared.core.ids import utc_milliseconds
-from shared.spool.counters import SpoolCounters
-from shared.spool.enqueue import SpoolTransaction
-from shared.spool.file import SpoolFile, Synchronous
-from shared.spool.settle import (
+from shared.spool.acknowledge import (
     expire_notes,
     holds_lease,
     prune_spool,
     refresh_notes,
     take_lease,
 )
+from shared.spool.counters import SpoolCounters
+from shared.spool.enqueue import SpoolTransaction
+from shared.spool.file import SpoolFile, Synchronous
 from shared.spool.writer import SpoolWriter
 
 # More generations than one host can have open; what comes beyond is not refreshed.

@@ -16,6 +16,14 @@ from shared.core.event import UsageEvent
 from shared.core.ids import utc_milliseconds
 from shared.core.rows import HostRow, Row, RowKind
 from shared.errors import SpoolError
+from shared.spool.acknowledge import (
+    accept_rows,
+    keep_rows,
+    mark_for_a_moment,
+    reject_rows,
+    release_lease,
+    replay_rows,
+)
 from shared.spool.damage import SPOOL_FILE_ERRORS
 from shared.spool.enqueue import SpoolTransaction, incoming_row, queue_rows, write_note
 from shared.spool.port import PutOutcome, SpooledRow, SpoolStatus
@@ -29,14 +37,6 @@ from shared.spool.queries import (
     read_letters,
     read_queued,
     read_status,
-)
-from shared.spool.settle import (
-    accept_rows,
-    keep_rows,
-    mark_for_a_moment,
-    reject_rows,
-    release_lease,
-    replay_rows,
 )
 
 SpoolAnswer = TypeVar("SpoolAnswer")

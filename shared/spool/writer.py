@@ -15,12 +15,12 @@ from typing import Any
 from shared.core.clock import Clock
 from shared.core.ids import utc_milliseconds
 from shared.errors import SpoolError, SpoolFull, UsageError
+from shared.spool.acknowledge import save_counters
 from shared.spool.backlog import SpoolBacklog, SpoolJob
 from shared.spool.counters import SpoolCounters
 from shared.spool.damage import SPOOL_FILE_ERRORS, is_corrupt
 from shared.spool.enqueue import SpoolTransaction
 from shared.spool.file import SpoolFile
-from shared.spool.settle import save_counters
 
 logger = logging.getLogger("owui_usage")
 
