@@ -3676,6 +3676,42 @@ def _release(delivery: Delivery) -> None:
 
 
 # --------------------------------------------------------------------------------------------------
+# shared/core/sqlite_schema.py
+#
+# The version of a SQLite file's tables, kept in its `user_version`, and bringing it up to date.
+# --------------------------------------------------------------------------------------------------
+
+
+def sqlite_pragma(connection: sqlite3.Connection, name: str) -> int:
+    """Read a number that SQLite keeps about a file."""
+    return int(connection.execute(f"PRAGMA {name}").fetchone()[0])
+
+
+def upgrade_schema(
+    connection: sqlite3.Connection, migrations: Sequence[Sequence[str]], application_id: int = 0
+) -> None:
+    """Run what a file lacks of `migrations`, one entry of statements per version.
+
+    All in one transaction, also among processes; a file of a later version is left alone.
+    """
+    if sqlite_pragma(connection, "user_version") >= len(migrations):
+        return
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        version = sqlite_pragma(connection, "user_version")  # another process may have been faster
+        if version < len(migrations):
+            for statements in migrations[version:]:
+                for statement in statements:
+                    connection.execute(statement)
+            connection.execute(f"PRAGMA application_id = {application_id}")
+            connection.execute(f"PRAGMA user_version = {len(migrations)}")
+        connection.execute("COMMIT")
+    except BaseException:
+        connection.rollback()
+        raise
+
+
+# --------------------------------------------------------------------------------------------------
 # shared/spool/damage.py
 #
 # A damaged spool file: how it is told from other trouble, and what of it can be rescued.
@@ -3716,6 +3752,9 @@ def rescue_rows(aside: Path, connection: sqlite3.Connection, now_ms: int) -> int
                 f"INSERT OR IGNORE INTO rows ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608 - own words
                 row,
             ).rowcount
+    connection.execute(
+        "INSERT OR IGNORE INTO digests SELECT store_ns, event_id, 0, queued_at FROM rows"
+    )
     connection.execute("DELETE FROM sqlite_sequence WHERE name = 'rows'")
     connection.execute("INSERT INTO sqlite_sequence VALUES ('rows', ?)", (now_ms,))
     connection.execute("COMMIT")
@@ -3744,6 +3783,51 @@ def _is_whole(row: tuple[Any, ...]) -> bool:
         return row_from_json(row[1], row[-1]).event_id == digest and isinstance(row[4], int)
     except (InvalidEvent, AttributeError, TypeError, ValueError):
         return False
+
+
+# --------------------------------------------------------------------------------------------------
+# shared/core/file_lock.py
+#
+# An exclusive lock on an open file, among processes and among threads.
+# --------------------------------------------------------------------------------------------------
+
+
+def lock_file(descriptor: int, *, wait: bool = True) -> bool:
+    """Take the lock, or return False if another holder has it and we do not wait.
+
+    It ends with `unlock_file`, or with the process however that ends. Raises OSError where the file
+    system has no locks.
+    """
+    if sys.platform != "win32":
+        import fcntl
+
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+    import msvcrt
+
+    while True:
+        try:
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+            return True
+        except OSError:
+            if not wait:
+                return False
+            time.sleep(0.005)
+
+
+def unlock_file(descriptor: int) -> None:
+    """Release the lock; closing alone would not while a forked process has the descriptor too."""
+    if sys.platform != "win32":
+        import fcntl
+
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
+        return
+    import msvcrt
+
+    msvcrt.locking(descriptor, msvcrt.LK_UNLCK, 1)
 
 
 # --------------------------------------------------------------------------------------------------
@@ -3788,12 +3872,11 @@ def spool_lock(path: Path) -> Iterator[None]:
     """
     descriptor = _open_spool_lock(f"{path}.lock")
     try:
-        _lock_spool(descriptor)
+        lock_file(descriptor)
         try:
             yield
         finally:
-            # Explicitly: closing alone would not release a lock whose descriptor a fork copied.
-            _unlock_spool(descriptor)
+            unlock_file(descriptor)
     finally:
         os.close(descriptor)
 
@@ -3806,38 +3889,10 @@ def _open_spool_lock(lock_path: str) -> int:
         return os.open(lock_path, os.O_RDWR)
 
 
-def _lock_spool(descriptor: int) -> None:
-    if sys.platform != "win32":
-        import fcntl
-
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        return
-    import msvcrt
-
-    while True:
-        try:
-            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-            return
-        except OSError:
-            time.sleep(0.005)
-
-
-def _unlock_spool(descriptor: int) -> None:
-    if sys.platform != "win32":
-        import fcntl
-
-        fcntl.flock(descriptor, fcntl.LOCK_UN)
-        return
-    import msvcrt
-
-    os.lseek(descriptor, 0, os.SEEK_SET)
-    msvcrt.locking(descriptor, msvcrt.LK_UNLCK, 1)
-
-
 # --------------------------------------------------------------------------------------------------
 # shared/spool/schema.py
 #
-# The tables of a spool file and how a file of any age is brought up to date.
+# The tables of a spool file, and whether a file is ours to use.
 # --------------------------------------------------------------------------------------------------
 
 
@@ -3847,16 +3902,17 @@ SPOOL_APPLICATION_ID = 0x4F575553
 # One entry per version of the schema, the newest last; user_version of a file says how many it has.
 # Only ever add: an older program must be able to go on with a newer file. A change that it could
 # not live with also sets meta.min_reader to the version that is needed from then on.
+# Times are milliseconds since 1970.
 SPOOL_MIGRATIONS: tuple[tuple[str, ...], ...] = (
     (
         # AUTOINCREMENT: the number of a delivered row is never given to another one, so that a late
-        # mark of a delivery cannot hit the wrong row. Times are milliseconds since 1970.
+        # acknowledgement cannot hit the wrong row.
         """CREATE TABLE rows (
             row_id INTEGER PRIMARY KEY AUTOINCREMENT,
             kind TEXT NOT NULL,
-            event_id BLOB NOT NULL UNIQUE,
+            event_id BLOB NOT NULL,
             request_id TEXT NOT NULL,
-            store_ns INTEGER NOT NULL UNIQUE,
+            store_ns INTEGER NOT NULL,
             state TEXT NOT NULL,
             attempts INTEGER NOT NULL DEFAULT 0,
             words TEXT NOT NULL DEFAULT '',
@@ -3866,14 +3922,20 @@ SPOOL_MIGRATIONS: tuple[tuple[str, ...], ...] = (
         # Few rows are ever put aside: the many that come and go cost this index nothing.
         "CREATE INDEX rows_put_aside ON rows (state) WHERE state <> 'queued'",
         "CREATE INDEX rows_by_request ON rows (request_id)",
-        # In the order of delivery, which is the order in which they are forgotten.
-        """CREATE TABLE delivered (
-            number INTEGER PRIMARY KEY,
-            event_id BLOB NOT NULL UNIQUE,
-            store_ns INTEGER NOT NULL,
-            delivered_at INTEGER NOT NULL
+        # Every event that this spool took, queued or delivered, by its place in the store: a place
+        # is close to that of the event before, a digest lies anywhere. So what a delivery marks is
+        # a few neighbouring pages, where moving digests between two tables touched an index page
+        # for almost each of them (28 us of an event, against 4). `is_delivered` and `changed_at`
+        # (queued or delivered then) keep their size when they change, and so their page.
+        """CREATE TABLE digests (
+            store_ns INTEGER PRIMARY KEY,
+            event_id BLOB NOT NULL,
+            is_delivered INTEGER NOT NULL,
+            changed_at INTEGER NOT NULL
         )""",
-        "CREATE INDEX delivered_by_slot ON delivered (store_ns)",
+        "CREATE UNIQUE INDEX digests_by_event ON digests (event_id)",
+        # The order in which they are forgotten.
+        "CREATE INDEX digests_delivered ON digests (changed_at) WHERE is_delivered",
         """CREATE TABLE open_generations (
             request_id TEXT PRIMARY KEY,
             owner TEXT NOT NULL,
@@ -3894,121 +3956,32 @@ SPOOL_MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE TABLE meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID",
         "INSERT INTO meta VALUES ('min_reader', 1)",
     ),
-    (
-        # Every event that this spool took, queued or delivered, by its place in the store: a place
-        # is close to that of the event before, a digest lies anywhere. So what a delivery marks is
-        # a few neighbouring pages, where moving digests between two tables touched an index page
-        # for almost each of them (28 us of an event, against 4). `is_delivered` and `changed_at`
-        # (queued or delivered then) keep their size when they change, and so their page.
-        """CREATE TABLE digests (
-            store_ns INTEGER PRIMARY KEY,
-            event_id BLOB NOT NULL,
-            is_delivered INTEGER NOT NULL,
-            changed_at INTEGER NOT NULL
-        )""",
-        "INSERT INTO digests SELECT store_ns, event_id, 0, queued_at FROM rows",
-        # After the rows, so that they are sorted once: it halves the time of a long queue.
-        "CREATE UNIQUE INDEX digests_by_event ON digests (event_id)",
-        "INSERT OR IGNORE INTO digests SELECT store_ns, event_id, 1, delivered_at FROM delivered",
-        # One whose place another event has is kept all the same, before 1970 where none stands.
-        "INSERT OR IGNORE INTO digests SELECT -number, event_id, 1, delivered_at FROM delivered",
-        # The order in which they are forgotten.
-        "CREATE INDEX digests_delivered ON digests (changed_at) WHERE is_delivered",
-        "DROP TABLE delivered",
-        # The queue, without the two indexes that the digests have now; numbers go on as they were.
-        "ALTER TABLE rows RENAME TO first_rows",
-        """CREATE TABLE rows (
-            row_id INTEGER PRIMARY KEY AUTOINCREMENT,
-            kind TEXT NOT NULL,
-            event_id BLOB NOT NULL,
-            request_id TEXT NOT NULL,
-            store_ns INTEGER NOT NULL,
-            state TEXT NOT NULL,
-            attempts INTEGER NOT NULL DEFAULT 0,
-            words TEXT NOT NULL DEFAULT '',
-            queued_at INTEGER NOT NULL,
-            json TEXT NOT NULL
-        )""",
-        "INSERT INTO sqlite_sequence SELECT 'rows', seq FROM sqlite_sequence"
-        " WHERE name = 'first_rows'",
-        "INSERT INTO rows SELECT row_id, kind, event_id, request_id, store_ns, state, attempts,"
-        " words, queued_at, json FROM first_rows",
-        "DROP TABLE first_rows",
-        "CREATE INDEX rows_put_aside ON rows (state) WHERE state <> 'queued'",
-        "CREATE INDEX rows_by_request ON rows (request_id)",
-    ),
-    (
-        # For other versions that have the file open or open it later: in a host beside a newer
-        # sidecar, and in answers that still run while the plugin is being replaced. A row has its
-        # digest, whichever of them queues it (the second one has just written it). Host rows say
-        # something new each time: nothing of them is kept.
-        """CREATE TRIGGER row_queued AFTER INSERT ON rows BEGIN
-            INSERT OR IGNORE INTO digests VALUES (new.store_ns, new.event_id, 0, new.queued_at);
-        END""",
-        """CREATE TRIGGER host_row_gone AFTER DELETE ON rows WHEN old.kind = 'host' BEGIN
-            DELETE FROM digests WHERE store_ns = old.store_ns;
-        END""",
-        # What the first version looks up, adds to and forgets.
-        """CREATE VIEW delivered (number, event_id, store_ns, delivered_at) AS
-            SELECT store_ns, event_id, store_ns, changed_at FROM digests WHERE is_delivered""",
-        """CREATE TRIGGER delivered_added INSTEAD OF INSERT ON delivered BEGIN
-            UPDATE digests SET is_delivered = 1, changed_at = new.delivered_at
-            WHERE store_ns = new.store_ns;
-        END""",
-        """CREATE TRIGGER delivered_forgotten INSTEAD OF DELETE ON delivered BEGIN
-            DELETE FROM digests WHERE store_ns = old.store_ns;
-        END""",
-    ),
 )
 
 
-def check_spool(
-    connection: sqlite3.Connection,
-    path: Path,
-    migrations: tuple[tuple[str, ...], ...] = SPOOL_MIGRATIONS,
-) -> None:
+def check_spool(connection: sqlite3.Connection, path: Path) -> None:
     """See whether the file is ours to use, without changing it.
 
     A newer one is, if it says that it only has more. Raises SpoolTooNew for a file that needs a
     later version, SpoolError for the database of another program.
     """
     tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-    if tables and spool_pragma(connection, "application_id") != SPOOL_APPLICATION_ID:
+    if tables and sqlite_pragma(connection, "application_id") != SPOOL_APPLICATION_ID:
         raise SpoolError(f"{path} is a database of another program; choose another spool folder")
-    version = spool_pragma(connection, "user_version")
-    if version <= len(migrations):
+    version = sqlite_pragma(connection, "user_version")
+    if version <= len(SPOOL_MIGRATIONS):
         return
     needed = connection.execute("SELECT value FROM meta WHERE name = 'min_reader'").fetchone()
-    if needed is None or needed[0] > len(migrations):
+    if needed is None or needed[0] > len(SPOOL_MIGRATIONS):
         raise SpoolTooNew(
             f"{path} was written by a later version (schema {version}, this one knows "
-            f"{len(migrations)}): update this installation or choose another spool folder"
+            f"{len(SPOOL_MIGRATIONS)}): update this installation or choose another spool folder"
         )
 
 
-def upgrade_spool(
-    connection: sqlite3.Connection, migrations: tuple[tuple[str, ...], ...] = SPOOL_MIGRATIONS
-) -> None:
-    """Bring a checked file up to date in one transaction. The caller holds the lock."""
-    version = spool_pragma(connection, "user_version")
-    if version >= len(migrations):
-        return
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        for statements in migrations[version:]:
-            for statement in statements:
-                connection.execute(statement)
-        connection.execute(f"PRAGMA application_id = {SPOOL_APPLICATION_ID}")
-        connection.execute(f"PRAGMA user_version = {len(migrations)}")
-        connection.execute("COMMIT")
-    except BaseException:
-        connection.rollback()
-        raise
-
-
-def spool_pragma(connection: sqlite3.Connection, name: str) -> int:
-    """Read a number that SQLite keeps about the file."""
-    return int(connection.execute(f"PRAGMA {name}").fetchone()[0])
+def upgrade_spool(connection: sqlite3.Connection) -> None:
+    """Bring a checked file up to date. The caller holds the lock."""
+    upgrade_schema(connection, SPOOL_MIGRATIONS, SPOOL_APPLICATION_ID)
 
 
 # --------------------------------------------------------------------------------------------------
@@ -4210,8 +4183,8 @@ def _lay_out_log(connection: sqlite3.Connection, log: Path) -> None:
 
 def spool_bytes_used(connection: sqlite3.Connection) -> int:
     """Return how many bytes of the file hold something; pages freed by delivery do not count."""
-    pages = spool_pragma(connection, "page_count") - spool_pragma(connection, "freelist_count")
-    return pages * spool_pragma(connection, "page_size")
+    pages = sqlite_pragma(connection, "page_count") - sqlite_pragma(connection, "freelist_count")
+    return pages * sqlite_pragma(connection, "page_size")
 
 
 # --------------------------------------------------------------------------------------------------
@@ -4344,12 +4317,14 @@ def _insert_spool_row(
     if row.quarantine is not None:
         tx.counted[f"quarantined_{row.quarantine}"] += 1
     outcome: PutOutcome = "quarantined" if row.quarantine else "queued"
+    event_id = bytes.fromhex(row.event_id)
+    tx.db.execute("INSERT INTO digests VALUES (?, ?, 0, ?)", (slot, event_id, tx.now_ms))
     tx.db.execute(
         "INSERT INTO rows (kind, event_id, request_id, store_ns, state, words, queued_at, json)"
         " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
         (
             row.kind,
-            bytes.fromhex(row.event_id),
+            event_id,
             row.request_id,
             slot,
             outcome,
@@ -4396,10 +4371,12 @@ def _keep_newest_host(tx: SpoolTransaction, row: IncomingRow) -> None:
             tx.now_ms + _HOST_CLOCK_SLACK_MS,
         ),
     )
+    waiting = "FROM rows WHERE request_id = ? AND kind = 'host' AND state = 'queued'"
     tx.db.execute(
-        "DELETE FROM rows WHERE request_id = ? AND kind = 'host' AND state = 'queued'",
+        f"DELETE FROM digests WHERE store_ns IN (SELECT store_ns {waiting})",  # noqa: S608 - own words
         (row.request_id,),
     )
+    tx.db.execute(f"DELETE {waiting}", (row.request_id,))
 
 
 def _is_money_conflict(db: sqlite3.Connection, row: IncomingRow) -> bool:
@@ -4477,9 +4454,14 @@ def mark_for_a_moment(
 def accept_rows(tx: SpoolTransaction, row_ids: Sequence[int]) -> None:
     """Forget delivered rows but for their digest and their place in the store.
 
-    Of host rows nothing is kept: the file itself takes the digest of such a row with it.
+    Of host rows nothing is kept: they say something new each time.
     """
     among, ids = _among(row_ids)
+    tx.db.execute(
+        "DELETE FROM digests WHERE store_ns IN"  # noqa: S608 - own words
+        f" (SELECT store_ns FROM rows WHERE {among} AND kind = 'host')",
+        ids,
+    )
     tx.db.execute(
         "UPDATE digests SET is_delivered = 1, changed_at = ?"  # noqa: S608 - own words
         f" WHERE store_ns IN (SELECT store_ns FROM rows WHERE {among})",
@@ -4598,7 +4580,7 @@ def prune_spool(tx: SpoolTransaction, digest_days: int) -> bool:
         (tx.now_ms - digest_days * day_ms, _PRUNE_ROWS),
     ).rowcount
     tx.db.execute("DELETE FROM hosts WHERE occurred_at < ?", (tx.now_ms - _HOST_DAYS * day_ms,))
-    spare = spool_pragma(tx.db, "freelist_count") - _SPARE_PAGES
+    spare = sqlite_pragma(tx.db, "freelist_count") - _SPARE_PAGES
     for _ in range(min(spare, _VACUUM_PAGES)):
         # One by one: Python's sqlite3 ends this statement after its first page, whatever N says.
         tx.db.execute("PRAGMA incremental_vacuum(1)")

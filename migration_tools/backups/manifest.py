@@ -2,6 +2,8 @@
 
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import date, datetime
 from pathlib import Path
 from typing import Literal
@@ -10,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from migration_tools.importing.plan import Plan
 from migration_tools.importing.totals import Figures, Place
+from shared.core.file_lock import lock_file
 from shared.errors import MigrationError
 
 State = Literal["backed up", "importing", "imported", "rolling back", "rolled back"]
@@ -103,6 +106,20 @@ class Backups:
         if not _BACKUP_ID.fullmatch(backup_id):
             raise MigrationError(f"{backup_id!r} is no backup id: backup_YYYYMMDD_HHMMSS")
         return self.folder / backup_id
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Let one migration or rollback run at a time; raises MigrationError while another does."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            file = (self.folder / ".lock").open("w")
+        except OSError as error:
+            message = f"{self.folder} cannot hold backups: {error.strerror}"
+            raise MigrationError(message) from error
+        with file:
+            if not lock_file(file.fileno(), wait=False):
+                raise MigrationError(f"another migration or rollback is running in {self.folder}")
+            yield
 
     def save(self, manifest: Manifest) -> Manifest:
         """Write a manifest so that it is whole or old, whatever happens; return it."""

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from migration_tools.backups.manifest import Backups, ImportRecord, Manifest
-from migration_tools.importing.lock import locked
 from migration_tools.importing.organizations import take_back
 from migration_tools.ledger import IMPORT_PATIENCE_MS, Ledger
 from shared.core.days import ONE_DAY
@@ -66,7 +65,7 @@ def roll_back(ledger: Ledger, backups: Backups, backup_id: str) -> Undone:
     Interrupted and run again, it goes on; run twice, it changes nothing. Raises RollbackRefused,
     with nothing changed, for what cannot be undone exactly.
     """
-    with locked(backups.folder):
+    with backups.locked():
         manifest = backups.load(backup_id)
         record = manifest.imported
         if record is None:

@@ -11,7 +11,6 @@ from migration_tools.backups.manifest import (
     day_records,
 )
 from migration_tools.backups.rollback import check_deletion
-from migration_tools.importing.lock import locked
 from migration_tools.importing.organizations import (
     bring,
     differing_newcomers,
@@ -94,7 +93,7 @@ class Migration:
 
         Killed at any moment and run again, it goes on where it was; run twice, it changes nothing.
         """
-        with locked(self.backups.folder):
+        with self.backups.locked():
             known = self.backups.of_import(plan.import_id)
             self._refuse_what_cannot_be(plan, known)
             manifest = self._begin(plan, known, permissions, version)

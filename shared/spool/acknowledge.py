@@ -10,9 +10,9 @@ from typing import Any
 
 from shared.core.event import event_from_json
 from shared.core.ids import utc_milliseconds
+from shared.core.sqlite_schema import sqlite_pragma
 from shared.errors import InvalidEvent
 from shared.spool.enqueue import SpoolTransaction, incoming_row, queue_row
-from shared.spool.schema import spool_pragma
 
 _LETTER_WORDS_MAX = 500
 _MARKS_AT_ONCE = 1000
@@ -47,9 +47,14 @@ def mark_for_a_moment(
 def accept_rows(tx: SpoolTransaction, row_ids: Sequence[int]) -> None:
     """Forget delivered rows but for their digest and their place in the store.
 
-    Of host rows nothing is kept: the file itself takes the digest of such a row with it.
+    Of host rows nothing is kept: they say something new each time.
     """
     among, ids = _among(row_ids)
+    tx.db.execute(
+        "DELETE FROM digests WHERE store_ns IN"  # noqa: S608 - own words
+        f" (SELECT store_ns FROM rows WHERE {among} AND kind = 'host')",
+        ids,
+    )
     tx.db.execute(
         "UPDATE digests SET is_delivered = 1, changed_at = ?"  # noqa: S608 - own words
         f" WHERE store_ns IN (SELECT store_ns FROM rows WHERE {among})",
@@ -168,7 +173,7 @@ def prune_spool(tx: SpoolTransaction, digest_days: int) -> bool:
         (tx.now_ms - digest_days * day_ms, _PRUNE_ROWS),
     ).rowcount
     tx.db.execute("DELETE FROM hosts WHERE occurred_at < ?", (tx.now_ms - _HOST_DAYS * day_ms,))
-    spare = spool_pragma(tx.db, "freelist_count") - _SPARE_PAGES
+    spare = sqlite_pragma(tx.db, "freelist_count") - _SPARE_PAGES
     for _ in range(min(spare, _VACUUM_PAGES)):
         # One by one: Python's sqlite3 ends this statement after its first page, whatever N says.
         tx.db.execute("PRAGMA incremental_vacuum(1)")

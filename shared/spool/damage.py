@@ -43,6 +43,9 @@ def rescue_rows(aside: Path, connection: sqlite3.Connection, now_ms: int) -> int
                 f"INSERT OR IGNORE INTO rows ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608 - own words
                 row,
             ).rowcount
+    connection.execute(
+        "INSERT OR IGNORE INTO digests SELECT store_ns, event_id, 0, queued_at FROM rows"
+    )
     connection.execute("DELETE FROM sqlite_sequence WHERE name = 'rows'")
     connection.execute("INSERT INTO sqlite_sequence VALUES ('rows', ?)", (now_ms,))
     connection.execute("COMMIT")

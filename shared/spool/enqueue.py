@@ -139,12 +139,14 @@ def _insert_spool_row(
     if row.quarantine is not None:
         tx.counted[f"quarantined_{row.quarantine}"] += 1
     outcome: PutOutcome = "quarantined" if row.quarantine else "queued"
+    event_id = bytes.fromhex(row.event_id)
+    tx.db.execute("INSERT INTO digests VALUES (?, ?, 0, ?)", (slot, event_id, tx.now_ms))
     tx.db.execute(
         "INSERT INTO rows (kind, event_id, request_id, store_ns, state, words, queued_at, json)"
         " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
         (
             row.kind,
-            bytes.fromhex(row.event_id),
+            event_id,
             row.request_id,
             slot,
             outcome,
@@ -191,10 +193,12 @@ def _keep_newest_host(tx: SpoolTransaction, row: IncomingRow) -> None:
             tx.now_ms + _HOST_CLOCK_SLACK_MS,
         ),
     )
+    waiting = "FROM rows WHERE request_id = ? AND kind = 'host' AND state = 'queued'"
     tx.db.execute(
-        "DELETE FROM rows WHERE request_id = ? AND kind = 'host' AND state = 'queued'",
+        f"DELETE FROM digests WHERE store_ns IN (SELECT store_ns {waiting})",  # noqa: S608 - own words
         (row.request_id,),
     )
+    tx.db.execute(f"DELETE {waiting}", (row.request_id,))
 
 
 def _is_money_conflict(db: sqlite3.Connection, row: IncomingRow) -> bool:

@@ -9,9 +9,10 @@ from typing import Literal
 
 from shared.core.clock import Clock
 from shared.core.ids import utc_milliseconds
+from shared.core.sqlite_schema import sqlite_pragma
 from shared.spool.damage import SPOOL_FILE_ERRORS, is_corrupt, rescue_rows, spool_text
 from shared.spool.lock import create_spool_file, spool_lock
-from shared.spool.schema import check_spool, spool_pragma, upgrade_spool
+from shared.spool.schema import check_spool, upgrade_spool
 
 logger = logging.getLogger("owui_usage")
 
@@ -207,5 +208,5 @@ def _lay_out_log(connection: sqlite3.Connection, log: Path) -> None:
 
 def spool_bytes_used(connection: sqlite3.Connection) -> int:
     """Return how many bytes of the file hold something; pages freed by delivery do not count."""
-    pages = spool_pragma(connection, "page_count") - spool_pragma(connection, "freelist_count")
-    return pages * spool_pragma(connection, "page_size")
+    pages = sqlite_pragma(connection, "page_count") - sqlite_pragma(connection, "freelist_count")
+    return pages * sqlite_pragma(connection, "page_size")

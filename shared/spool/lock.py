@@ -2,11 +2,11 @@
 
 import os
 import stat
-import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from shared.core.file_lock import lock_file, unlock_file
 
 
 def spool_file_mode(folder: Path) -> int:
@@ -44,12 +44,11 @@ def spool_lock(path: Path) -> Iterator[None]:
     """
     descriptor = _open_spool_lock(f"{path}.lock")
     try:
-        _lock_spool(descriptor)
+        lock_file(descriptor)
         try:
             yield
         finally:
-            # Explicitly: closing alone would not release a lock whose descriptor a fork copied.
-            _unlock_spool(descriptor)
+            unlock_file(descriptor)
     finally:
         os.close(descriptor)
 
@@ -60,31 +59,3 @@ def _open_spool_lock(lock_path: str) -> int:
     except FileNotFoundError:
         create_spool_file(Path(lock_path))
         return os.open(lock_path, os.O_RDWR)
-
-
-def _lock_spool(descriptor: int) -> None:
-    if sys.platform != "win32":
-        import fcntl
-
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        return
-    import msvcrt
-
-    while True:
-        try:
-            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-            return
-        except OSError:
-            time.sleep(0.005)
-
-
-def _unlock_spool(descriptor: int) -> None:
-    if sys.platform != "win32":
-        import fcntl
-
-        fcntl.flock(descriptor, fcntl.LOCK_UN)
-        return
-    import msvcrt
-
-    os.lseek(descriptor, 0, os.SEEK_SET)
-    msvcrt.locking(descriptor, msvcrt.LK_UNLCK, 1)

@@ -1,7 +1,6 @@
 """The lock of the one active sidecar: flock beside SQLite, an advisory lock in PostgreSQL."""
 
 import os
-import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
@@ -9,6 +8,7 @@ from typing import Protocol
 from sqlalchemy import Connection, NullPool, create_engine, make_url, text
 from sqlalchemy.exc import SQLAlchemyError
 
+from shared.core.file_lock import lock_file
 from shared.summary_db.engine import driver_url
 
 # Any number will do, as long as every sidecar of a PostgreSQL database asks for the same one.
@@ -66,11 +66,15 @@ class _FileLock:
             descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o660)
         except OSError:
             return False
-        if _lock(descriptor):
-            self._descriptor = descriptor
-            return True
-        os.close(descriptor)
-        return False
+        try:
+            if lock_file(descriptor, wait=False):
+                self._descriptor = descriptor
+        except OSError:  # a file system without locks
+            pass
+        finally:
+            if self._descriptor is None:
+                os.close(descriptor)
+        return self._descriptor is not None
 
     def release(self) -> None:
         descriptor, self._descriptor = self._descriptor, None
@@ -116,21 +120,3 @@ class _AdvisoryLock:
             if self._connection is None:
                 connection.close()
         return False
-
-
-def _lock(descriptor: int) -> bool:
-    if sys.platform == "win32":
-        import msvcrt
-
-        try:
-            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-        except OSError:
-            return False
-        return True
-    import fcntl
-
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True

@@ -10,7 +10,6 @@ import pytest
 
 from demo.processes import wait_for
 from shared.spool.schema import SPOOL_MIGRATIONS
-from tests.conftest import ROOT
 from tests.faults.books import Books
 from tests.faults.host import Host
 from tests.faults.traffic import Bill, an_answer, pass_a_moment, pouring, send_answers
@@ -76,23 +75,6 @@ def test_it_goes_on_and_doubles_nothing_after_the_spool_was_damaged(
         books.settle(bill, lambda: host.waiting() == 0)
     if damage in (_truncate, _overwrite_header):
         assert list(host.spool.parent.glob("*.corrupt-*")), "the damaged file is kept"
-
-
-def test_it_delivers_what_the_first_version_left_in_its_spool(
-    random: Random, host: Host, books: Books
-) -> None:
-    bill = send_answers(host.url, [an_answer(random) for _ in range(5)])
-    books.settle(bill, lambda: host.waiting() == 0)
-    host.kill()
-    for part in host.spool.parent.iterdir():
-        part.unlink()
-    with contextlib.closing(sqlite3.connect(host.spool)) as db:
-        db.executescript((ROOT / "tests" / "fixtures" / "spool_v1.sql").read_text())
-        waiting = db.execute("SELECT count(*) FROM rows WHERE state = 'queued' AND kind = 'usage'")
-        left = waiting.fetchone()[0]
-    assert left
-    host.start()
-    wait_for(lambda: len(books.points()) == len(bill.sent) + left, "what was left", 60)
 
 
 def test_it_goes_on_with_the_file_of_a_newer_version_that_allows_it(

@@ -12,8 +12,7 @@ from shared.event_store.combined.coverage import Holdings
 from shared.event_store.combined.store import CombinedStore
 from shared.event_store.port import Fingerprint, Window
 from shared.event_store.sqlite.store import EmbeddedStore
-from tests.support.builders import NOON, generation_id, settled, turn, unmetered
-from tests.support.spools import spooled
+from tests.support.builders import NOON, generation_id, turn, unmetered
 from tests.support.stores import HOUR, by_id, generation, host, user, write
 
 DAY = timedelta(days=1)
@@ -200,23 +199,6 @@ def test_health_is_that_of_every_store(both: Both) -> None:
     health = both.on.health()
     assert not health.ok
     assert "influxdb: influxdb is away" in health.detail
-
-
-def test_an_older_file_is_upgraded_in_place(tmp_path: Path) -> None:
-    from shared.event_store.sqlite.schema import MIGRATIONS, connect
-
-    path = tmp_path / "old.sqlite3"
-    old = connect(path, "rwc")
-    old.executescript(MIGRATIONS[0] + "PRAGMA user_version=1;")
-    old.close()
-    store = EmbeddedStore(path)
-    store.write(spooled([settled()]))
-    holdings = Holdings(path)
-    holdings.note("embedded", [NOON])
-    assert holdings.newest("embedded") == NOON
-    assert list(store.events(day(0))) == [settled()]
-    store.close()
-    holdings.close()
 
 
 def test_sums_of_a_bucket_that_both_stores_hold_count_each_event_once(both: Both) -> None:

@@ -13,18 +13,15 @@ from pathlib import Path
 import pytest
 
 from shared.core.event import event_from_json
-from shared.errors import InvalidEvent, SpoolError, SpoolTooNew
+from shared.core.rows import HostRow
+from shared.errors import InvalidEvent, SpoolError
 from shared.spool.process import SpoolSettings
-from shared.spool.schema import SPOOL_MIGRATIONS, upgrade_spool
 from shared.spool.sqlite_spool import SqliteSpool
 from tests.conftest import ROOT
 from tests.support.builders import NOON, generation_id, settled
 from tests.support.spool_files import merge_log, opened
 from tests.support.spools import SetClock
 from tests.support.waiting import wait_for
-
-# A file as the first version of the schema wrote it, a row in every state. Never to be changed.
-FIRST_VERSION = ROOT / "tests" / "fixtures" / "spool_v1.sql"
 
 
 @pytest.fixture
@@ -35,13 +32,6 @@ def path(tmp_path: Path) -> Path:
 def run_sql(path: Path, script: str) -> None:
     with closing(sqlite3.connect(path)) as file:
         file.executescript(script)
-
-
-def schema_of(path: Path) -> list[tuple[str, str]]:
-    with closing(sqlite3.connect(path)) as file:
-        return file.execute(
-            "SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL ORDER BY name"
-        ).fetchall()
 
 
 def number_of(path: Path, pragma: str) -> int:
@@ -93,82 +83,10 @@ def test_the_file_is_safe_against_power_loss_and_gives_space_back(path: Path) ->
             assert db.execute("PRAGMA synchronous").fetchone() == (2,)
 
 
-def test_the_first_version_of_the_schema_is_as_it_was(path: Path, tmp_path: Path) -> None:
-    run_sql(tmp_path / "frozen.sqlite3", FIRST_VERSION.read_text())
-    with closing(sqlite3.connect(path, isolation_level=None)) as file:
-        upgrade_spool(file, SPOOL_MIGRATIONS[:1])
-    assert schema_of(path) == schema_of(tmp_path / "frozen.sqlite3")
-
-
-def test_a_file_of_the_first_version_goes_on_where_it_was(path: Path) -> None:
-    run_sql(path, FIRST_VERSION.read_text())
-    with opened(path) as spool:
-        assert [event_from_json(row.json) for row in spool.take(10)] == [settled()]
-        assert [letter.state for letter in spool.dead_letters()] == ["dead", "quarantined"]
-        assert spool.put([settled()]).result(20) == ["duplicate"]
-        delivered = settled(request_id=generation_id(4))
-        assert spool.put([delivered]).result(20) == ["duplicate"]
-        status = spool.status()
-        assert (status.open_generations, status.counters["overrun"]) == (1, 3)
-        assert [host.host_id for host in spool.hosts()] == ["host-1"]
-        # No number is given twice: it would be marked by what an older process still delivers.
-        assert spool.put([settled(request_id="turn:a:b")]).result(20) == ["queued"]
-        assert [row.row_id for row in spool.take(10)] == [1, 6]
-    new = path.with_name("new.sqlite3")
-    with opened(new) as spool:
-        assert spool.take(1) == []
-    assert schema_of(path) == schema_of(new)
-
-
-def test_an_older_file_is_brought_up_to_date_and_keeps_its_rows(path: Path) -> None:
-    run_sql(path, FIRST_VERSION.read_text())
-    later = (*SPOOL_MIGRATIONS, ("ALTER TABLE rows ADD COLUMN note TEXT NOT NULL DEFAULT 'new'",))
-    with closing(sqlite3.connect(path, isolation_level=None)) as file:
-        upgrade_spool(file, later)
-        upgrade_spool(file, later)
-        assert file.execute("SELECT DISTINCT note FROM rows").fetchall() == [("new",)]
-    assert number_of(path, "user_version") == len(later)
-    # ... and this version, now the older one, goes on with it: the change only added something.
-    with opened(path) as spool:
-        assert spool.put([settled(request_id="turn:a:b")]).result(20) == ["queued"]
-        assert len(spool.take(10)) == 2
-
-
-def test_a_failing_upgrade_leaves_the_file_as_it_was(path: Path) -> None:
-    run_sql(path, FIRST_VERSION.read_text())
-    broken = (*SPOOL_MIGRATIONS, ("ALTER TABLE rows ADD COLUMN note TEXT", "ALTER TABLE nothing"))
-    file = sqlite3.connect(path, isolation_level=None)
-    with closing(file), pytest.raises(sqlite3.OperationalError):
-        upgrade_spool(file, broken)
-    assert number_of(path, "user_version") == 1
-    with opened(path) as spool:
-        assert len(spool.take(10)) == 1
-
-
 def test_an_empty_file_becomes_a_spool(path: Path) -> None:
     path.touch()
     with opened(path) as spool:
         assert spool.put([settled()]).result(20) == ["queued"]
-
-
-def test_a_file_that_needs_a_later_version_is_left_alone(path: Path) -> None:
-    run_sql(path, FIRST_VERSION.read_text())
-    run_sql(path, "UPDATE meta SET value = 7 WHERE name = 'min_reader'; PRAGMA user_version = 9;")
-    before = path.read_bytes()
-    with opened(path) as spool:
-        with pytest.raises(SpoolTooNew, match=r"schema 9, this one knows \d+\): update this"):
-            spool.put([settled()]).result(20)
-        with pytest.raises(SpoolTooNew):
-            spool.status()
-    assert path.read_bytes() == before
-
-
-def test_the_database_of_another_program_is_left_alone(path: Path) -> None:
-    run_sql(path, "CREATE TABLE chat (id TEXT); INSERT INTO chat VALUES ('1');")
-    before = path.read_bytes()
-    with opened(path) as spool, pytest.raises(SpoolError, match="another program"):
-        spool.put([settled()]).result(20)
-    assert path.read_bytes() == before
 
 
 def test_a_corrupt_file_is_kept_and_a_new_one_begun(path: Path) -> None:
@@ -356,8 +274,35 @@ def test_a_full_disk_refuses_events_and_forgets_none(path: Path) -> None:
     assert sorted(there) == sorted(told["safe"] + told["refused"])
 
 
+def host(minute: int) -> HostRow:
+    return HostRow(
+        host_id="host-1",
+        occurred_at=NOON + timedelta(minutes=minute),
+        host_kind="function",
+        version="1.0",
+        started_at=NOON,
+    )
+
+
+def test_a_host_row_leaves_no_digest(path: Path) -> None:
+    def digests() -> int:
+        with closing(sqlite3.connect(path)) as file:
+            return int(file.execute("SELECT count(*) FROM digests").fetchone()[0])
+
+    with opened(path) as spool:
+        for minute in range(3):
+            spool.put_host(host(minute)).result(20)
+        spool.put([settled()]).result(20)
+        assert digests() == 2
+        newest, event = spool.take(10)
+        assert (newest.kind, event.kind) == ("host", "usage")
+        spool.settle(accepted=[newest.row_id, event.row_id])
+        assert digests() == 1
+
+
 def test_hosts_that_are_long_gone_are_forgotten(path: Path) -> None:
-    run_sql(path, FIRST_VERSION.read_text())
+    with opened(path) as spool:
+        spool.put([host(0)]).result(20)
     clock = SetClock(NOON + timedelta(days=36))
     spool = SqliteSpool(path, clock=clock)
     spool.put([settled()]).result(20)
