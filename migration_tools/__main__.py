@@ -1,4 +1,4 @@
-"""`python -m migration_tools`: bring old usage in, verify it, take it out again."""
+"""`python -m migration_tools`: import old usage, verify it, take it out again."""
 
 from migration_tools.cli import app
 

@@ -1,4 +1,4 @@
-"""Choices: what a person asked for, and the source that it means."""
+"""The options of an import, and the source that they choose."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -7,7 +7,7 @@ from datetime import date
 from enum import StrEnum
 from pathlib import Path
 
-from migration_tools.ledger import IMPORT_PATIENCE_MS
+from migration_tools.ledger import IMPORT_TIMEOUT_MS
 from migration_tools.source import ENDLESS, EVER, DaySpan, Source
 from migration_tools.sources.embedded import EmbeddedEvents
 from migration_tools.sources.legacy.source import LegacyChoices, LegacySqlite
@@ -21,7 +21,7 @@ from shared.settings import Settings
 
 
 class Kind(StrEnum):
-    """The sources that usage can come from."""
+    """The kinds of sources."""
 
     LEGACY = "legacy"
     EMBEDDED = "embedded"
@@ -32,8 +32,6 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Choices:
-    """Which source, which days, and what a person decided about them."""
-
     kind: Kind = Kind.LEGACY
     location: str = ""
     start: date | None = None
@@ -44,7 +42,7 @@ class Choices:
 
     @property
     def span(self) -> DaySpan:
-        """The days asked for; without any, all of them. Raises ConfigError for an empty span."""
+        """The span of days, by default all days. Raises ConfigError for an empty span."""
         first = self.start or EVER
         last = self.end or ENDLESS
         if last < first:
@@ -53,7 +51,7 @@ class Choices:
 
 
 def open_source(choices: Choices, settings: Settings) -> Source:
-    """Open the source that was asked for. Raises MigrationError when it cannot be read."""
+    """Open the chosen source. Raises MigrationError when it cannot be read."""
     return _OPENERS[choices.kind](choices, settings)
 
 
@@ -79,7 +77,7 @@ def _embedded(choices: Choices, settings: Settings) -> Source:
 
 def _original_influx(choices: Choices, settings: Settings) -> Source:
     """Open `bucket:measurement`, either left out, on the server of the settings."""
-    influx = influx_needed(settings, IMPORT_PATIENCE_MS)
+    influx = influx_needed(settings, IMPORT_TIMEOUT_MS)
     bucket, _, measurement = choices.location.rpartition(":")
     rate = settings.usage_markup_multiplier
     if choices.markup:
@@ -116,6 +114,6 @@ _OPENERS: Mapping[Kind, Callable[[Choices, Settings], Source]] = {
 
 
 def _database(location: str) -> str:
-    """Return where Open WebUI's database is, as Open WebUI itself is told."""
+    """Return where Open WebUI's database is, by the environment of Open WebUI itself."""
     default = str(Path(os.environ.get("DATA_DIR", ".")) / "webui.db")
     return location or os.environ.get("DATABASE_URL", "") or default

@@ -10,7 +10,7 @@ import typer
 from migration_tools import commands
 from migration_tools.choices import Choices, Kind
 from migration_tools.importing.importer import Permissions
-from migration_tools.output import Answer, failure, print_answer
+from migration_tools.output import CommandOutput, failure, print_output
 from shared.errors import UsageError
 from shared.settings import Settings
 
@@ -57,7 +57,7 @@ def status(
 ) -> None:
     """Look whether everything an import needs is there."""
     choices = Choices(kind=kind, location=location)
-    answer(lambda: commands.status(choices, folder), as_json)
+    run_command(lambda: commands.status(choices, folder), as_json)
 
 
 @app.command()
@@ -74,7 +74,7 @@ def plan(
 ) -> None:
     """Rehearse: what an import would write and what would stay behind; nothing is changed."""
     choices = chosen(kind, location, (start, end), accept, includes_markup, markup)
-    answer(lambda: commands.plan(choices, folder), as_json)
+    run_command(lambda: commands.plan(choices, folder), as_json)
 
 
 @app.command()
@@ -103,8 +103,8 @@ def migrate(
         without_backup=without_backup, backup_id=backup_id or None, project=project
     )
     if dry_run:
-        answer(lambda: commands.plan(choices, folder), as_json)
-    answer(lambda: commands.migrate(choices, folder, permissions), as_json)
+        run_command(lambda: commands.plan(choices, folder), as_json)
+    run_command(lambda: commands.migrate(choices, folder, permissions), as_json)
 
 
 @app.command()
@@ -121,13 +121,13 @@ def verify(
 ) -> None:
     """Compare source, store and summaries to the last digit."""
     choices = chosen(kind, location, (start, end), accept, includes_markup, markup)
-    answer(lambda: commands.validate(choices, folder), as_json)
+    run_command(lambda: commands.validate(choices, folder), as_json)
 
 
 @app.command()
 def backup(folder: Folder = FOLDER, as_json: AsJson = False) -> None:
     """Copy the summaries while they are in use."""
-    answer(lambda: commands.backup(folder), as_json)
+    run_command(lambda: commands.backup(folder), as_json)
 
 
 @app.command()
@@ -137,13 +137,13 @@ def rollback(
     as_json: AsJson = False,
 ) -> None:
     """Take out exactly what the import after a backup wrote."""
-    answer(lambda: commands.rollback(folder, backup_id), as_json)
+    run_command(lambda: commands.rollback(folder, backup_id), as_json)
 
 
 @app.command(name="list")
 def list_backups(folder: Folder = FOLDER, as_json: AsJson = False) -> None:
     """List backups and the imports that followed them."""
-    answer(lambda: commands.list_backups(folder), as_json)
+    run_command(lambda: commands.list_backups(folder), as_json)
 
 
 def chosen(
@@ -154,7 +154,6 @@ def chosen(
     includes_markup: bool,
     markup: str,
 ) -> Choices:
-    """Return what the options say."""
     start, end = days
     return Choices(
         kind=kind,
@@ -167,11 +166,11 @@ def chosen(
     )
 
 
-def answer(run: Callable[[], Answer], as_json: bool) -> None:
-    """Run a command, print its answer and end with its exit code."""
+def run_command(run: Callable[[], CommandOutput], as_json: bool) -> None:
+    """Run a command, print its output and end with its exit code."""
     try:
-        found = run()
+        output = run()
     except UsageError as error:
-        found = failure(error)
-    print_answer(found, as_json=as_json)
-    raise typer.Exit(found.code)
+        output = failure(error)
+    print_output(output, as_json=as_json)
+    raise typer.Exit(output.code)

@@ -1,4 +1,4 @@
-"""The commands of the migration tools, each an answer: what `cli` and the original's flags call."""
+"""The commands of the migration tools, as `cli` and the original's flags call them."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -9,18 +9,18 @@ from migration_tools.backups.manifest import Backups, Manifest
 from migration_tools.backups.rollback import COPY_STAYS, check_deletion, roll_back
 from migration_tools.choices import Choices, Kind, open_source
 from migration_tools.importing.importer import Migration, Permissions
-from migration_tools.importing.overlap import Occupancy
-from migration_tools.importing.plan import Plan
-from migration_tools.importing.verification import Differences, verify
+from migration_tools.importing.overlap import OverlapCheck
+from migration_tools.importing.plan import ImportPlan
+from migration_tools.importing.verification import ImportDifferences, verify
 from migration_tools.ledger import Ledger
 from migration_tools.output import (
     DIFFERENT,
     REFUSED,
     UNREACHABLE,
-    Answer,
+    CommandOutput,
     notice,
     outcome_data,
-    plan_answer,
+    plan_output,
     progress,
     table,
 )
@@ -29,8 +29,8 @@ from shared.projection.run_report import DayOutcome
 from shared.settings import Settings
 
 
-def status(choices: Choices, folder: Path) -> Answer:
-    """Look whether everything an import needs is there; change nothing but make missing schemas."""
+def status(choices: Choices, folder: Path) -> CommandOutput:
+    """Check what an import needs; changes nothing, except that missing schemas are created."""
     settings = Settings.load()
     rows: list[tuple[str, bool, str]] = []
     with Ledger(settings) as ledger:
@@ -39,8 +39,8 @@ def status(choices: Choices, folder: Path) -> Answer:
         organizations = len(ledger.summaries.directory().organizations)
         rows.append(("summaries", True, f"{organizations} organizations"))
     checks: list[tuple[str, Callable[[], str]]] = [
-        ("rollback", lambda: _undoing(choices, settings)),
-        ("source", lambda: _readable(choices, settings)),
+        ("rollback", lambda: _check_rollback(choices, settings)),
+        ("source", lambda: _check_source(choices, settings)),
         ("backups", lambda: f"{len(Backups(folder).all())} in {folder}"),
     ]
     for name, check in checks:
@@ -51,83 +51,83 @@ def status(choices: Choices, folder: Path) -> Answer:
     listed = [{"check": name, "ok": ok, "detail": detail} for name, ok, detail in rows]
     marked = [(name, "ok" if ok else "NO", detail) for name, ok, detail in rows]
     code = 0 if all(ok for _, ok, _ in rows) else REFUSED
-    return Answer(code=code, data={"checks": listed}, shown=[table("check", "", "", rows=marked)])
+    return CommandOutput(
+        code=code, data={"checks": listed}, shown=[table("check", "", "", rows=marked)]
+    )
 
 
-def plan(choices: Choices, folder: Path) -> Answer:
-    """Say what an import would write, to the last digit, and what would stay behind and why."""
+def plan(choices: Choices, folder: Path) -> CommandOutput:
+    """Show what an import would write, to the last digit, and what would be left out and why."""
     with _planned(choices, folder) as (migration, _, found):
-        answer = _planned_answer(migration, found)
+        output = _planned_output(migration, found)
         if migration.source.keeps_source:
-            answer.shown.append(COPY_STAYS)
-        return answer
+            output.shown.append(COPY_STAYS)
+        return output
 
 
-def migrate(choices: Choices, folder: Path, permissions: Permissions) -> Answer:
-    """Bring a source in: backup, events, organizations, summaries."""
-    with _planned(choices, folder) as (migration, occupancy, found):
-        answer = _planned_answer(migration, found)
+def migrate(choices: Choices, folder: Path, permissions: Permissions) -> CommandOutput:
+    """Import a source: backup, events, organizations, summaries."""
+    with _planned(choices, folder) as (migration, overlap, found):
+        output = _planned_output(migration, found)
         if not found.events:
-            answer.shown.append("nothing to import")
-            return answer
+            output.shown.append("nothing to import")
+            return output
         if migration.source.keeps_source:
             notice(COPY_STAYS)
         with progress("importing", found.events) as step:
-            outcome = migration.run(occupancy, found, permissions, version(), step)
-    answer.data |= outcome_data(outcome)
+            outcome = migration.run(overlap, found, permissions, version(), step)
+    output.data |= outcome_data(outcome)
     again = " (continued)" if outcome.was_resumed else ""
-    answer.shown.append(
+    output.shown.append(
         f"{outcome.import_id}: {outcome.events} events are in the ledger{again}; "
         f"backup {outcome.backup_id}"
     )
     if outcome.report.failures:
-        answer.code = UNREACHABLE
-        answer.data["error"] = _failures(outcome.report.failures)
-    return answer
+        output.code = UNREACHABLE
+        output.data["error"] = _failures(outcome.report.failures)
+    return output
 
 
-def validate(choices: Choices, folder: Path) -> Answer:
+def validate(choices: Choices, folder: Path) -> CommandOutput:
     """Compare source, store and summaries; any difference ends with exit code 1."""
-    with _planned(choices, folder) as (migration, occupancy, found):
-        answer = plan_answer(found)
-        differences = Differences()
-        differences.note(verify(migration.ledger, migration.source, occupancy, found))
-    answer.data["differences"] = [vars(each) for each in differences.listed]
-    answer.data["differences_unlisted"] = differences.unlisted
+    with _planned(choices, folder) as (migration, overlap, found):
+        output = plan_output(found)
+        differences = ImportDifferences()
+        differences.add(verify(migration.ledger, migration.source, overlap, found))
+    output.data["differences"] = [vars(each) for each in differences.listed]
+    output.data["differences_unlisted"] = differences.unlisted
     if differences:
-        answer.code = DIFFERENT
+        output.code = DIFFERENT
         columns = ("organization", "day", "where", "what", "expected", "found")
         rows = [tuple(vars(each).values()) for each in differences.listed]
-        answer.shown.append(table(*columns, rows=rows, unlisted=differences.unlisted))
-        answer.data["error"] = f"{len(differences)} differences"
+        output.shown.append(table(*columns, rows=rows, unlisted=differences.unlisted))
+        output.data["error"] = f"{len(differences)} differences"
     else:
-        answer.shown.append("source, store and summaries agree to the last digit")
-    return answer
+        output.shown.append("source, store and summaries agree to the last digit")
+    return output
 
 
-def backup(folder: Path) -> Answer:
-    """Copy the summaries, with a manifest."""
+def backup(folder: Path) -> CommandOutput:
     settings = Settings.load()
     with Ledger(settings) as ledger:
         url = settings.usage_database_url.get_secret_value()
         manifest = make_backup(Backups(folder), url, version(), ledger.clock.now())
     [file] = manifest.files
     path = folder / manifest.backup_id / file.name
-    return Answer(
+    return CommandOutput(
         data={"backup_id": manifest.backup_id, "path": str(path), "bytes": file.bytes},
         shown=[f"{manifest.backup_id}: {file.bytes} bytes in {path}"],
     )
 
 
-def rollback(folder: Path, backup_id: str) -> Answer:
-    """Take the import after a backup out again."""
+def rollback(folder: Path, backup_id: str) -> CommandOutput:
     with Ledger(Settings.load()) as ledger:
         undone = roll_back(ledger, Backups(folder), backup_id)
     if undone.was_done_before:
-        said = f"{backup_id} was rolled back before; nothing was changed"
+        line = f"{backup_id} was rolled back before; nothing was changed"
     else:
-        said = f"{undone.events} events of {undone.import_id} were taken out"
-    answer = Answer(
+        line = f"{undone.events} events of {undone.import_id} were taken out"
+    output = CommandOutput(
         data={
             "backup_id": backup_id,
             "import_id": undone.import_id,
@@ -136,20 +136,20 @@ def rollback(folder: Path, backup_id: str) -> Answer:
             "organizations_that_stay": list(undone.stays),
             "users_moved_since": list(undone.moved),
         },
-        shown=[said],
+        shown=[line],
     )
     if undone.stays:
-        answer.shown.append(f"organizations stay, without this usage: {', '.join(undone.stays)}")
+        output.shown.append(f"organizations stay, without this usage: {', '.join(undone.stays)}")
     if undone.moved:
-        answer.shown.append(f"users moved since stay where they are: {', '.join(undone.moved)}")
+        output.shown.append(f"users moved since stay where they are: {', '.join(undone.moved)}")
     if undone.report.failures:
-        answer.code = UNREACHABLE
-        answer.data["error"] = _failures(undone.report.failures)
-    return answer
+        output.code = UNREACHABLE
+        output.data["error"] = _failures(undone.report.failures)
+    return output
 
 
-def list_backups(folder: Path) -> Answer:
-    """List all backups, what followed them, and whether their files are as they were saved."""
+def list_backups(folder: Path) -> CommandOutput:
+    """List all backups with their imports, and check their files."""
     backups = Backups(folder)
     rows = [(each, check_files(backups, each)) for each in backups.all()]
     listed = [
@@ -167,7 +167,7 @@ def list_backups(folder: Path) -> Answer:
     ]
     shown = [_backup_row(each, troubles) for each, troubles in rows]
     columns = ("backup", "state", "import", "events", "rollback", "files")
-    return Answer(
+    return CommandOutput(
         code=DIFFERENT if any(troubles for _, troubles in rows) else 0,
         data={"backups": listed},
         shown=[table(*columns, rows=shown) if rows else f"no backup in {folder}"],
@@ -185,25 +185,27 @@ def version() -> str:
 
 
 @contextmanager
-def _planned(choices: Choices, folder: Path) -> Iterator[tuple[Migration, Occupancy, Plan]]:
+def _planned(
+    choices: Choices, folder: Path
+) -> Iterator[tuple[Migration, OverlapCheck, ImportPlan]]:
     settings = Settings.load()
     with (
         Ledger(settings) as ledger,
         closing(open_source(choices, settings)) as source,
     ):
         migration = Migration(ledger, source, choices.span, Backups(folder))
-        with migration.occupancy() as occupancy, progress("reading") as step:
-            found = migration.plan(occupancy, step)
-            yield migration, occupancy, found
+        with migration.check_overlap() as overlap, progress("reading") as step:
+            found = migration.plan(overlap, step)
+            yield migration, overlap, found
 
 
-def _planned_answer(migration: Migration, found: Plan) -> Answer:
-    answer = plan_answer(found)
-    answer.data["rollback"] = COPY_STAYS if migration.source.keeps_source else "possible"
-    return answer
+def _planned_output(migration: Migration, found: ImportPlan) -> CommandOutput:
+    output = plan_output(found)
+    output.data["rollback"] = COPY_STAYS if migration.source.keeps_source else "possible"
+    return output
 
 
-def _undoing(choices: Choices, settings: Settings) -> str:
+def _check_rollback(choices: Choices, settings: Settings) -> str:
     if choices.kind is Kind.EMBEDDED:
         return COPY_STAYS
     check_deletion(settings)
@@ -218,7 +220,7 @@ def _rollback_of(manifest: Manifest) -> str:
     return "done" if manifest.state == "rolled back" else "possible"
 
 
-def _readable(choices: Choices, settings: Settings) -> str:
+def _check_source(choices: Choices, settings: Settings) -> str:
     with closing(open_source(choices, settings)) as source:
         return f"{source.kind} {source.identity}"
 

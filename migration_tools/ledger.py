@@ -10,22 +10,22 @@ from shared.projection.projection import Projection, ProjectionSettings
 from shared.settings import Settings
 from shared.summary_db.summaries import open_summaries
 
-# A batch of an import is larger than what a host sends; nobody waits for it.
-IMPORT_PATIENCE_MS = 30_000
+# A batch of an import is larger than one of a host, and blocks no user.
+IMPORT_TIMEOUT_MS = 30_000
 
 
 class Ledger:
-    """Where usage is written and summed up.
+    """Where usage is stored and summed up.
 
-    `target` is the store that the flag decides for; `stores` are all that may hold events,
-    `reading` the same as one. Opening raises ConfigError for a setting, a file or a database that
-    cannot be used.
+    `target` is the store that imports write to, by INFLUXDB_FIRST_ENABLED; `stores` are all stores
+    that may hold events, `reading` combines them. Opening raises ConfigError for a setting, a file
+    or a database that cannot be used.
     """
 
     def __init__(self, settings: Settings, clock: Clock = SYSTEM_CLOCK) -> None:
         self.settings = settings
         self.clock = clock
-        self.reading = EventStores(settings, IMPORT_PATIENCE_MS)
+        self.reading = EventStores(settings, IMPORT_TIMEOUT_MS)
         self.stores = self.reading.parts
         self.target = self.stores[0]
         self.summaries = open_summaries(
@@ -45,7 +45,6 @@ class Ledger:
         )
 
     def store_named(self, name: str) -> EventStore | None:
-        """Return the store of this name, if the settings name it."""
         return next((store for store in self.stores if store.name == name), None)
 
     def __enter__(self) -> Self:

@@ -23,8 +23,8 @@ from migration_tools.cli import (
     Location,
     Markup,
     Start,
-    answer,
     chosen,
+    run_command,
 )
 from migration_tools.importing.importer import Permissions
 
@@ -67,17 +67,17 @@ def main(
     choices = chosen(kind, location, (start, end), accept, includes_markup, markup)
     _one_of(validate_only, migrate, validate_migration, rollback)
     if validate_only:
-        answer(lambda: commands.status(choices, folder), as_json)
+        run_command(lambda: commands.status(choices, folder), as_json)
     if rollback:
         _need(backup_id, "--rollback needs --backup-id")
-        answer(lambda: commands.rollback(folder, backup_id), as_json)
+        run_command(lambda: commands.rollback(folder, backup_id), as_json)
     _need(start and end, "--start-date and --end-date are needed")
     if validate_migration:
-        answer(lambda: commands.validate(choices, folder), as_json)
+        run_command(lambda: commands.validate(choices, folder), as_json)
     if dry_run:
-        answer(lambda: commands.plan(choices, folder), as_json)
+        run_command(lambda: commands.plan(choices, folder), as_json)
     permissions = Permissions(without_backup=without_backup, backup_id=backup_id or None)
-    answer(lambda: commands.migrate(choices, folder, permissions), as_json)
+    run_command(lambda: commands.migrate(choices, folder, permissions), as_json)
 
 
 def _one_of(*modes: bool) -> None:

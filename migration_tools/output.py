@@ -1,10 +1,9 @@
-"""How commands answer: an exit code, a text for a person, and JSON for a script."""
+"""The output of commands: an exit code, text for a person, and JSON for a script."""
 
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from decimal import Decimal
 from json import dumps
 from typing import Any
 
@@ -12,10 +11,9 @@ from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Column, Table
 
-from migration_tools.importing.importer import Outcome
-from migration_tools.importing.plan import Plan
-from migration_tools.importing.plan import Progress as Step
-from migration_tools.importing.totals import COLUMNS, Figures
+from migration_tools.importing.importer import ImportOutcome
+from migration_tools.importing.plan import ImportPlan, ImportProgress
+from migration_tools.importing.totals import COLUMNS, Totals
 from shared.core.money import format_usd, from_pico
 from shared.errors import DeliveryError, ProjectionError, UsageError
 
@@ -25,37 +23,37 @@ _WIDTH_IN_FILES = 160
 
 
 @dataclass(kw_only=True)
-class Answer:
-    """What a command found: `data` for scripts, `shown` for a person."""
+class CommandOutput:
+    """The result of a command: `data` for scripts, `shown` for a person."""
 
     code: int = OK
     data: dict[str, Any] = field(default_factory=dict)
     shown: list[RenderableType] = field(default_factory=list)
 
 
-def failure(error: UsageError) -> Answer:
-    """Turn an error into an answer: refused, or not reachable and worth another try."""
+def failure(error: UsageError) -> CommandOutput:
+    """Turn an error into output: refused, or unreachable and worth a retry."""
     can_pass = isinstance(error, DeliveryError | ProjectionError)
     code = UNREACHABLE if can_pass else REFUSED
-    return Answer(code=code, data={"error": str(error), "kind": type(error).__name__})
+    return CommandOutput(code=code, data={"error": str(error), "kind": type(error).__name__})
 
 
-def print_answer(answer: Answer, *, as_json: bool) -> None:
-    """Print JSON to the standard output, or what a person reads, errors to the standard error."""
+def print_output(output: CommandOutput, *, as_json: bool) -> None:
+    """Print to standard output, as JSON or as text; the text of an error goes to standard error."""
     if as_json:
-        text = dumps(answer.data | {"exit_code": answer.code}, ensure_ascii=False, default=str)
+        text = dumps(output.data | {"exit_code": output.code}, ensure_ascii=False, default=str)
         sys.stdout.write(text + "\n")
         return
     console = _console()
-    for part in answer.shown:
-        console.print(part, soft_wrap=isinstance(part, str), markup=False)
-    if error := answer.data.get("error"):
+    for item in output.shown:
+        console.print(item, soft_wrap=isinstance(item, str), markup=False)
+    if error := output.data.get("error"):
         Console(stderr=True, highlight=False).print(str(error), markup=False, soft_wrap=True)
 
 
 @contextmanager
-def progress(what: str, total: int | None = None) -> Iterator[Step]:
-    """Show a bar on the standard error while something long is done; nothing without a terminal."""
+def progress(what: str, total: int | None = None) -> Iterator[ImportProgress]:
+    """Show a progress bar on standard error; nothing without a terminal."""
     console = Console(stderr=True)
     columns = (
         TextColumn("{task.description}"),
@@ -69,14 +67,14 @@ def progress(what: str, total: int | None = None) -> Iterator[Step]:
 
 
 def notice(sentence: str) -> None:
-    """Say something on the standard error before anything is done."""
+    """Print to standard error before anything is done."""
     Console(stderr=True, highlight=False).print(sentence, markup=False, soft_wrap=True)
 
 
 def table(*columns: str, rows: Sequence[Sequence[object]], unlisted: int = 0) -> RenderableType:
-    """Return a table; of a very long one its beginning and how much is left out.
+    """Return a table; a very long one is cut, with the number of rows left out.
 
-    `unlisted` rows are known by their number alone.
+    Of `unlisted` rows only the number is known.
     """
     shown = Table(*(Column(name, overflow="fold") for name in columns))
     for row in rows[:_ROWS_SHOWN]:
@@ -89,36 +87,35 @@ def table(*columns: str, rows: Sequence[Sequence[object]], unlisted: int = 0) ->
 
 
 def _console() -> Console:
-    """Write to the standard output; into a file or a pipe wide enough that nothing is cut."""
+    """Return standard output; a file or a pipe is wide enough that nothing is cut."""
     console = Console(highlight=False)
     return console if console.is_terminal else Console(highlight=False, width=_WIDTH_IN_FILES)
 
 
 def usd(pico: int) -> str:
-    """Write an amount of pico-USD in dollars, every digit of it."""
-    amount: Decimal = from_pico(pico)
-    return format_usd(amount)
+    """Format an amount of pico-USD in dollars, with every digit."""
+    return format_usd(from_pico(pico))
 
 
-def plan_answer(plan: Plan) -> Answer:
-    """Show a plan: figures by organization and day, what stays behind, and the sum of it all."""
+def plan_output(plan: ImportPlan) -> CommandOutput:
+    """Show a plan: totals by organization and day and of all, and what is left out."""
     totals = plan.totals
     rows = [
-        (place.organization_id, place.local_date, *_shown(plan.figures[place]))
-        for place in sorted(plan.figures)
+        (org_day.organization_id, org_day.local_date, *_shown(plan.by_day[org_day]))
+        for org_day in sorted(plan.by_day)
     ]
     columns = ("organization", "day", "requests", "pending", "estimated", "tokens", "cost USD")
-    answer = Answer(
+    output = CommandOutput(
         code=DIFFERENT if plan.remarks.is_incomplete else 0,
         data={
             "import_id": plan.import_id,
             "events": plan.events,
             "parts": plan.parts,
-            "totals": figures_data(totals),
+            "totals": totals_data(totals),
             "days": [
-                {"organization_id": place.organization_id, "local_date": place.local_date}
-                | figures_data(plan.figures[place])
-                for place in sorted(plan.figures)
+                {"organization_id": org_day.organization_id, "local_date": org_day.local_date}
+                | totals_data(plan.by_day[org_day])
+                for org_day in sorted(plan.by_day)
             ],
             "remarks": [
                 vars(remark) | {"times": times} for remark, times in plan.remarks.listed.items()
@@ -128,12 +125,11 @@ def plan_answer(plan: Plan) -> Answer:
         shown=[table(*columns, rows=[*rows, ("all", "", *_shown(totals))])],
     )
     if plan.remarks.listed:
-        answer.shown.append(_remarks(plan))
-    return answer
+        output.shown.append(_remarks(plan))
+    return output
 
 
-def outcome_data(outcome: Outcome) -> dict[str, Any]:
-    """Return how a migration ended."""
+def outcome_data(outcome: ImportOutcome) -> dict[str, Any]:
     return {
         "backup_id": outcome.backup_id,
         "was_resumed": outcome.was_resumed,
@@ -141,18 +137,18 @@ def outcome_data(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def figures_data(figures: Figures) -> dict[str, Any]:
-    """Return figures by name, amounts also as dollars."""
-    named = dict(zip(COLUMNS, figures.sums, strict=True))
-    return named | {"cost_usd": usd(figures["cost_pico_usd"])}
+def totals_data(totals: Totals) -> dict[str, Any]:
+    """Return totals by name, the cost also in dollars."""
+    named = dict(zip(COLUMNS, totals.sums, strict=True))
+    return named | {"cost_usd": usd(totals["cost_pico_usd"])}
 
 
-def _shown(figures: Figures) -> tuple[object, ...]:
+def _shown(totals: Totals) -> tuple[object, ...]:
     names = ("events", "pending", "estimated", "total_tokens")
-    return *(figures[name] for name in names), usd(figures["cost_pico_usd"])
+    return *(totals[name] for name in names), usd(totals["cost_pico_usd"])
 
 
-def _remarks(plan: Plan) -> Any:
+def _remarks(plan: ImportPlan) -> Any:
     rows = [
         (
             remark.organization_id,

@@ -1,9 +1,9 @@
-"""The port of a migration: what every source of old usage can tell."""
+"""The port of a migration: what a source of old usage has to offer."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import date
-from typing import Protocol
 
 from shared.core.event import UsageEvent
 from shared.core.rows import UnmeteredRow, UserRow
@@ -29,21 +29,21 @@ class DaySpan:
 
 @dataclass(frozen=True, kw_only=True)
 class Remark:
-    """Something a person should know about a day or a row; `left_out` tells that it stays behind.
+    """A warning about a day or a row; with `left_out` it is not imported.
 
     `what` is one or two words to count by, `detail` a sentence with the figures.
     """
 
     organization_id: str
-    local_date: date | None
+    local_date: date | None = None
     what: str
     detail: str
     left_out: bool = False
 
 
 @dataclass(frozen=True)
-class Newcomer:
-    """An organization that comes along, with its rates in parts per million from days on."""
+class ImportedOrganization:
+    """An organization of a source; each rate, in parts per million, is valid from its day on."""
 
     organization: Organization
     rates: tuple[tuple[date, int], ...]
@@ -51,7 +51,7 @@ class Newcomer:
 
 @dataclass(frozen=True)
 class Membership:
-    """A user who belongs to an organization from a local day of it on."""
+    """A user who belongs to an organization from a local day of that organization on."""
 
     external_user: str
     organization_id: str
@@ -59,45 +59,59 @@ class Membership:
 
 
 @dataclass(frozen=True)
-class Directory:
-    """Whom a source bills: what comes along beside the usage."""
+class SourceDirectory:
+    """The organizations, rates and users that a source brings along with its usage."""
 
-    newcomers: tuple[Newcomer, ...] = ()
+    organizations: tuple[ImportedOrganization, ...] = ()
     memberships: tuple[Membership, ...] = ()
-    remarks: tuple[Remark, ...] = field(default=())
+    remarks: tuple[Remark, ...] = ()
 
 
-class Source(Protocol):
+class Source(ABC):
     """Old usage, read as events; reading never changes the source.
 
-    `identity` stays the same while a source grows, moves or is copied. A source of `whole_days`
-    knows no single requests: its days must not overlap with anything else. `keeps_source` tells
-    that events come over as they are, not as those of an import; `knows_answers` that each names
-    the answer in Open WebUI that it belongs to.
+    `identity` stays the same while a source grows, moves or is copied. With `whole_days` it has no
+    single requests: its days must not overlap with anything else. With `keeps_source` events keep
+    their own `source` instead of the import's label; with `knows_answers` each names the answer in
+    Open WebUI that it belongs to.
     """
 
     kind: str
     identity: str
-    whole_days: bool
-    keeps_source: bool
-    knows_answers: bool
+    whole_days: bool = False
+    keeps_source: bool = False
+    knows_answers: bool = False
 
+    @abstractmethod
     def zone_of(self, organization_id: str) -> str:
         """Return the zone in which the days of an organization are counted."""
 
-    def directory(self) -> Directory:
-        """Return the organizations, rates and people that come along."""
-
+    @abstractmethod
     def events(
         self, span: DaySpan, label: str, remark: Callable[[Remark], None]
     ) -> Iterator[UsageEvent]:
-        """Return the events of some days, always the same in the same order.
+        """Return the events of a span, always the same in the same order.
 
-        `label` is the events' `source`. Raises MigrationError when the source cannot be read.
+        `label` becomes the `source` of the events. Raises MigrationError when the source cannot be
+        read.
         """
 
-    def side_rows(self, span: DaySpan) -> Iterator[UnmeteredRow | UserRow]:
-        """Return what stands beside the events; most sources have nothing of it."""
+    def directory(self) -> SourceDirectory:
+        return SourceDirectory()
 
-    def close(self) -> None:
+    def side_rows(self, span: DaySpan) -> Iterator[UnmeteredRow | UserRow]:
+        """Return the other rows of an event store: unmetered requests and users."""
+        return iter(())
+
+    def close(self) -> None:  # noqa: B027  a source of plain files has nothing to close
         """Close files and connections."""
+
+
+class PerRequestSource(Source):
+    """A source of single requests, without organizations: days are those of the ledger's zone."""
+
+    def __init__(self, zone: str) -> None:
+        self._zone = zone
+
+    def zone_of(self, organization_id: str) -> str:
+        return self._zone

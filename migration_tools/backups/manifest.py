@@ -1,4 +1,4 @@
-"""The manifest: what a backup holds, and what the import after it has done so far."""
+"""The manifest of a backup: its files, and the progress of the import that followed it."""
 
 import os
 import re
@@ -10,8 +10,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from migration_tools.importing.plan import Plan
-from migration_tools.importing.totals import Figures, Place
+from migration_tools.importing.plan import ImportPlan
+from migration_tools.importing.totals import OrganizationDay, Totals
 from shared.core.file_lock import lock_file
 from shared.errors import MigrationError
 
@@ -25,7 +25,7 @@ class _Record(BaseModel):
 
 
 class SavedFile(_Record):
-    """A file of a backup, with what tells whether it is still the same."""
+    """A file of a backup with its checksum."""
 
     name: str
     bytes: int
@@ -33,7 +33,7 @@ class SavedFile(_Record):
 
 
 class SavedDatabase(_Record):
-    """What was backed up: the kind of database, its versions, rows per table, and exact sums."""
+    """A saved database: its kind and versions, rows by table, and exact sums by column."""
 
     kind: Literal["sqlite", "postgresql"]
     version: str
@@ -43,16 +43,16 @@ class SavedDatabase(_Record):
 
 
 class DayRecord(_Record):
-    """What an import brings of one organization's day, in the order of the figures' columns."""
+    """What an import wrote of one organization's day; totals in the order of COLUMNS."""
 
     organization_id: str
     local_date: date
-    figures: list[int]
+    totals: list[int]
     contents: str
 
 
 class Move(_Record):
-    """A user whom an import put into an organization."""
+    """A user whom an import assigned to an organization."""
 
     external_user: str
     organization_id: str
@@ -60,7 +60,7 @@ class Move(_Record):
 
 
 class ImportRecord(_Record):
-    """The import that followed a backup, and everything that is needed to take it out again."""
+    """The import that followed a backup, with everything that its rollback needs."""
 
     import_id: str
     source: str
@@ -74,17 +74,15 @@ class ImportRecord(_Record):
 
     @property
     def first_day(self) -> date | None:
-        """The first day that the import touches."""
         return min((day.local_date for day in self.days), default=None)
 
     @property
     def last_day(self) -> date | None:
-        """The last day that the import touches."""
         return max((day.local_date for day in self.days), default=None)
 
 
 class Manifest(_Record):
-    """A backup and what became of it. `database` None: a person did without a copy."""
+    """A backup and the import that followed it; `database` is None without a copy."""
 
     backup_id: str
     created_at: datetime
@@ -96,13 +94,13 @@ class Manifest(_Record):
 
 
 class Backups:
-    """The folder of all backups, each in a folder of its own."""
+    """The folder of all backups, one folder each."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def path(self, backup_id: str) -> Path:
-        """Return the folder of a backup. Raises MigrationError for what is no backup's name."""
+        """Return the folder of a backup. Raises MigrationError for an invalid id."""
         if not _BACKUP_ID.fullmatch(backup_id):
             raise MigrationError(f"{backup_id!r} is no backup id: backup_YYYYMMDD_HHMMSS")
         return self.folder / backup_id
@@ -122,12 +120,12 @@ class Backups:
             yield
 
     def save(self, manifest: Manifest) -> Manifest:
-        """Write a manifest so that it is whole or old, whatever happens; return it."""
+        """Write a manifest atomically; return it."""
         self._replace(self.path(manifest.backup_id) / _MANIFEST, manifest.model_dump_json(indent=1))
         return manifest
 
     def load(self, backup_id: str) -> Manifest:
-        """Read a manifest. Raises MigrationError when there is none or it cannot be read."""
+        """Read a manifest. Raises MigrationError when it is missing or cannot be read."""
         try:
             return Manifest.model_validate_json((self.path(backup_id) / _MANIFEST).read_bytes())
         except FileNotFoundError:
@@ -137,12 +135,12 @@ class Backups:
             raise MigrationError(f"{backup_id}: the manifest cannot be read: {reason}") from error
 
     def all(self) -> list[Manifest]:
-        """Return all manifests, the newest first; a folder without one is no backup."""
+        """Return all manifests, the newest first."""
         found = self.folder.glob(f"backup_*/{_MANIFEST}")
         return [self.load(path.parent.name) for path in sorted(found, reverse=True)]
 
     def of_import(self, import_id: str) -> Manifest | None:
-        """Return the backup whose import is in the ledger, wholly or in part."""
+        """Return the backup whose import is in the ledger, completely or in part."""
         for manifest in self.all():
             imported = manifest.imported
             if imported and imported.import_id == import_id and manifest.state != "rolled back":
@@ -150,11 +148,11 @@ class Backups:
         return None
 
     def note_progress(self, backup_id: str, digest: str, events: int) -> None:
-        """Remember how many events the store has taken."""
+        """Record how many events the store has accepted."""
         self._replace(self.path(backup_id) / _PROGRESS, f"{digest} {events}")
 
     def progress(self, backup_id: str, digest: str) -> int:
-        """Return how many events of exactly this content the store has taken before."""
+        """Return how many events the store has accepted of an import with this digest."""
         try:
             known, _, events = (self.path(backup_id) / _PROGRESS).read_text().partition(" ")
             return int(events) if known == digest else 0
@@ -174,25 +172,26 @@ class Backups:
             raise MigrationError(f"{path} cannot be written: {error.strerror}") from error
 
 
-def day_records(plan: Plan) -> list[DayRecord]:
-    """Return what a plan brings, day by day."""
+def day_records(plan: ImportPlan) -> list[DayRecord]:
     return [
         DayRecord(
-            organization_id=place.organization_id,
-            local_date=place.local_date,
-            figures=plan.figures[place].sums,
-            contents=plan.contents[place],
+            organization_id=org_day.organization_id,
+            local_date=org_day.local_date,
+            totals=plan.by_day[org_day].sums,
+            contents=plan.contents[org_day],
         )
-        for place in sorted(plan.figures)
+        for org_day in sorted(plan.by_day)
     ]
 
 
-def changed_days(known: ImportRecord, plan: Plan) -> list[tuple[Place, Figures, Figures]]:
-    """Return the days that a source now tells otherwise than when they were imported."""
+def changed_days(
+    known: ImportRecord, plan: ImportPlan
+) -> list[tuple[OrganizationDay, Totals, Totals]]:
+    """Return the days whose content changed since they were imported, with totals then and now."""
     changed = []
     for record in known.days:
-        place = Place(record.organization_id, record.local_date)
-        if plan.contents.get(place) != record.contents:
-            now = plan.figures.get(place, Figures())
-            changed.append((place, Figures(record.figures), now))
+        org_day = OrganizationDay(record.organization_id, record.local_date)
+        if plan.contents.get(org_day) != record.contents:
+            now = plan.by_day.get(org_day, Totals())
+            changed.append((org_day, Totals(record.totals), now))
     return changed

@@ -1,11 +1,11 @@
-"""The rollback: an import is taken out of the ledger again, exactly, and nothing else."""
+"""The rollback: removes an import from the ledger, exactly, and nothing else."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from migration_tools.backups.manifest import Backups, ImportRecord, Manifest
-from migration_tools.importing.organizations import take_back
-from migration_tools.ledger import IMPORT_PATIENCE_MS, Ledger
+from migration_tools.importing.organizations import revert_assignments
+from migration_tools.ledger import IMPORT_TIMEOUT_MS, Ledger
 from shared.core.days import ONE_DAY
 from shared.errors import MigrationError, Misconfigured, RollbackRefused
 from shared.event_store.configured import influx_needed
@@ -15,21 +15,21 @@ from shared.event_store.port import EventStore, Window
 from shared.projection.run_report import RunReport
 from shared.settings import Settings
 
-# What an admin should know before a copy begins, and whoever asks to roll one back.
+# Shown before a copy begins, and when its rollback is refused.
 COPY_STAYS = (
     "A copy of the embedded store cannot be rolled back: its events look like those that InfluxDB "
     "got from the hosts, so they cannot be told apart. Nothing has to be undone: the embedded "
     "store still holds every one of them, and both stores together count each once. "
     "INFLUXDB_FIRST_ENABLED=false goes back"
 )
-# No import is called this: deleting it changes nothing on a server that can delete.
-_NOBODY = "import:probe-of-a-deletion"
+# No import has this name: deleting it changes nothing on a server that can delete.
+_PROBE = "import:probe-of-a-deletion"
 _EVER = Window(datetime(1970, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC))
 
 
 @dataclass(frozen=True, kw_only=True)
-class Undone:
-    """How a rollback ended; `moved` are users whose assignment somebody changed since: it stays."""
+class RollbackOutcome:
+    """How a rollback ended; `moved` are users who were assigned otherwise since: that stays."""
 
     import_id: str
     events: int
@@ -40,17 +40,17 @@ class Undone:
 
 
 def check_deletion(settings: Settings) -> None:
-    """Try a deletion that finds nothing. Raises MigrationError when the store cannot delete.
+    """Try a deletion that matches nothing. Raises MigrationError when the store cannot delete.
 
     The embedded store always can; InfluxDB 3 cannot, and a token may not be allowed to.
     """
     if not settings.influxdb_first_enabled:
         return
-    influx = influx_needed(settings, IMPORT_PATIENCE_MS)
+    influx = influx_needed(settings, IMPORT_TIMEOUT_MS)
     query, statements = InfluxQuery(influx), Statements(influx.measurement)
     try:
-        if not query.delete(statements.source_predicate(_NOBODY)):
-            query.ask(statements.delete_source(_NOBODY), write=True)
+        if not query.delete(statements.source_predicate(_PROBE)):
+            query.ask(statements.delete_source(_PROBE), write=True)
     except Misconfigured as error:
         raise MigrationError(
             f"this InfluxDB cannot delete, so an import could never be rolled back: {error}"
@@ -59,11 +59,11 @@ def check_deletion(settings: Settings) -> None:
         query.close()
 
 
-def roll_back(ledger: Ledger, backups: Backups, backup_id: str) -> Undone:
-    """Take out what the import after a backup wrote, and project its days again.
+def roll_back(ledger: Ledger, backups: Backups, backup_id: str) -> RollbackOutcome:
+    """Remove what the import after a backup wrote, and project its days again.
 
-    Interrupted and run again, it goes on; run twice, it changes nothing. Raises RollbackRefused,
-    with nothing changed, for what cannot be undone exactly.
+    Interrupted and run again, it resumes; run twice, it changes nothing. Raises RollbackRefused,
+    with nothing changed, when an exact rollback is impossible.
     """
     with backups.locked():
         manifest = backups.load(backup_id)
@@ -74,29 +74,29 @@ def roll_back(ledger: Ledger, backups: Backups, backup_id: str) -> Undone:
                 "copy itself, see docs/migration.md"
             )
         if manifest.state == "rolled back":
-            return _undone(record, 0, [], RunReport(), was_done_before=True)
-        _refuse_what_cannot_be_undone(ledger, manifest, record)
+            return _outcome(record, 0, [], RunReport(), was_done_before=True)
+        _check_preconditions(ledger, manifest, record)
         backups.save(manifest.model_copy(update={"state": "rolling back"}))
         # All stores: what was imported into one may have been copied into the other since.
         events = sum(store.delete_import(record.import_id) for store in ledger.stores)
         left = sum(count_events(store, record.import_id) for store in ledger.stores)
         if left:
             raise RollbackRefused(f"{left} events of {record.import_id} are still in the store")
-        moved = take_back(ledger.summaries, record)
+        moved = revert_assignments(ledger.summaries, record)
         report = _project(ledger, record, backup_id)
         if not report.failures:
             backups.save(manifest.model_copy(update={"state": "rolled back"}))
-        return _undone(record, events, moved, report, was_done_before=False)
+        return _outcome(record, events, moved, report, was_done_before=False)
 
 
 def count_events(store: EventStore, import_id: str) -> int:
-    """Count the events of an import that stand in a store, parts of requests included."""
+    """Count the events of an import in a store, parts of requests included."""
     label = f"import:{import_id}"
     groups = store.usage(_EVER)
     return sum(group.observations for group in groups if group.source == label)
 
 
-def _refuse_what_cannot_be_undone(ledger: Ledger, manifest: Manifest, record: ImportRecord) -> None:
+def _check_preconditions(ledger: Ledger, manifest: Manifest, record: ImportRecord) -> None:
     if record.keeps_source:
         raise RollbackRefused(f"{manifest.backup_id}: {COPY_STAYS}")
     if ledger.store_named(record.store) is None:
@@ -116,15 +116,15 @@ def _project(ledger: Ledger, record: ImportRecord, backup_id: str) -> RunReport:
     )
 
 
-def _undone(
+def _outcome(
     record: ImportRecord,
     events: int,
     moved: list[str],
     report: RunReport,
     *,
     was_done_before: bool,
-) -> Undone:
-    return Undone(
+) -> RollbackOutcome:
+    return RollbackOutcome(
         import_id=record.import_id,
         events=events,
         was_done_before=was_done_before,

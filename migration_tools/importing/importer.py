@@ -1,4 +1,4 @@
-"""The migration: a source comes into the ledger, after a backup, exactly once."""
+"""The import of a source into the ledger, after a backup, exactly once."""
 
 from dataclasses import dataclass
 
@@ -12,13 +12,19 @@ from migration_tools.backups.manifest import (
 )
 from migration_tools.backups.rollback import check_deletion
 from migration_tools.importing.organizations import (
-    bring,
-    differing_newcomers,
-    unknown_moves,
-    unknown_newcomers,
+    apply_organizations,
+    differing_organizations,
+    new_assignments,
+    new_organizations,
 )
-from migration_tools.importing.overlap import HELD, Occupancy, find_occupancy
-from migration_tools.importing.plan import Plan, Progress, Remarks, make_plan, wanted_events
+from migration_tools.importing.overlap import OTHER_IMPORT_DAY, OverlapCheck, check_overlap
+from migration_tools.importing.plan import (
+    ImportPlan,
+    ImportProgress,
+    Remarks,
+    make_plan,
+    wanted_events,
+)
 from migration_tools.importing.writer import write_events, write_side_rows
 from migration_tools.ledger import Ledger
 from migration_tools.source import DaySpan, Remark, Source
@@ -29,7 +35,7 @@ from shared.projection.run_report import RunReport
 
 @dataclass(frozen=True, kw_only=True)
 class Permissions:
-    """What a person has decided: do without a copy, use one that is there, leave summaries be."""
+    """Options of a run: without a new backup, with an existing one, without projection."""
 
     without_backup: bool = False
     backup_id: str | None = None
@@ -37,9 +43,7 @@ class Permissions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outcome:
-    """How a migration ended."""
-
+class ImportOutcome:
     backup_id: str
     import_id: str
     events: int
@@ -56,10 +60,9 @@ class Migration:
         self.span = span
         self.backups = backups
 
-    def occupancy(self) -> Occupancy:
-        """Look at what the ledger holds of the days already."""
+    def check_overlap(self) -> OverlapCheck:
         settings = self.ledger.settings
-        return find_occupancy(
+        return check_overlap(
             self.ledger.stores,
             self.source,
             self.span,
@@ -68,43 +71,43 @@ class Migration:
             now=self.ledger.clock.now(),
         )
 
-    def plan(self, occupancy: Occupancy, progress: Progress = lambda _: None) -> Plan:
-        """Add up what would come in. Raises MigrationError when days changed since an import."""
-        plan = make_plan(self.source, self.span, occupancy, progress)
+    def plan(self, overlap: OverlapCheck, progress: ImportProgress = lambda _: None) -> ImportPlan:
+        """Add up what would be imported, and add warnings about organizations."""
+        plan = make_plan(self.source, self.span, overlap, progress)
         directory = self.source.directory()
         known = self.ledger.summaries.directory()
-        for remark in (*directory.remarks, *differing_newcomers(directory, known)):
+        for remark in (*directory.remarks, *differing_organizations(directory, known)):
             plan.remarks.add(remark)
-        for organization_id in unknown_newcomers(directory, known):
-            plan.remarks.add(_coming(organization_id))
-        for organization_id in sorted({name for name, _ in occupancy.held}):
-            plan.remarks.add(_held(organization_id))
+        for organization_id in new_organizations(directory, known):
+            plan.remarks.add(_new_organization(organization_id))
+        for organization_id in sorted({name for name, _ in overlap.other_import_days}):
+            plan.remarks.add(_other_import(organization_id))
         return plan
 
     def run(
         self,
-        occupancy: Occupancy,
-        plan: Plan,
+        overlap: OverlapCheck,
+        plan: ImportPlan,
         permissions: Permissions,
         version: str,
-        progress: Progress = lambda _: None,
-    ) -> Outcome:
-        """Make a backup, write what was planned, bring organizations along, project the days.
+        progress: ImportProgress = lambda _: None,
+    ) -> ImportOutcome:
+        """Make a backup, write events, organizations and assignments, project the days.
 
-        Killed at any moment and run again, it goes on where it was; run twice, it changes nothing.
+        Killed at any moment and run again, it resumes; run twice, it changes nothing.
         """
         with self.backups.locked():
             known = self.backups.of_import(plan.import_id)
-            self._refuse_what_cannot_be(plan, known)
+            self._check_preconditions(plan, known)
             manifest = self._begin(plan, known, permissions, version)
             record = manifest.imported
             assert record is not None
-            bring(self.ledger.summaries, self.source.directory(), record)
-            self._write(occupancy, plan, manifest, progress)
+            apply_organizations(self.ledger.summaries, self.source.directory(), record)
+            self._write(overlap, plan, manifest, progress)
             if manifest.state != "imported":
                 self.backups.save(manifest.model_copy(update={"state": "imported"}))
             report = self._project(record) if permissions.project else RunReport()
-        return Outcome(
+        return ImportOutcome(
             backup_id=manifest.backup_id,
             import_id=plan.import_id,
             events=plan.events,
@@ -112,7 +115,7 @@ class Migration:
             report=report,
         )
 
-    def _refuse_what_cannot_be(self, plan: Plan, known: Manifest | None) -> None:
+    def _check_preconditions(self, plan: ImportPlan, known: Manifest | None) -> None:
         if known and known.state == "rolling back":
             raise MigrationError(
                 f"the rollback of {known.backup_id} was interrupted; finish it first"
@@ -120,15 +123,15 @@ class Migration:
         if known and known.imported and self.source.whole_days:
             changed = changed_days(known.imported, plan)
             if changed:
-                place, before, now = changed[0]
+                first, before, now = changed[0]
                 raise MigrationError(
                     f"{len(changed)} days are not what {known.backup_id} imported, first "
-                    f"{place.organization_id} on {place.local_date}: {before['events']} requests "
+                    f"{first.organization_id} on {first.local_date}: {before['events']} requests "
                     f"and {before['cost_pico_usd']} pico-USD then, {now['events']} and "
                     f"{now['cost_pico_usd']} now; roll it back first"
                 )
         for remark in plan.remarks.listed:
-            if remark.what == HELD:
+            if remark.what == OTHER_IMPORT_DAY:
                 raise MigrationError(
                     f"{remark.organization_id} on {remark.local_date} came from another database. "
                     "One whose organization was renamed looks like two: roll the other import "
@@ -138,9 +141,9 @@ class Migration:
             check_deletion(self.ledger.settings)
 
     def _begin(
-        self, plan: Plan, known: Manifest | None, permissions: Permissions, version: str
+        self, plan: ImportPlan, known: Manifest | None, permissions: Permissions, version: str
     ) -> Manifest:
-        """Have a backup, and in its manifest what the import is about to do."""
+        """Make or find the backup, and record in its manifest what the import will do."""
         manifest = known or self._backup(permissions, version)
         directory, here = self.source.directory(), self.ledger.summaries.directory()
         before = known.imported if known else None
@@ -154,9 +157,9 @@ class Migration:
             days=day_records(plan),
             organizations=[
                 *(before.organizations if before else []),
-                *unknown_newcomers(directory, here),
+                *new_organizations(directory, here),
             ],
-            moves=[*(before.moves if before else []), *unknown_moves(directory, here)],
+            moves=[*(before.moves if before else []), *new_assignments(directory, here)],
         )
         state = "imported" if known and known.state == "imported" else "importing"
         return self.backups.save(manifest.model_copy(update={"state": state, "imported": record}))
@@ -176,17 +179,17 @@ class Migration:
         return manifest
 
     def _write(
-        self, occupancy: Occupancy, plan: Plan, manifest: Manifest, progress: Progress
+        self, overlap: OverlapCheck, plan: ImportPlan, manifest: Manifest, progress: ImportProgress
     ) -> None:
         done = self.backups.progress(manifest.backup_id, plan.digest)
         if done == plan.events and manifest.state == "imported":
-            done = 0  # run again by a person: the store may have lost what it once had
+            done = 0  # run again on purpose: the store may have lost what it once had
 
         def note(count: int) -> None:
             self.backups.note_progress(manifest.backup_id, plan.digest, count)
             progress(count)
 
-        events = wanted_events(self.source, self.span, occupancy, Remarks())
+        events = wanted_events(self.source, self.span, overlap, Remarks())
         write_events(self.ledger.target, events, done, note)
         write_side_rows(self.ledger.target, self.source.side_rows(self.span))
 
@@ -199,19 +202,17 @@ class Migration:
         )
 
 
-def _coming(organization_id: str) -> Remark:
+def _new_organization(organization_id: str) -> Remark:
     return Remark(
         organization_id=organization_id,
-        local_date=None,
         what="comes along",
         detail="the organization is not known here yet; it is added with its rates and people",
     )
 
 
-def _held(organization_id: str) -> Remark:
+def _other_import(organization_id: str) -> Remark:
     return Remark(
         organization_id=organization_id,
-        local_date=None,
         what="other import",
         detail=(
             "another database brought days of it in this span; if that was this one, before an "

@@ -1,30 +1,27 @@
-"""Newcomers: organizations, rates and people that come along with an import."""
+"""The organizations, rates and users of a source: what an import adds, and takes out again."""
 
 from collections.abc import Iterable
 from datetime import date
 
 from migration_tools.backups.manifest import ImportRecord, Move
-from migration_tools.source import Directory, Newcomer, Remark
+from migration_tools.source import ImportedOrganization, Remark, SourceDirectory
 from shared.core.days import day_start
-from shared.projection.organization import ALWAYS, Assignment
-from shared.projection.organization import Directory as KnownDirectory
+from shared.projection.organization import ALWAYS, Assignment, Directory
 from shared.projection.port import Summaries
 
 
-def unknown_newcomers(found: Directory, known: KnownDirectory) -> list[str]:
-    """Return the organizations that an import would add."""
-    ids = [newcomer.organization.organization_id for newcomer in found.newcomers]
-    return [
-        organization_id for organization_id in ids if organization_id not in known.organizations
-    ]
+def new_organizations(found: SourceDirectory, known: Directory) -> list[str]:
+    """Return the ids of the organizations that an import would add."""
+    ids = [imported.organization.organization_id for imported in found.organizations]
+    return [each for each in ids if each not in known.organizations]
 
 
-def unknown_moves(found: Directory, known: KnownDirectory) -> list[Move]:
-    """Return the assignments that an import would make: of people whom nobody has assigned yet."""
+def new_assignments(found: SourceDirectory, known: Directory) -> list[Move]:
+    """Return the assignments that an import would make: those of users without any assignment."""
     assigned = {assignment.external_user for assignment in known.assignments}
     zones = {
-        newcomer.organization.organization_id: newcomer.organization.time_zone
-        for newcomer in found.newcomers
+        imported.organization.organization_id: imported.organization.time_zone
+        for imported in found.organizations
     }
     return [
         Move(
@@ -37,42 +34,42 @@ def unknown_moves(found: Directory, known: KnownDirectory) -> list[Move]:
     ]
 
 
-def differing_newcomers(found: Directory, known: KnownDirectory) -> Iterable[Remark]:
-    """Say where an organization that is there already is described otherwise; it stays as it is."""
-    for newcomer in found.newcomers:
-        theirs = newcomer.organization
+def differing_organizations(found: SourceDirectory, known: Directory) -> Iterable[Remark]:
+    """Return how organizations of the source differ from existing ones, which stay unchanged."""
+    for imported in found.organizations:
+        theirs = imported.organization
         ours = known.organizations.get(theirs.organization_id)
         if ours is None:
             continue
         if ours.time_zone != theirs.time_zone:
             detail = f"its zone is {ours.time_zone} here and {theirs.time_zone} in the source"
-            yield _remark(theirs.organization_id, "zone", detail)
-        for since, rate_ppm in newcomer.rates:
+            yield Remark(organization_id=theirs.organization_id, what="zone", detail=detail)
+        for since, rate_ppm in imported.rates:
             here = known.rate_ppm(theirs.organization_id, since)
             if here != rate_ppm:
                 detail = f"its rate from {since} is {here} ppm here and {rate_ppm} in the source"
-                yield _remark(theirs.organization_id, "rate", detail)
+                yield Remark(organization_id=theirs.organization_id, what="rate", detail=detail)
 
 
-def bring(summaries: Summaries, found: Directory, record: ImportRecord) -> None:
-    """Add what the record of an import says it adds; what is there already is left alone."""
+def apply_organizations(summaries: Summaries, found: SourceDirectory, record: ImportRecord) -> None:
+    """Add what an import has recorded that it adds; existing organizations stay unchanged."""
     known = summaries.directory()
     rates = {(rate.organization_id, rate.valid_from) for rate in known.rates}
-    for newcomer in found.newcomers:
-        if newcomer.organization.organization_id in record.organizations:
-            _add(summaries, newcomer, known, rates)
+    for imported in found.organizations:
+        if imported.organization.organization_id in record.organizations:
+            _add(summaries, imported, known, rates)
     made = {_key(assignment) for assignment in known.assignments}
     for move in record.moves:
         if (move.external_user, move.organization_id) not in made:
             summaries.assign_user(move.external_user, move.organization_id, move.valid_from)
 
 
-def take_back(summaries: Summaries, record: ImportRecord) -> list[str]:
-    """Remove the assignments that an import made; return the users whom somebody moved since."""
+def revert_assignments(summaries: Summaries, record: ImportRecord) -> list[str]:
+    """Remove the assignments that an import made; return the users who were moved since."""
     changed = []
+    assignments = summaries.directory().assignments
     for move in record.moves:
         wanted = (move.external_user, move.organization_id, move.valid_from)
-        assignments = summaries.directory().assignments
         own = [each for each in assignments if each.external_user == move.external_user]
         for assignment in own:
             if (*_key(assignment), assignment.valid_from) == wanted:
@@ -84,14 +81,14 @@ def take_back(summaries: Summaries, record: ImportRecord) -> list[str]:
 
 def _add(
     summaries: Summaries,
-    newcomer: Newcomer,
-    known: KnownDirectory,
+    imported: ImportedOrganization,
+    known: Directory,
     rates: set[tuple[str, date]],
 ) -> None:
-    organization_id = newcomer.organization.organization_id
-    (_, first), *later = newcomer.rates
+    organization_id = imported.organization.organization_id
+    (_, first), *later = imported.rates
     if organization_id not in known.organizations:
-        summaries.add_organization(newcomer.organization, first)
+        summaries.add_organization(imported.organization, first)
     elif (organization_id, ALWAYS) not in rates:
         summaries.set_rate(organization_id, ALWAYS, first)
     for since, rate_ppm in later:
@@ -101,7 +98,3 @@ def _add(
 
 def _key(assignment: Assignment) -> tuple[str, str | None]:
     return assignment.external_user, assignment.organization_id
-
-
-def _remark(organization_id: str, what: str, detail: str) -> Remark:
-    return Remark(organization_id=organization_id, local_date=None, what=what, detail=detail)

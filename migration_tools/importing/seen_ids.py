@@ -1,12 +1,12 @@
-"""A set of texts on disk, for as many as an import may have."""
+"""A set of ids on disk, for as many as an import may have."""
 
 import sqlite3
 from hashlib import blake2b
 from typing import Self
 
 
-class Identifiers:
-    """A set that holds millions of texts in a file without a name, gone when it is closed."""
+class SeenIds:
+    """A set of millions of ids in a temporary file that is deleted on closing."""
 
     def __init__(self) -> None:
         # An empty name is SQLite's for a private file that is deleted on closing.
@@ -25,7 +25,7 @@ class Identifiers:
         return self._db.execute(query, (_short(text),)).fetchone() is not None
 
     def add(self, text: str) -> bool:
-        """Add a text; False when it was there already."""
+        """Add an id; False when the set had it already."""
         query = "INSERT OR IGNORE INTO found VALUES (?)"
         return self._db.execute(query, (_short(text),)).rowcount == 1
 

@@ -1,4 +1,4 @@
-"""Figures: what a source, a store and the summaries say of an organization's day."""
+"""The totals of an organization's day, as a source, a store and the summaries have them."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
@@ -13,14 +13,14 @@ COLUMNS: tuple[str, ...] = tuple(each.name for each in fields(UsageSums))
 
 
 @dataclass(frozen=True, order=True)
-class Place:
+class OrganizationDay:
     """An organization's local day."""
 
     organization_id: str
     local_date: date
 
 
-class Figures:
+class Totals:
     """Sums of events that grow one by one, exact and of any size."""
 
     def __init__(self, sums: Iterable[int] = ()) -> None:
@@ -55,7 +55,7 @@ class Figures:
         return self._sums[COLUMNS.index(name)]
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Figures) and self._sums == other._sums
+        return isinstance(other, Totals) and self._sums == other._sums
 
     def __hash__(self) -> int:
         return hash(tuple(self._sums))

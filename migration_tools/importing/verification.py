@@ -5,22 +5,22 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 
-from migration_tools.importing.overlap import Occupancy, own_label
-from migration_tools.importing.plan import Plan, Remarks, place_of, wanted_events
-from migration_tools.importing.seen_ids import Identifiers
-from migration_tools.importing.totals import COLUMNS, Figures, Place
+from migration_tools.importing.overlap import OverlapCheck, source_prefix
+from migration_tools.importing.plan import ImportPlan, Remarks, organization_day_of, wanted_events
+from migration_tools.importing.seen_ids import SeenIds
+from migration_tools.importing.totals import COLUMNS, OrganizationDay, Totals
 from migration_tools.ledger import Ledger
 from migration_tools.source import Source
 from shared.core.days import ONE_DAY, ZoneDay, day_bounds
 from shared.event_store.port import Window
-from shared.projection.audit import Difference as SummaryDifference
+from shared.projection.audit import Difference
 
 _DIFFERENCES_MAX = 10_000
 
 
 @dataclass(frozen=True, kw_only=True)
-class Difference:
-    """A figure of an organization's day that is not the same on both sides."""
+class ImportDifference:
+    """A total of an organization's day that is not the same on both sides."""
 
     organization_id: str
     local_date: date
@@ -31,14 +31,13 @@ class Difference:
 
 
 @dataclass
-class Differences:
-    """Differences as they are found; beyond ten thousand they are counted."""
+class ImportDifferences:
+    """Differences as they are found; beyond ten thousand they are only counted."""
 
-    listed: list[Difference] = field(default_factory=list)
+    listed: list[ImportDifference] = field(default_factory=list)
     unlisted: int = 0
 
-    def note(self, found: Iterable[Difference]) -> None:
-        """Note all that are found."""
+    def add(self, found: Iterable[ImportDifference]) -> None:
         for difference in found:
             if len(self.listed) < _DIFFERENCES_MAX:
                 self.listed.append(difference)
@@ -50,31 +49,31 @@ class Differences:
 
 
 def verify(
-    ledger: Ledger, source: Source, occupancy: Occupancy, plan: Plan
-) -> Iterator[Difference]:
+    ledger: Ledger, source: Source, overlap: OverlapCheck, plan: ImportPlan
+) -> Iterator[ImportDifference]:
     """Compare what a source holds with what the ledger holds of it, to the last digit."""
     if source.keeps_source:
-        yield from _compare(plan.figures, _copied(ledger, source, occupancy, plan), "store")
+        yield from _compare(plan.by_day, _copied(ledger, source, overlap, plan), "store")
     else:
-        for where, figures in _stored(ledger, source, plan).items():
-            yield from _compare(plan.figures, figures, where)
+        for where, by_day in _stored(ledger, source, plan).items():
+            yield from _compare(plan.by_day, by_day, where)
     if source.whole_days:
-        yield from _compare(plan.figures, _summed(ledger, source, plan), "summaries")
+        yield from _compare(plan.by_day, _summed(ledger, source, plan), "summaries")
     if plan.days:
         found = ledger.projection.differences(plan.days.first - ONE_DAY, plan.days.last + ONE_DAY)
         yield from map(_as_difference, found)
 
 
 def _compare(
-    expected: Mapping[Place, Figures], found: Mapping[Place, Figures], where: str
-) -> Iterator[Difference]:
-    for place in sorted(expected.keys() | found.keys()):
-        wanted, got = expected.get(place, Figures()), found.get(place, Figures())
+    expected: Mapping[OrganizationDay, Totals], found: Mapping[OrganizationDay, Totals], where: str
+) -> Iterator[ImportDifference]:
+    for org_day in sorted(expected.keys() | found.keys()):
+        wanted, got = expected.get(org_day, Totals()), found.get(org_day, Totals())
         for name in COLUMNS:
             if wanted[name] != got[name]:
-                yield Difference(
-                    organization_id=place.organization_id,
-                    local_date=place.local_date,
+                yield ImportDifference(
+                    organization_id=org_day.organization_id,
+                    local_date=org_day.local_date,
                     where=where,
                     what=name,
                     expected=str(wanted[name]),
@@ -82,83 +81,89 @@ def _compare(
                 )
 
 
-def _zone_days(source: Source, plan: Plan) -> Mapping[ZoneDay, set[str]]:
-    """Return which organizations are expected on which local days, in order."""
+def _zone_days(source: Source, plan: ImportPlan) -> Mapping[ZoneDay, set[str]]:
+    """Return which organizations are expected on which local days, ordered by day."""
     days: dict[ZoneDay, set[str]] = defaultdict(set)
-    for place in plan.figures:
-        zone = source.zone_of(place.organization_id)
-        days[ZoneDay(place.local_date, zone)].add(place.organization_id)
+    for org_day in plan.by_day:
+        zone = source.zone_of(org_day.organization_id)
+        days[ZoneDay(org_day.local_date, zone)].add(org_day.organization_id)
     return {day: days[day] for day in sorted(days)}
 
 
-def _stored(ledger: Ledger, source: Source, plan: Plan) -> dict[str, dict[Place, Figures]]:
+def _stored(
+    ledger: Ledger, source: Source, plan: ImportPlan
+) -> dict[str, dict[OrganizationDay, Totals]]:
     """Add up what the stores hold of this source, each of its imports and each store apart.
 
-    Two imports of the same days hold the same, and so do two stores after a copy; each must agree
-    with the source by itself on the days that it has, and together they must have all.
+    Two imports of the same days hold the same events, and so do two stores after a copy. Each must
+    agree with the source on the days that it has, and together they must have all days.
     """
-    prefix = own_label(source)
-    found: dict[str, dict[Place, Figures]] = {f"{ledger.target.name}: import:{plan.import_id}": {}}
+    prefix = source_prefix(source)
+    found: dict[str, dict[OrganizationDay, Totals]] = {
+        f"{ledger.target.name}: import:{plan.import_id}": {}
+    }
     for day, organizations in _zone_days(source, plan).items():
         window = Window(*day_bounds(day.local_date, day.time_zone))
         groups = [(store.name, group) for store in ledger.stores for group in store.usage(window)]
         for name, group in groups:
             if group.source.startswith(prefix) and group.client_org_id in organizations:
-                place = Place(group.client_org_id, day.local_date)
+                org_day = OrganizationDay(group.client_org_id, day.local_date)
                 of_label = found.setdefault(f"{name}: {group.source}", {})
-                of_label.setdefault(place, Figures()).add_sums(group.sums)
+                of_label.setdefault(org_day, Totals()).add_sums(group.sums)
     return _without_gaps(found, plan)
 
 
 def _without_gaps(
-    found: dict[str, dict[Place, Figures]], plan: Plan
-) -> dict[str, dict[Place, Figures]]:
-    """Complete each with the days that only another one holds, as far as they agree."""
-    anywhere = {place: figures for held in found.values() for place, figures in held.items()}
+    found: dict[str, dict[OrganizationDay, Totals]], plan: ImportPlan
+) -> dict[str, dict[OrganizationDay, Totals]]:
+    """Complete each import with the days that only another one holds."""
+    anywhere = {org_day: totals for held in found.values() for org_day, totals in held.items()}
     return {
         label: {
-            place: held.get(place, anywhere[place]) for place in plan.figures if place in anywhere
+            org_day: held.get(org_day, anywhere[org_day])
+            for org_day in plan.by_day
+            if org_day in anywhere
         }
         for label, held in found.items()
     }
 
 
 def _copied(
-    ledger: Ledger, source: Source, occupancy: Occupancy, plan: Plan
-) -> dict[Place, Figures]:
-    """Add up those events of a source that stand in the store under the same identity."""
-    figures: dict[Place, Figures] = {}
-    with Identifiers() as stored:
+    ledger: Ledger, source: Source, overlap: OverlapCheck, plan: ImportPlan
+) -> dict[OrganizationDay, Totals]:
+    """Add up those events of a source that the store holds under the same id."""
+    by_day: dict[OrganizationDay, Totals] = {}
+    with SeenIds() as stored:
         for day in _zone_days(source, plan):
             window = Window(*day_bounds(day.local_date, day.time_zone))
             for event in ledger.target.events(window):
                 stored.add(event.event_id)
-        for event in wanted_events(source, plan.span, occupancy, Remarks()):
+        for event in wanted_events(source, plan.span, overlap, Remarks()):
             if event.event_id in stored:
-                figures.setdefault(place_of(event, source), Figures()).add_event(event)
-    return figures
+                by_day.setdefault(organization_day_of(event, source), Totals()).add_event(event)
+    return by_day
 
 
-def _summed(ledger: Ledger, source: Source, plan: Plan) -> dict[Place, Figures]:
+def _summed(ledger: Ledger, source: Source, plan: ImportPlan) -> dict[OrganizationDay, Totals]:
     """Add up the rows of the summaries that come from this source."""
-    prefix = own_label(source)
-    figures: dict[Place, Figures] = {}
+    prefix = source_prefix(source)
+    by_day: dict[OrganizationDay, Totals] = {}
     known = ledger.summaries.directory()
     for day in sorted(
         {
-            ZoneDay(place.local_date, known.organization(place.organization_id).time_zone)
-            for place in plan.figures
+            ZoneDay(org_day.local_date, known.organization(org_day.organization_id).time_zone)
+            for org_day in plan.by_day
         }
     ):
         for row in ledger.summaries.stored_day(day).rows:
             if row.key.source.startswith(prefix):
-                place = Place(row.key.organization_id, day.local_date)
-                figures.setdefault(place, Figures()).add_amounts(row.amounts)
-    return figures
+                org_day = OrganizationDay(row.key.organization_id, day.local_date)
+                by_day.setdefault(org_day, Totals()).add_amounts(row.amounts)
+    return by_day
 
 
-def _as_difference(found: SummaryDifference) -> Difference:
-    return Difference(
+def _as_difference(found: Difference) -> ImportDifference:
+    return ImportDifference(
         organization_id=found.organization_id,
         local_date=found.local_date,
         where="summaries against store",

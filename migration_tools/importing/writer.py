@@ -1,4 +1,4 @@
-"""Writing: events of an import into a store, batch after batch, with the patience of delivery."""
+"""Writing the events of an import into a store, batch after batch, with the retries of delivery."""
 
 import threading
 from collections import OrderedDict
@@ -17,41 +17,43 @@ from shared.spool.port import SpooledRow
 
 # 1 MB of events.
 BATCH_ROWS = 2000
-# Events that could want the same slot are of the same second; sources come in the order of time.
+# Events whose times collide are of the same second, and sources are read in the order of time.
 _REMEMBERED = 50_000
 _Row = TypeVar("_Row")
 
 
-class Slots:
-    """Gives every event a slot of its own; the same events in the same order get the same ones."""
+class PointTimes:
+    """The nanosecond of each event's point in InfluxDB, no two the same.
+
+    The same events in the same order get the same ones.
+    """
 
     def __init__(self) -> None:
         self._taken: OrderedDict[int, str] = OrderedDict()
 
-    def place(self, event: UsageEvent, event_id: str) -> int:
-        """Return the slot of an event, moved on by those that other events have taken."""
-        moved = 0
+    def assign(self, event: UsageEvent) -> int:
+        event_id, offset = event.event_id, 0
         while True:
-            slot = store_ns(event_id, event.request_id, event.occurred_at, moved)
-            if self._taken.setdefault(slot, event_id) == event_id:
+            time_ns = store_ns(event_id, event.request_id, event.occurred_at, offset)
+            if self._taken.setdefault(time_ns, event_id) == event_id:
                 break
-            moved += 1
+            offset += 1
         if len(self._taken) > _REMEMBERED:
             self._taken.popitem(last=False)
-        return slot
+        return time_ns
 
 
 def write_events(
     store: EventStore, events: Iterable[UsageEvent], done: int, note: Callable[[int], None]
 ) -> None:
-    """Write events, all but the first `done`; `note` is told after every batch how many stand.
+    """Write events, all but the first `done`; after every batch call `note` with the count so far.
 
     Raises MigrationError when the store refuses an event, DeliveryError when it cannot be used.
     """
-    slots = Slots()
+    point_times = PointTimes()
     count = 0
     for batch in _batches(events):
-        rows = [_event_row(number, event, slots) for number, event in enumerate(batch)]
+        rows = [_event_row(number, event, point_times) for number, event in enumerate(batch)]
         count += len(rows)
         if count > done:
             _send(store, rows)
@@ -59,7 +61,6 @@ def write_events(
 
 
 def write_side_rows(store: EventStore, rows: Iterable[UnmeteredRow | UserRow]) -> None:
-    """Write what stands beside the events."""
     for batch in _batches(rows):
         _send(store, [_side_row(number, row) for number, row in enumerate(batch)])
 
@@ -67,8 +68,8 @@ def write_side_rows(store: EventStore, rows: Iterable[UnmeteredRow | UserRow]) -
 def _send(store: EventStore, rows: Sequence[SpooledRow]) -> None:
     tally = Tally()
     Sender(store, RetrySchedule(), lambda: True, threading.Event()).send(rows, tally)
-    for words in tally.rejected.values():
-        raise MigrationError(f"the store refused {len(tally.rejected)} rows, first: {words}")
+    for reason in tally.rejected.values():
+        raise MigrationError(f"the store refused {len(tally.rejected)} rows, first: {reason}")
 
 
 def _batches(rows: Iterable[_Row]) -> Iterator[Sequence[_Row]]:
@@ -77,12 +78,11 @@ def _batches(rows: Iterable[_Row]) -> Iterator[Sequence[_Row]]:
         yield batch
 
 
-def _event_row(number: int, event: UsageEvent, slots: Slots) -> SpooledRow:
-    event_id = event.event_id
-    slot = slots.place(event, event_id)
-    return SpooledRow(number, "usage", event_id, event.to_json(), slot, 0)
+def _event_row(number: int, event: UsageEvent, point_times: PointTimes) -> SpooledRow:
+    time_ns = point_times.assign(event)
+    return SpooledRow(number, "usage", event.event_id, event.to_json(), time_ns, 0)
 
 
 def _side_row(number: int, row: UnmeteredRow | UserRow) -> SpooledRow:
-    slot = store_ns(row.event_id, "", row.occurred_at)
-    return SpooledRow(number, row.kind, row.event_id, row.to_json(), slot, 0)
+    time_ns = store_ns(row.event_id, "", row.occurred_at)
+    return SpooledRow(number, row.kind, row.event_id, row.to_json(), time_ns, 0)

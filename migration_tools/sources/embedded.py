@@ -1,11 +1,10 @@
-"""The embedded store as a source: what legacy mode has booked, event by event."""
+"""The embedded store as a source: copied event by event."""
 
 from collections.abc import Callable, Iterator
 from itertools import groupby
 from pathlib import Path
 
-from migration_tools.source import DaySpan, Remark
-from migration_tools.sources.per_request import SingleRequests
+from migration_tools.source import DaySpan, PerRequestSource, Remark
 from shared.core.days import ONE_DAY, day_start
 from shared.core.event import UsageEvent
 from shared.core.ids import digest
@@ -15,8 +14,8 @@ from shared.event_store.port import Window
 from shared.event_store.sqlite.store import EmbeddedStore
 
 
-class EmbeddedEvents(SingleRequests):
-    """A Source whose events stay the very same: in two stores each is still one."""
+class EmbeddedEvents(PerRequestSource):
+    """A source whose events keep their ids: in two stores each still counts once."""
 
     kind = "embedded"
     keeps_source = True
@@ -27,13 +26,13 @@ class EmbeddedEvents(SingleRequests):
             raise MigrationError(f"{path}: there is no such event store")
         super().__init__(zone)
         self._store = EmbeddedStore(path)
-        # The folder tells two stores apart; their events need no help with that.
+        # The path distinguishes two stores; their events have ids of their own.
         self.identity = digest(["embedded", str(path.resolve())], size=4)
 
     def events(
         self, span: DaySpan, label: str, remark: Callable[[Remark], None]
     ) -> Iterator[UsageEvent]:
-        """Return all events in the order of their time, those of one instant by identity."""
+        """Return all events by time, those of one instant by id."""
         try:
             found = self._store.events(self._window(span))
             for _, together in groupby(found, key=lambda event: event.occurred_at):
@@ -42,12 +41,10 @@ class EmbeddedEvents(SingleRequests):
             raise MigrationError(str(error)) from error
 
     def side_rows(self, span: DaySpan) -> Iterator[UnmeteredRow | UserRow]:
-        """Return unmetered rows and names."""
         yield from self._store.unmetered(self._window(span))
         yield from self._store.users()
 
     def close(self) -> None:
-        """Close the file."""
         self._store.close()
 
     def _window(self, span: DaySpan) -> Window:

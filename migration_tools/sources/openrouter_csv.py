@@ -3,12 +3,12 @@
 import csv
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 
-from migration_tools.source import DaySpan, Remark
-from migration_tools.sources.per_request import SingleRequests
+from migration_tools.source import DaySpan, PerRequestSource, Remark
 from shared.core.days import local_day
 from shared.core.event import UNASSIGNED, UsageEvent, new_event
 from shared.core.ids import canonical_json, clean_label, generation_time, is_generation_id
@@ -22,11 +22,10 @@ _PARTS = ("cost_web_search", "cost_cache", "cost_file_processing")
 _STANDARD = ("", "standard", "default")
 
 
-class ActivityCsv(SingleRequests):
-    """A Source over one export. Its lines also settle what stands in the ledger as pending."""
+class ActivityCsv(PerRequestSource):
+    """One export as a source. Its costs also replace those of pending events in the ledger."""
 
     kind = "csv"
-    knows_answers = False
 
     def __init__(self, path: Path, zone: str) -> None:
         super().__init__(zone)
@@ -57,26 +56,13 @@ class ActivityCsv(SingleRequests):
                 if local_day(event.occurred_at, self._zone) in span:
                     yield event
 
-    def close(self) -> None:
-        """Nothing stays open between two readings."""
-
-    def _rows(self) -> "_Rows":
-        return _Rows(self._path)
-
-
-class _Rows:
-    """The lines of a file by the names of its columns; trouble with it is said in one sentence."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def __enter__(self) -> "csv.DictReader[str]":
-        self._file = self._path.open(encoding="utf-8-sig", newline="")
-        return csv.DictReader(self._file)
-
-    def __exit__(self, kind: object, error: BaseException | None, _: object) -> None:
-        self._file.close()
-        if isinstance(error, UnicodeDecodeError | csv.Error):
+    @contextmanager
+    def _rows(self) -> "Iterator[csv.DictReader[str]]":
+        """Open the file. Raises MigrationError for one that is no CSV in UTF-8."""
+        try:
+            with self._path.open(encoding="utf-8-sig", newline="") as file:
+                yield csv.DictReader(file)
+        except (UnicodeDecodeError, csv.Error) as error:
             raise MigrationError(f"{self._path} is no CSV in UTF-8: {error}") from error
 
 
@@ -131,7 +117,7 @@ def _cost(
 
 
 def _amount(row: Mapping[str, str | None], name: str) -> Decimal:
-    """Return an amount; where there is none or nothing usable, 0."""
+    """Return an amount, 0 where it is missing or unusable."""
     try:
         return parse_usd(row.get(name) or 0)
     except UnusableCost:
@@ -150,7 +136,7 @@ def _count(row: Mapping[str, str | None], name: str) -> int:
 
 
 def _created_at(row: Mapping[str, str | None]) -> datetime:
-    """Read the time of a generation whose id names none; without a zone it is UTC."""
+    """Return the time of a generation whose id has none; without a zone it is UTC."""
     text = (row["created_at"] or "").strip().removesuffix(" UTC")
     try:
         found = datetime.fromisoformat(text)
@@ -167,7 +153,6 @@ def _extra(row: Mapping[str, str | None]) -> str:
 def _remark(detail: str, *, left_out: bool = False) -> Remark:
     return Remark(
         organization_id=UNASSIGNED,
-        local_date=None,
         what="row" if left_out else "cost",
         detail=detail,
         left_out=left_out,

@@ -5,8 +5,7 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from migration_tools.source import DaySpan, Remark
-from migration_tools.sources.per_request import SingleRequests
+from migration_tools.source import DaySpan, PerRequestSource, Remark
 from shared.core.days import ONE_DAY, day_start, local_day
 from shared.core.event import UNASSIGNED, UsageEvent, new_event
 from shared.core.ids import clean_label, digest, is_generation_id
@@ -22,11 +21,10 @@ _COLUMNS = ("client_org_id", "model", "api_key_hash", "external_user", "request_
             "input_tokens", "output_tokens", "total_tokens", "cost_usd", "latency_ms")  # fmt: skip
 
 
-class OriginalInflux(SingleRequests):
-    """A Source over the original's measurement; `rate_ppm` is the markup inside its costs."""
+class OriginalInflux(PerRequestSource):
+    """The original's measurement as a source; `rate_ppm` is the markup inside its costs."""
 
     kind = "original-influx"
-    knows_answers = False
 
     def __init__(
         self, settings: InfluxSettings, zone: str, rate_ppm: int, measurement: str = MEASUREMENT
@@ -42,7 +40,7 @@ class OriginalInflux(SingleRequests):
     def events(
         self, span: DaySpan, label: str, remark: Callable[[Remark], None]
     ) -> Iterator[UsageEvent]:
-        """Return all points, day by day in the order of their time."""
+        """Return all points, day by day, by time."""
         rate = Decimal(self._rate_ppm) / PPM
         remark(_remark("markup", f"costs hold the markup: each is divided by {rate}"))
         try:
@@ -56,15 +54,14 @@ class OriginalInflux(SingleRequests):
             raise MigrationError(f"the original's measurement: {error}") from error
 
     def close(self) -> None:
-        """Close the connections."""
         self._query.close()
 
     def _days(self, span: DaySpan) -> Iterator[date]:
-        """Return the days that may hold points, asked for at both ends only."""
+        """Return the days from the first to the last point."""
         edges = []
         for order in ("ASC", "DESC"):
-            statement = f"SELECT total_tokens FROM {quote_name(self._measurement)}"  # noqa: S608
-            answer = self._query.ask(f"{statement} ORDER BY time {order} LIMIT 1")
+            query = f"SELECT total_tokens FROM {quote_name(self._measurement)}"  # noqa: S608
+            answer = self._query.ask(f"{query} ORDER BY time {order} LIMIT 1")
             edges += [local_day(_time(row[0]), self._zone) for one in answer for row in one.rows]
         if edges:
             day, last = max(span.first, min(edges)), min(span.last, max(edges))
@@ -74,13 +71,13 @@ class OriginalInflux(SingleRequests):
 
     def _points(self, day: date) -> Iterator[dict[str, Any]]:
         names = ", ".join(quote_name(column) for column in _COLUMNS)
-        statement = (
+        query = (
             f"SELECT {names} FROM {quote_name(self._measurement)}"  # noqa: S608
             " WHERE time >= $start AND time < $end"
         )
         start, end = day_start(day, self._zone), day_start(day + ONE_DAY, self._zone)
         bound = {"start": f"{start:%Y-%m-%dT%H:%M:%SZ}", "end": f"{end:%Y-%m-%dT%H:%M:%SZ}"}
-        for series in self._query.stream(statement, bound):
+        for series in self._query.stream(query, bound):
             for row in series.rows:
                 yield dict(zip(series.columns, row, strict=True))
 
@@ -142,6 +139,4 @@ def _count(point: Mapping[str, Any], name: str) -> int:
 
 
 def _remark(what: str, detail: str, *, left_out: bool = False) -> Remark:
-    return Remark(
-        organization_id=UNASSIGNED, local_date=None, what=what, detail=detail, left_out=left_out
-    )
+    return Remark(organization_id=UNASSIGNED, what=what, detail=detail, left_out=left_out)

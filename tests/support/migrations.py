@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from migration_tools.cli import app
-from migration_tools.importing.writer import Slots
+from migration_tools.importing.writer import PointTimes
 from migration_tools.ledger import Ledger
 from shared.core.event import UsageEvent
 from shared.core.ids import store_ns
@@ -88,17 +88,17 @@ class Lab:
 
 
 def store_rows(rows: Sequence[Row]) -> list[SpooledRow]:
-    """Return rows as a spool would hand them to a store, each at its own place."""
-    slots = Slots()
+    """Return rows as a spool would hand them to a store, each at a time of its own."""
+    point_times = PointTimes()
     return [
-        SpooledRow(at, row.kind, row.event_id, row.to_json(), _slot(slots, row), 0)
+        SpooledRow(at, row.kind, row.event_id, row.to_json(), _time_ns(point_times, row), 0)
         for at, row in enumerate(rows)
     ]
 
 
-def _slot(slots: Slots, row: Row) -> int:
+def _time_ns(point_times: PointTimes, row: Row) -> int:
     if isinstance(row, UsageEvent):
-        return slots.place(row, row.event_id)
+        return point_times.assign(row)
     return store_ns(row.event_id, "", row.occurred_at)
 
 

@@ -1,4 +1,4 @@
-"""Apportioning: splitting integers so that every part is whole and every total is kept."""
+"""Apportioning: splitting integers so that every share is whole and every total is kept."""
 
 from collections import deque
 from collections.abc import Sequence
@@ -7,45 +7,46 @@ from itertools import pairwise
 Matrix = list[list[int]]
 
 
-def spread(total: int, weights: Sequence[int]) -> list[int]:
-    """Split a total in proportion to weights; what rounding leaves goes to the largest remainders.
+def largest_remainder(total: int, weights: Sequence[int]) -> list[int]:
+    """Split a total in proportion to weights by the largest remainder method.
 
-    Without any weight the parts are equal.
+    Without any weight the shares are equal.
     """
     whole = sum(weights)
     if not whole:
         weights, whole = [1] * len(weights), len(weights)
-    parts = [total * weight // whole for weight in weights]
-    rest = total - sum(parts)
+    shares = [total * weight // whole for weight in weights]
+    rest = total - sum(shares)
     by_remainder = sorted(range(len(weights)), key=lambda at: (-(total * weights[at] % whole), at))
     for at in by_remainder[:rest]:
-        parts[at] += 1
-    return parts
+        shares[at] += 1
+    return shares
 
 
-def fill(rows: Sequence[int], columns: Sequence[int]) -> Matrix:
+def independence_table(rows: Sequence[int], columns: Sequence[int]) -> Matrix:
     """Return the whole numbers nearest to independence whose sums are these rows and columns.
 
-    Both margins must have the same total. What rounding down leaves is dealt out from the corner.
+    Both margins must have the same total. What rounding down leaves is added by the north-west
+    corner rule.
     """
     total = sum(rows)
     cells = [[row * column // total if total else 0 for column in columns] for row in rows]
-    _deal(cells, rows, columns)
+    _add_missing(cells, rows, columns)
     return cells
 
 
-def fill_corner(rows: Sequence[int], columns: Sequence[int]) -> Matrix:
-    """Return the fewest cells with these sums, filled from the corner on: like meets like."""
+def northwest_corner(rows: Sequence[int], columns: Sequence[int]) -> Matrix:
+    """Return few cells with these sums, by the north-west corner rule."""
     cells = [[0] * len(columns) for _ in rows]
-    _deal(cells, rows, columns)
+    _add_missing(cells, rows, columns)
     return cells
 
 
-def fill_within(rows: Sequence[int], columns: Sequence[int], weights: Matrix) -> Matrix:
-    """Return whole numbers with these sums, where there is a weight wherever that is possible.
+def fit_within(rows: Sequence[int], columns: Sequence[int], weights: Matrix) -> Matrix:
+    """Return whole numbers with these sums, as far as possible where there is a weight.
 
-    Begins in proportion to the weights and then moves amounts along augmenting paths. What no path
-    can place stands outside the weights; the sums are exact in any case.
+    Starts in proportion to the weights and then moves amounts along augmenting paths. What no path
+    can place goes to cells without a weight; the sums are exact in any case.
     """
     by_row = [sum(line) for line in weights]
     by_column = [sum(line) for line in zip(*weights, strict=True)]
@@ -62,12 +63,12 @@ def fill_within(rows: Sequence[int], columns: Sequence[int], weights: Matrix) ->
     lacking, free = _missing(cells, rows, columns)
     while _augment(cells, weights, lacking, free):
         pass
-    _deal(cells, rows, columns)
+    _add_missing(cells, rows, columns)
     return cells
 
 
 def _missing(cells: Matrix, rows: Sequence[int], columns: Sequence[int]) -> tuple[list[int], ...]:
-    """Return what rows and columns still lack."""
+    """Return how much rows and columns still lack."""
     sums = [sum(line) for line in zip(*cells, strict=True)]
     return (
         [row - sum(line) for row, line in zip(rows, cells, strict=True)],
@@ -75,7 +76,7 @@ def _missing(cells: Matrix, rows: Sequence[int], columns: Sequence[int]) -> tupl
     )
 
 
-def _deal(cells: Matrix, rows: Sequence[int], columns: Sequence[int]) -> None:
+def _add_missing(cells: Matrix, rows: Sequence[int], columns: Sequence[int]) -> None:
     """Add what is missing, row by row and column by column (the north-west corner rule)."""
     lacking, free = _missing(cells, rows, columns)
     to = 0
@@ -89,9 +90,9 @@ def _deal(cells: Matrix, rows: Sequence[int], columns: Sequence[int]) -> None:
 
 
 def _augment(cells: Matrix, weights: Matrix, lacking: list[int], free: list[int]) -> bool:
-    """Send as much as one path takes from a row that lacks to a column that lacks (Ford-Fulkerson).
+    """Move as much as one augmenting path takes from a row to a column (Ford-Fulkerson).
 
-    Nodes are rows 0.. and columns -1, -2 ..; a column can give back what a row has put there.
+    Nodes are rows 0.. and columns -1, -2 ..; a column can return what a row has placed there.
     """
     came_from: dict[int, int | None] = {at: None for at, lack in enumerate(lacking) if lack}
     waiting = deque(came_from)

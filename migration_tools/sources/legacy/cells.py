@@ -1,9 +1,14 @@
-"""Cells: what people used of models on a day that recorded people and models apart."""
+"""Cells: users by models of a day that recorded users and models apart."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from migration_tools.sources.legacy.apportion import Matrix, fill, fill_corner, fill_within
+from migration_tools.sources.legacy.apportion import (
+    Matrix,
+    fit_within,
+    independence_table,
+    northwest_corner,
+)
 from migration_tools.sources.legacy.rows import Portion
 from shared.core.ids import digest
 
@@ -14,9 +19,9 @@ _CELLS_MAX = 2000
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """What one user used of one model on a day; `is_apportioned` tells that nobody recorded it.
+    """What one user used of one model on a day; `is_apportioned`: calculated, not recorded.
 
-    One without a request holds amounts of requests that other cells count.
+    A cell without a request holds amounts of requests that other cells count.
     """
 
     user: str
@@ -29,35 +34,35 @@ class Cell:
 
 
 def split_cells(users: Sequence[Portion], models: Sequence[Portion]) -> list[Cell]:
-    """Put people and models together so that both sides come out exactly, requests and amounts.
+    """Combine users and models so that both margins stay exact in requests, tokens and money.
 
-    Nobody recorded who used which model. Of several layouts the first is taken in which every
-    amount stands at a request, else the one with the fewest that do not; on a day of very many
-    people one is tried.
+    Who used which model was not recorded. Of several layouts the first is taken in which every
+    amount has a request, else the one with the fewest amounts without; for very many users only one
+    is tried.
     """
     if len(users) * len(models) > _CELLS_MAX:
-        # Shuffled by a hash people are a mixture, so that all three amounts meet in the same cells.
+        # Shuffled by a hash, users are a mixture: all three amounts fall into the same cells.
         shuffled = sorted(users, key=lambda user: digest(user.name))
-        return _cells_of(shuffled, models, fill_corner)
+        return _cells_of(shuffled, models, northwest_corner)
     best: list[Cell] = []
-    for layout in (fill, fill_corner):
+    for layout in (independence_table, northwest_corner):
         for ordered in _orders(users, models):
             cells = _cells_of(*ordered, layout)
-            if not best or _parts(cells) < _parts(best):
+            if not best or _without_request(cells) < _without_request(best):
                 best = cells
-            if not _parts(best):
+            if not _without_request(best):
                 return best
     return best
 
 
-def _parts(cells: Sequence[Cell]) -> int:
+def _without_request(cells: Sequence[Cell]) -> int:
     return sum(not cell.requests for cell in cells)
 
 
 def _orders(
     users: Sequence[Portion], models: Sequence[Portion]
 ) -> Iterator[tuple[Sequence[Portion], Sequence[Portion]]]:
-    """Return both sides by what a request of theirs costs, then by its tokens: like meets like."""
+    """Return both sides ordered by cost per request, then by tokens: like meets like."""
     if len(users) == 1 or len(models) == 1:
         yield users, models
         return
@@ -94,7 +99,7 @@ def _cells_of(users: Sequence[Portion], models: Sequence[Portion], layout: Layou
 
 
 def _fitting(rows: Sequence[int], columns: Sequence[int], requests: Matrix) -> Matrix:
-    """Put amounts where requests are, as far as they can stand there."""
+    """Place amounts where requests are, as far as that is possible."""
     if len(rows) * len(columns) > _CELLS_MAX:
-        return fill_corner(rows, columns)
-    return fill_within(rows, columns, requests)
+        return northwest_corner(rows, columns)
+    return fit_within(rows, columns, requests)

@@ -1,4 +1,4 @@
-"""Organizations, rates and people of the original system, as they come along."""
+"""Organizations, rates and users of the original system."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Any
 
-from migration_tools.source import Directory, Membership, Newcomer, Remark
+from migration_tools.source import ImportedOrganization, Membership, Remark, SourceDirectory
 from migration_tools.sources.legacy.rows import (
     TABLES,
     day_of,
@@ -28,7 +28,7 @@ ORIGINAL_RATE = 1_300_000
 
 @dataclass(frozen=True, kw_only=True)
 class LegacyOrganization:
-    """An organization as the original knew it; the key itself is not kept."""
+    """An organization of the original system; of its key only the hash is kept."""
 
     organization_id: str
     name: str
@@ -39,7 +39,6 @@ class LegacyOrganization:
 
 
 def read_organizations(connection: sqlite3.Connection) -> dict[str, LegacyOrganization]:
-    """Return the organizations by their ids."""
     if "client_organizations" not in tables_of(connection):
         return {}
     rows = connection.execute(
@@ -51,7 +50,7 @@ def read_organizations(connection: sqlite3.Connection) -> dict[str, LegacyOrgani
 
 
 def read_identity(connection: sqlite3.Connection) -> str:
-    """Name a database by its first organization: that stays while it grows, moves or is copied."""
+    """Derive a name from the first organization: it stays while the database grows or is copied."""
     first = None
     if "client_organizations" in tables_of(connection):
         first = connection.execute(
@@ -60,26 +59,26 @@ def read_identity(connection: sqlite3.Connection) -> str:
     return digest(["legacy", *(str(part) for part in first or ())], size=4)
 
 
-def read_directory(connection: sqlite3.Connection, currency: str) -> Directory:
-    """Return organizations with the rates that their days show, and their people."""
+def read_directory(connection: sqlite3.Connection, currency: str) -> SourceDirectory:
+    """Return organizations with the rates that their days imply, and their users."""
     organizations = read_organizations(connection)
     last_day = _last_day(connection)
     rates = _rates(connection, organizations)
-    newcomers = tuple(
-        Newcomer(
+    imported = tuple(
+        ImportedOrganization(
             Organization(
                 organization_id=each.organization_id,
                 name=each.name,
                 time_zone=each.time_zone,
                 currency=_currency(connection) or currency,
             ),
-            tuple(_with_today(rates.get(each.organization_id, []), each.rate_ppm, last_day)),
+            tuple(_with_current_rate(rates.get(each.organization_id, []), each.rate_ppm, last_day)),
         )
         for each in organizations.values()
     )
     remarks = tuple(remark for each in organizations.values() for remark in each.remarks)
     after = last_day + timedelta(days=1)
-    return Directory(newcomers, tuple(_memberships(connection, organizations, after)), remarks)
+    return SourceDirectory(imported, tuple(_memberships(connection, organizations, after)), remarks)
 
 
 def _organization(
@@ -92,11 +91,12 @@ def _organization(
     except UnusableCost:
         ppm = ORIGINAL_RATE
         detail = f"markup_rate {markup!r} is no rate; 1.3 is taken"
-        remarks.append(_remark(label, "rate", detail))
+        remarks.append(Remark(organization_id=label, what="rate", detail=detail))
     try:
         zone_named(zone or ORIGINAL_ZONE)
     except ConfigError:
-        remarks.append(_remark(label, "zone", f"{zone!r} is no time zone; UTC is taken"))
+        detail = f"{zone!r} is no time zone; UTC is taken"
+        remarks.append(Remark(organization_id=label, what="zone", detail=detail))
         zone = "UTC"
     return LegacyOrganization(
         organization_id=label,
@@ -108,22 +108,18 @@ def _organization(
     )
 
 
-def _remark(organization_id: str, what: str, detail: str) -> Remark:
-    return Remark(organization_id=organization_id, local_date=None, what=what, detail=detail)
-
-
 def _rates(
     connection: sqlite3.Connection, organizations: dict[str, LegacyOrganization]
 ) -> dict[str, list[tuple[date, int]]]:
-    """Find since when which rate was charged: markup_cost / raw_cost, where it changes."""
+    """Derive each organization's dated rates: markup_cost / raw_cost, where it changes."""
     rates: dict[str, list[tuple[date, int]]] = {}
     for organization_id, day, raw, marked_up in _costs(connection):
         known = rates.setdefault(organization_id, [])
         organization = organizations.get(organization_id)
         current = known[-1][1] if known else organization.rate_ppm if organization else 0
-        if not _explains(current, raw, marked_up):
+        if not _matches_rate(current, raw, marked_up):
             current = round(marked_up * PPM / raw)
-            if not _explains(current, raw, marked_up):
+            if not _matches_rate(current, raw, marked_up):
                 continue
         if not known:
             known.append((ALWAYS, current))
@@ -148,7 +144,7 @@ def _costs(connection: sqlite3.Connection) -> Iterator[tuple[str, date, int, int
             yield organization_id, date.fromisoformat(day), *amounts
 
 
-def _explains(rate: int, raw: int, marked_up: int) -> bool:
+def _matches_rate(rate: int, raw: int, marked_up: int) -> bool:
     """Tell whether a float product of the raw cost and this rate is the marked-up cost.
 
     Sums of floats and amounts finer than a pico-USD leave a few units in the last place.
@@ -156,20 +152,22 @@ def _explains(rate: int, raw: int, marked_up: int) -> bool:
     return abs(raw * rate // PPM - marked_up) <= marked_up // 10**9 + 10
 
 
-def _with_today(
-    rates: list[tuple[date, int]], today: int, last_day: date
+def _with_current_rate(
+    rates: list[tuple[date, int]], current: int, last_day: date
 ) -> list[tuple[date, int]]:
     if not rates:
-        return [(ALWAYS, today)]
-    return rates if rates[-1][1] == today else [*rates, (last_day + timedelta(days=1), today)]
+        return [(ALWAYS, current)]
+    if rates[-1][1] == current:
+        return rates
+    return [*rates, (last_day + timedelta(days=1), current)]
 
 
 def _memberships(
     connection: sqlite3.Connection, organizations: dict[str, LegacyOrganization], after: date
 ) -> Iterator[Membership]:
-    """Return who belongs where from the day after the last one of the original system.
+    """Return the users' organizations from the day after the original's last one on.
 
-    Its days were billed to the organization that stands in them, whatever the mapping says now.
+    Earlier days were billed to the organization in their rows, whatever the mapping is now.
     """
     if "user_client_mapping" not in tables_of(connection):
         return

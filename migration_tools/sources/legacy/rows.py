@@ -1,4 +1,4 @@
-"""Rows of the original system's SQLite database, day by day, read without changing the file."""
+"""Rows of the original system's SQLite database, read day by day without changing the file."""
 
 import re
 import sqlite3
@@ -19,27 +19,27 @@ from shared.core.money import format_usd, from_pico, parse_usd, to_pico
 from shared.errors import MigrationError, UnusableCost
 
 TABLES = ("client_daily_usage", "client_user_daily_usage", "client_model_daily_usage")
-# Every request stands a millisecond after the other, from noon on, before any zone's day ends.
+# Requests are a millisecond apart, from noon on, and must end before the day does in any zone.
 REQUESTS_MAX = 10_000_000
-# Names that are longer than a label are told apart by what follows their first characters.
+# Names longer than a label stay distinct by a digest after their first characters.
 _NAME_KEPT = 24
 _DIGITS = re.compile(r"[0-9]{1,19}")
 
 
 def day_of(column: str) -> str:
-    """Return the SQL of the day that a column says, whatever time stands behind it."""
+    """Return SQL for the day in a column, without a time of day after it."""
     return f"substr({column}, 1, 10)"
 
 
 def is_usable(column: str) -> str:
-    """Return the SQL that tells whether a column says a day that an import could name."""
+    """Return an SQL condition: the column has a day that an import can name."""
     day = day_of(column)
     # Without a modifier SQLite takes the 30th of February for a day.
     return f"({day} = date({day}, '+0 days') AND {day} BETWEEN '{EVER}' AND '{ENDLESS}')"
 
 
 def _query(table: str, column: str, names: str, amounts: str) -> tuple[str, str]:
-    """Ask for some days of a table, in the same order as all others, so that days come together."""
+    """Select days of a table, in the same order for all tables, so that they can be merged."""
     query = (
         f"SELECT {day_of(column)}, label(client_org_id), {names}, {amounts} FROM {table}"  # noqa: S608 no data
         f" WHERE {is_usable(column)} AND {day_of(column)} BETWEEN ? AND ? ORDER BY 1, 2, 3"
@@ -61,7 +61,7 @@ _QUERIES = {
 
 @dataclass(frozen=True, kw_only=True)
 class Portion:
-    """What one row says: of a user, of a model, of a generation or of the whole day."""
+    """One row: of a user, a model, a generation or the whole day."""
 
     name: str
     provider: str = ""
@@ -72,7 +72,7 @@ class Portion:
 
 @dataclass
 class LegacyDay:
-    """What all tables say of one organization's day; `damaged` holds what is wrong with it."""
+    """All tables' rows of one organization's day; `damaged` lists what is wrong with them."""
 
     organization_id: str
     day: date
@@ -85,9 +85,9 @@ class LegacyDay:
 
 @contextmanager
 def readable(path: Path) -> Iterator[sqlite3.Connection]:
-    """Open a database for reading; whatever is wrong with it is said in one sentence.
+    """Open a database for reading. Raises MigrationError for any error inside.
 
-    Its SQL knows `label`: rows of one organization must meet, however each table writes its id.
+    Its SQL has a function `label`, by which all tables name an organization alike.
     """
     try:
         if not path.is_file():
@@ -103,14 +103,13 @@ def readable(path: Path) -> Iterator[sqlite3.Connection]:
 
 
 def tables_of(connection: sqlite3.Connection) -> set[str]:
-    """Return the names of the tables of a database."""
     return {
         name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type='table'")
     }
 
 
 def legacy_days(connection: sqlite3.Connection, span: DaySpan) -> Iterator[LegacyDay]:
-    """Return every organization's days in order; only one day is in memory at a time."""
+    """Return every organization's days in order, with one day in memory at a time."""
     bounds = (str(span.first), str(span.last))
     present = tables_of(connection)
     listed = _listed(connection) if "client_daily_usage" in present else set()
@@ -130,8 +129,8 @@ def legacy_days(connection: sqlite3.Connection, span: DaySpan) -> Iterator[Legac
         yield found
 
 
-def strange_dates(connection: sqlite3.Connection) -> dict[str, int]:
-    """Count the rows of each table whose date is of no use: no range of days includes them."""
+def unusable_dates(connection: sqlite3.Connection) -> dict[str, int]:
+    """Count the rows of each table with an unusable date, which no span of days includes."""
     counts: dict[str, int] = {}
     present = tables_of(connection)
     for table in (*TABLES, "processed_generations"):
@@ -166,15 +165,15 @@ def _add(found: LegacyDay, kind: str, row: tuple[Any, ...]) -> None:
 
 
 def _listed(connection: sqlite3.Connection) -> set[str]:
-    """Return the organizations that have a day in the daily table."""
+    """Return the organizations of the daily table."""
     rows = connection.execute("SELECT DISTINCT label(client_org_id) FROM client_daily_usage")
     return {organization_id for (organization_id,) in rows}
 
 
 def _unlisted(found: LegacyDay, listed: Collection[str]) -> list[str]:
-    """Say where the daily table lacks a day of which others tell.
+    """Report a day that other tables have and the daily table lacks.
 
-    An organization that was renamed in some of the tables would be billed under both its names. A
+    An organization that was renamed in some of the tables would be billed under both names. A
     known one may have a day of which only its generations are left.
     """
     rows = found.users or found.models
@@ -188,13 +187,12 @@ def _unlisted(found: LegacyDay, listed: Collection[str]) -> list[str]:
 
 
 def organization_label(value: object) -> str:
-    """Return the organization that a column names."""
     return label_of(value, "unassigned")
 
 
 @lru_cache(maxsize=65_536, typed=True)
 def label_of(value: object, default: str) -> str:
-    """Make a label of whatever stands in a column; two names that are too long stay two."""
+    """Turn any value into a label; two names that are too long stay distinct."""
     text = "" if value is None else str(value)
     if len(text) <= _NAME_KEPT or len(text.encode(errors="replace")) <= LABEL_MAX_BYTES:
         return clean_label(text, default)

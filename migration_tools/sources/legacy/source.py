@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from migration_tools.source import DaySpan, Directory, Newcomer, Remark
+from migration_tools.source import DaySpan, ImportedOrganization, Remark, Source, SourceDirectory
 from migration_tools.sources.legacy.day import Rules, Split, split_day
 from migration_tools.sources.legacy.directory import (
     ORIGINAL_RATE,
@@ -22,13 +22,12 @@ from migration_tools.sources.legacy.rows import (
     LegacyDay,
     legacy_days,
     readable,
-    strange_dates,
     tables_of,
+    unusable_dates,
 )
 from shared.core.event import UsageEvent, new_event
 from shared.core.ids import digest, is_generation_id
 from shared.core.money import from_pico
-from shared.core.rows import UnmeteredRow, UserRow
 from shared.errors import MigrationError
 
 _NOON = time(12)
@@ -37,24 +36,22 @@ _APPORTIONED = '{"apportioned":true}'
 
 @dataclass(frozen=True, kw_only=True)
 class LegacyChoices:
-    """What a person has decided about a legacy database."""
+    """Options for a legacy database."""
 
     accept_differences: bool = False
     raw_includes_markup: bool = False
     currency: str = "USD"
 
 
-class LegacySqlite:
-    """A Source over the daily tables; every request of a day becomes one event.
+class LegacySqlite(Source):
+    """The daily tables as a source; every request of a day becomes one event.
 
-    An event stands at noon of its organization's day, each one a millisecond after the other, so
-    that a day stays the day it was billed on.
+    Events begin at noon of their organization's day, a millisecond apart, so that each stays on the
+    day that it was billed on.
     """
 
     kind = "legacy"
     whole_days = True
-    keeps_source = False
-    knows_answers = False
 
     def __init__(self, path: Path, choices: LegacyChoices) -> None:
         self._path = path
@@ -68,25 +65,22 @@ class LegacySqlite:
             self._organizations = read_organizations(connection)
             self.identity = read_identity(connection)
             self._directory = read_directory(connection, choices.currency)
-            self._strange = strange_dates(connection)
+            self._unusable_dates = unusable_dates(connection)
         self._rates = {
-            each.organization.organization_id: each for each in self._directory.newcomers
+            each.organization.organization_id: each for each in self._directory.organizations
         }
 
     def zone_of(self, organization_id: str) -> str:
-        """Return the zone in which the days of an organization are counted."""
         organization = self._organizations.get(organization_id)
         return organization.time_zone if organization else ORIGINAL_ZONE
 
-    def directory(self) -> Directory:
-        """Return the organizations, rates and people that come along."""
+    def directory(self) -> SourceDirectory:
         return self._directory
 
     def events(
         self, span: DaySpan, label: str, remark: Callable[[Remark], None]
     ) -> Iterator[UsageEvent]:
-        """Return the events of some days, always the same in the same order."""
-        for table, count in self._strange.items():
+        for table, count in self._unusable_dates.items():
             detail = f"{count} rows of {table} have no usable date"
             remark(_remark(None, "", "date", detail, left_out=True))
         with readable(self._path) as connection:
@@ -100,19 +94,12 @@ class LegacySqlite:
                     continue
                 yield from self._events_of(day, split, label)
 
-    def side_rows(self, span: DaySpan) -> Iterator[UnmeteredRow | UserRow]:
-        """Return nothing: the original kept nothing else."""
-        return iter(())
-
-    def close(self) -> None:
-        """Nothing stays open between two readings."""
-
     def _rules(self, day: LegacyDay) -> Rules:
-        newcomer = self._rates.get(day.organization_id)
+        imported = self._rates.get(day.organization_id)
         return Rules(
             accept_differences=self._choices.accept_differences,
             raw_includes_markup=self._choices.raw_includes_markup,
-            rate_ppm=_rate_on(newcomer, day.day) if newcomer else ORIGINAL_RATE,
+            rate_ppm=_rate_on(imported, day.day) if imported else ORIGINAL_RATE,
         )
 
     def _events_of(self, day: LegacyDay, split: Split, label: str) -> Iterator[UsageEvent]:
@@ -126,14 +113,14 @@ class LegacySqlite:
             "api_key_hash": organization.api_key_hash if organization else "none",
             "cost_source": "legacy",
         }
-        bookings = chain(self._requests_of(day, split), self._generations_of(split))
-        for number, fields in enumerate(bookings):
+        requests = chain(self._requests_of(day, split), self._generations_of(split))
+        for number, fields in enumerate(requests):
             yield new_event(occurred_at=noon + timedelta(milliseconds=number), **common, **fields)
 
     def _requests_of(self, day: LegacyDay, split: Split) -> Iterator[dict[str, Any]]:
-        """Split cells into their requests, each named by day, user and model, and its number.
+        """Split cells into requests; each id is made of day, user, model and a number.
 
-        A cell without a request is one event, a part of requests that other cells count.
+        A cell without a request is one event: a part of requests that other cells count.
         """
         for cell in split.cells:
             key = digest([day.organization_id, cell.user, cell.model], size=8)
@@ -167,8 +154,8 @@ class LegacySqlite:
             }
 
 
-def _rate_on(newcomer: Newcomer, day: date) -> int:
-    return [rate for since, rate in newcomer.rates if since <= day][-1]
+def _rate_on(imported: ImportedOrganization, day: date) -> int:
+    return [rate for since, rate in imported.rates if since <= day][-1]
 
 
 def _remark(

@@ -24,7 +24,7 @@ _CHATS = "SELECT id, user_id, chat FROM chat WHERE updated_at >= :start ORDER BY
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answer:
+class StoredAnswer:
     """An answer with both of its usage records: `kept` in the table, `shown` in the chat's JSON."""
 
     chat_id: str
@@ -38,7 +38,7 @@ class Answer:
 
 
 class OpenWebuiRows:
-    """The tables that hold usage. Every trouble with the database is a MigrationError."""
+    """The tables that hold usage. Any error of the database becomes a MigrationError."""
 
     def __init__(self, database_url: str) -> None:
         self._engine = _open(database_url)
@@ -51,7 +51,7 @@ class OpenWebuiRows:
         self._tables = tables
 
     def identity(self) -> str:
-        """Name the database by its first user: that stays while it grows, moves or is copied."""
+        """Derive a name from the first user: it stays while the database grows or is copied."""
         first = None
         if "user" in self._tables:
             query = 'SELECT id, created_at FROM "user" ORDER BY created_at, id LIMIT 1'
@@ -60,14 +60,14 @@ class OpenWebuiRows:
         return digest(["open-webui", *(str(part) for part in first or ())], size=4)
 
     def base_models(self) -> dict[str, str]:
-        """Return which model stands behind each preset."""
+        """Return the base model of each preset."""
         if "model" not in self._tables:
             return {}
         query = "SELECT id, base_model_id FROM model WHERE base_model_id IS NOT NULL"
         with self._reading() as connection:
             return {row[0]: row[1] for row in connection.execute(text(query))}
 
-    def answers(self, start: int, end: int) -> Iterator[Answer]:
+    def answers(self, start: int, end: int) -> Iterator[StoredAnswer]:
         """Return all answers made in a span of seconds, one chat in memory at a time."""
         with self._reading() as connection, self._reading() as chats:
             if self._has_messages:
@@ -76,7 +76,6 @@ class OpenWebuiRows:
                 yield from _from_chats(connection, start, end)
 
     def close(self) -> None:
-        """Close the connections."""
         self._engine.dispose()
 
     @contextmanager
@@ -107,7 +106,7 @@ def _open(database_url: str) -> Engine:
 
 def _from_messages(
     connection: Connection, chats: Connection, bounds: Mapping[str, int]
-) -> Iterator[Answer]:
+) -> Iterator[StoredAnswer]:
     found = connection.execute(text(_MESSAGES), bounds)
     for chat_id, rows in groupby(found, key=lambda row: row.chat_id):
         kept = [(row, _object(row.usage)) for row in rows]
@@ -118,7 +117,7 @@ def _from_messages(
             message_id = str(row.id).removeprefix(f"{chat_id}-")
             message = json_object(shown.get(message_id))
             if usage:
-                yield Answer(
+                yield StoredAnswer(
                     chat_id=host_id(chat_id),
                     message_id=host_id(message_id),
                     user_id=str(row.user_id or ""),
@@ -130,14 +129,14 @@ def _from_messages(
                 )
 
 
-def _from_chats(connection: Connection, start: int, end: int) -> Iterator[Answer]:
+def _from_chats(connection: Connection, start: int, end: int) -> Iterator[StoredAnswer]:
     for row in connection.execute(text(_CHATS), {"start": start}):
         for message_id, found in sorted(_history(row.chat).items()):
             message = json_object(found)
             at = message.get("timestamp")
             usage = json_object(message.get("usage"))
             if usage and isinstance(at, int | float) and start <= at < end:
-                yield Answer(
+                yield StoredAnswer(
                     chat_id=host_id(row.id),
                     message_id=host_id(message_id),
                     user_id=str(row.user_id or ""),

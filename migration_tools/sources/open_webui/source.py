@@ -4,9 +4,8 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from migration_tools.source import DaySpan, Remark
-from migration_tools.sources.open_webui.rows import Answer, OpenWebuiRows
-from migration_tools.sources.per_request import SingleRequests
+from migration_tools.source import DaySpan, PerRequestSource, Remark
+from migration_tools.sources.open_webui.rows import OpenWebuiRows, StoredAnswer
 from shared.capture.openwebui import has_openrouter_usage, message_time, openrouter_model
 from shared.capture.usage import Usage, parse_usage
 from shared.core.days import ONE_DAY, day_start, local_day
@@ -16,11 +15,11 @@ from shared.core.money import format_usd
 from shared.errors import InvalidEvent
 
 
-class OpenWebui(SingleRequests):
-    """A Source over the answers that Open WebUI has saved, each a turn.
+class OpenWebui(PerRequestSource):
+    """The answers that Open WebUI has saved as a source, each a turn.
 
-    Background tasks, API calls and deleted chats are not in it. Where its two records of an answer
-    disagree the answer was continued and neither is the truth: it comes as an estimate, listed.
+    Background tasks, API calls and deleted chats are missing. Where its two records of an answer
+    disagree, the answer was continued and neither is right: it becomes an estimate, with a remark.
     """
 
     kind = "open-webui"
@@ -36,7 +35,7 @@ class OpenWebui(SingleRequests):
     def events(
         self, span: DaySpan, label: str, remark: Callable[[Remark], None]
     ) -> Iterator[UsageEvent]:
-        """Return the answers of some days that OpenRouter was paid for, chat by chat."""
+        """Return the answers of some days that came from OpenRouter, chat by chat."""
         start = int(day_start(span.first, self._zone).timestamp())
         end = int(day_start(span.last + ONE_DAY, self._zone).timestamp())
         for answer in self._rows.answers(start, end):
@@ -50,12 +49,11 @@ class OpenWebui(SingleRequests):
                 remark(self._remark(answer, "row", detail, left_out=True))
 
     def close(self) -> None:
-        """Close the connections."""
         self._rows.close()
 
     def _event(
         self,
-        answer: Answer,
+        answer: StoredAnswer,
         kept: Mapping[str, Any],
         label: str,
         remark: Callable[[Remark], None],
@@ -90,11 +88,13 @@ class OpenWebui(SingleRequests):
         )
 
     def _model(self, model_id: str) -> str:
-        """Return OpenRouter's name of a model; a preset's base, where it is known."""
+        """Return OpenRouter's name of a model, or of a preset's base model where it is known."""
         base = self._base_models.get(model_id) or model_id
         return openrouter_model(base) if "/" in base else f"unresolved:{model_id}"
 
-    def _remark(self, answer: Answer, what: str, detail: str, *, left_out: bool = False) -> Remark:
+    def _remark(
+        self, answer: StoredAnswer, what: str, detail: str, *, left_out: bool = False
+    ) -> Remark:
         return Remark(
             organization_id=self._client_org_id,
             local_date=local_day(_time(answer), self._zone),
@@ -117,5 +117,5 @@ def _dollars(usage: Usage) -> str:
     return "no cost" if usage.cost_usd is None else f"{format_usd(usage.cost_usd)} USD"
 
 
-def _time(answer: Answer) -> datetime:
+def _time(answer: StoredAnswer) -> datetime:
     return datetime.fromtimestamp(answer.created_at, UTC)

@@ -29,8 +29,8 @@ def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lab:
 
 def test_a_backup_holds_rows_sums_versions_and_checksums(lab: Lab) -> None:
     lab.run("migrate", *SPAN)
-    said = lab.run("backup")
-    manifest = Backups(lab.folder / "backups").load(said["backup_id"])
+    output = lab.run("backup")
+    manifest = Backups(lab.folder / "backups").load(output["backup_id"])
     database = manifest.database
     assert database is not None
     [(rows, events, raw)] = lab.view(
@@ -40,7 +40,7 @@ def test_a_backup_holds_rows_sums_versions_and_checksums(lab: Lab) -> None:
     assert (database.sums["events"], database.sums["raw_pico_usd"]) == (events, raw)
     assert database.kind == "sqlite"
     assert len(manifest.files[0].sha256) == 64
-    copy = lab.folder / "backups" / said["backup_id"] / "summaries.sqlite3"
+    copy = lab.folder / "backups" / output["backup_id"] / "summaries.sqlite3"
     assert copy.stat().st_mode & 0o077 == 0
     with closing(sqlite3.connect(copy)) as db:
         assert db.execute("SELECT count(*) FROM daily_usage").fetchone() == (rows,)
@@ -51,9 +51,9 @@ def test_a_copy_taken_while_somebody_writes_is_what_was_committed(lab: Lab) -> N
     with closing(sqlite3.connect(lab.folder / "summaries.sqlite3", isolation_level=None)) as writer:
         writer.execute("BEGIN IMMEDIATE")
         writer.execute("DELETE FROM daily_usage")
-        said = lab_backup_of(lab)
+        output = lab_backup_of(lab)
         writer.execute("ROLLBACK")
-    assert said["rows"] == lab.view("SELECT count(*) FROM daily_usage")[0][0]
+    assert output["rows"] == lab.view("SELECT count(*) FROM daily_usage")[0][0]
 
 
 def lab_backup_of(lab: Lab) -> dict[str, int]:
@@ -70,10 +70,10 @@ def test_a_migration_begins_with_a_backup_and_refuses_without_one(lab: Lab) -> N
     assert lab.run("migrate", *SPAN, code=3)["error"]
     assert lab.events() == []
     (lab.folder / "backups").unlink()
-    said = lab.run("migrate", *SPAN, "--without-backup")
+    output = lab.run("migrate", *SPAN, "--without-backup")
     [listed] = lab.run("list")["backups"]
-    assert (listed["backup_id"], listed["files"]) == (said["backup_id"], [])
-    lab.run("rollback", "--backup-id", said["backup_id"])
+    assert (listed["backup_id"], listed["files"]) == (output["backup_id"], [])
+    lab.run("rollback", "--backup-id", output["backup_id"])
     assert lab.events() == []
 
 
@@ -82,8 +82,8 @@ def test_a_backup_made_before_can_be_named_unless_it_was_touched(lab: Lab) -> No
     copy = lab.folder / "backups" / backup_id / "summaries.sqlite3"
     content = copy.read_bytes()
     copy.write_bytes(content + b" ")
-    said = lab.run("migrate", *SPAN, "--backup-id", backup_id, code=3)
-    assert "is not what was saved" in said["error"]
+    output = lab.run("migrate", *SPAN, "--backup-id", backup_id, code=3)
+    assert "is not what was saved" in output["error"]
     assert "is not what was saved" in lab.run("list", code=1)["backups"][0]["troubles"][0]
     copy.write_bytes(content)
     assert lab.run("migrate", *SPAN, "--backup-id", backup_id)["backup_id"] == backup_id
@@ -108,12 +108,14 @@ def test_postgresql_is_dumped_in_the_state_that_was_counted(
     lab = lab_in(tmp_path, monkeypatch, USAGE_DATABASE_URL=url)
     try:
         first = lab.run("migrate", *SPAN)
-        said = lab.run("backup")
-        database = Backups(tmp_path / "backups").load(said["backup_id"]).database
+        output = lab.run("backup")
+        database = Backups(tmp_path / "backups").load(output["backup_id"]).database
         assert database is not None and database.kind == "postgresql"
         assert database.sums["raw_pico_usd"] == 37_264_895_000
         target = restored.replace("+psycopg", "")
-        subprocess.run(["pg_restore", "--no-owner", f"--dbname={target}", said["path"]], check=True)
+        subprocess.run(
+            ["pg_restore", "--no-owner", f"--dbname={target}", output["path"]], check=True
+        )
         upgrade(restored)
         assert lab.run("verify", *SPAN)["differences"] == []
         lab.run("rollback", "--backup-id", first["backup_id"])
@@ -134,13 +136,13 @@ def script(lab: Lab, *arguments: str) -> tuple[int, dict[str, object]]:
 
 def test_the_flags_of_the_original_do_what_they_did(lab: Lab) -> None:
     assert script(lab, "--validate-only")[0] == 0
-    code, said = script(lab, "--migrate", *SPAN, "--dry-run")
-    assert (code, said["events"], lab.events()) == (0, 90, [])
+    code, output = script(lab, "--migrate", *SPAN, "--dry-run")
+    assert (code, output["events"], lab.events()) == (0, 90, [])
     assert script(lab, "--validate-migration", *SPAN)[0] == 1
-    code, said = script(lab, "--migrate", *SPAN)
+    code, output = script(lab, "--migrate", *SPAN)
     assert code == 0
     assert script(lab, "--validate-migration", *SPAN)[0] == 0
-    backup_id = str(said["backup_id"])
+    backup_id = str(output["backup_id"])
     assert script(lab, "--rollback", "--backup-id", backup_id)[0] == 0
     assert lab.events() == []
 

@@ -99,8 +99,8 @@ def test_two_exports_that_overlap_count_once_in_any_order(lab: Lab) -> None:
 
 def test_a_rollback_makes_pending_what_the_export_had_settled(lab: Lab) -> None:
     lab.put([pending(request_id=generation_id(1, SECONDS + 1), occurred_at=NOON)])
-    said = lab.run("migrate", "--source", "csv", "--from", export(lab.folder, line(1)))
-    lab.run("rollback", "--backup-id", said["backup_id"])
+    output = lab.run("migrate", "--source", "csv", "--from", export(lab.folder, line(1)))
+    lab.run("rollback", "--backup-id", output["backup_id"])
     assert lab.bills() == {generation_id(1, SECONDS + 1): "None"}
 
 
@@ -110,9 +110,9 @@ def test_a_day_with_whole_answers_takes_only_generations_it_knows(lab: Lab) -> N
         pending(request_id=known, occurred_at=NOON, message_id=None, chat_id=None),
         turn(occurred_at=NOON),
     ])  # fmt: skip
-    said = lab.run("migrate", "--source", "csv", "--from", export(lab.folder, line(1), line(2)))
-    assert said["events"] == 1
-    assert [each["what"] for each in said["remarks"]] == ["answers"]
+    output = lab.run("migrate", "--source", "csv", "--from", export(lab.folder, line(1), line(2)))
+    assert output["events"] == 1
+    assert [each["what"] for each in output["remarks"]] == ["answers"]
     assert sorted(lab.bills()) == [known, "turn:chat-1:message-1"]
 
 
@@ -133,9 +133,9 @@ def test_unusable_lines_stay_behind_and_an_unusable_cost_is_pending(lab: Lab) ->
         line(3, tokens_prompt="-4"),
         line(4, generation_id="gen-" + "a" * 28, created_at="soon"),
     )
-    said = lab.run("migrate", "--source", "csv", "--from", path, code=1)
-    assert [each["what"] for each in said["remarks"]] == ["cost", "row", "row", "row"]
-    assert "line 3: generation_id: unusable_id" in said["remarks"][1]["detail"]
+    output = lab.run("migrate", "--source", "csv", "--from", path, code=1)
+    assert [each["what"] for each in output["remarks"]] == ["cost", "row", "row", "row"]
+    assert "line 3: generation_id: unusable_id" in output["remarks"][1]["detail"]
     assert lab.bills() == {generation_id(1, SECONDS + 1): "None"}
 
 
@@ -153,8 +153,8 @@ def test_only_the_days_asked_for_come_in(lab: Lab) -> None:
 
 def test_a_file_of_another_kind_is_refused(lab: Lab) -> None:
     path = export(lab.folder, "x", header="date,usage")
-    said = lab.run("plan", "--source", "csv", "--from", path, code=3)
-    assert "no export of generations: it has no column cost_total" in said["error"]
+    output = lab.run("plan", "--source", "csv", "--from", path, code=3)
+    assert "no export of generations: it has no column cost_total" in output["error"]
     (lab.folder / "binary.csv").write_bytes(b"\xff\xfe\x00")
     path = str(lab.folder / "binary.csv")
     assert "no CSV in UTF-8" in lab.run("plan", "--source", "csv", "--from", path, code=3)["error"]

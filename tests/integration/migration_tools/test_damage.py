@@ -24,13 +24,13 @@ def test_days_whose_tables_disagree_stay_out_with_the_figures(lab: Lab) -> None:
         "UPDATE client_user_daily_usage SET raw_cost = raw_cost + 0.000001"
         " WHERE usage_date = '2025-01-02' AND user_id = 'alice-id'",
     )
-    said = lab.run("migrate", *SPAN, code=1)
-    [refused] = [remark for remark in said["remarks"] if remark["left_out"]]
+    output = lab.run("migrate", *SPAN, code=1)
+    [refused] = [remark for remark in output["remarks"] if remark["left_out"]]
     assert (refused["organization_id"], refused["local_date"]) == ("acme", "2025-01-02")
     assert "USD, its users say" in refused["detail"]
     wanted = truth(believable_requests())
     assert lab.summed() == {key: wanted[key] for key in wanted if key != ("acme", "2025-01-02")}
-    lab.run("rollback", "--backup-id", said["backup_id"])
+    lab.run("rollback", "--backup-id", output["backup_id"])
     lab.run("migrate", *SPAN, "--accept-differences")
     assert lab.summed() == wanted
     lab.run("verify", *SPAN, "--accept-differences")
@@ -61,8 +61,8 @@ def test_days_whose_tables_disagree_stay_out_with_the_figures(lab: Lab) -> None:
 )
 def test_a_damaged_day_is_said_and_never_guessed(lab: Lab, damage: str) -> None:
     change(lab.folder / "webui.db", damage)
-    said = lab.run("migrate", code=1)
-    assert any(remark["left_out"] for remark in said["remarks"])
+    output = lab.run("migrate", code=1)
+    assert any(remark["left_out"] for remark in output["remarks"])
     whole = truth(believable_requests())
     assert all(sums == whole[place] for place, sums in lab.summed().items())
     assert lab.run("verify", code=1)["differences"] == []
@@ -153,8 +153,8 @@ def test_a_source_that_changed_since_its_import_is_refused(lab: Lab) -> None:
             f"UPDATE {table} SET total_tokens = total_tokens + 1 WHERE id IN ('acme:2025-01-02',"  # noqa: S608
             f" 'acme:2025-01-02:alice-id', 'acme:2025-01-02:{GPT}')",
         )
-    said = lab.run("migrate", *SPAN, code=3)
-    assert f"not what {imported['backup_id']} imported, first acme on 2025-01-02" in said["error"]
+    output = lab.run("migrate", *SPAN, code=3)
+    assert f"not what {imported['backup_id']} imported, first acme on 2025-01-02" in output["error"]
     assert lab.run("verify", *SPAN, code=1)["differences"]
 
 
@@ -162,9 +162,9 @@ def test_a_raw_cost_with_the_markup_in_it_is_found_and_taken_out(lab: Lab) -> No
     path = lab.folder / "webui.db"
     path.unlink()
     legacy_database(path, believable_requests(), marked_up=True)
-    said = lab.run("plan", *SPAN, code=1)
-    assert said["events"] == 0
-    assert all("1.300000 times" in each["detail"] for each in said["remarks"] if each["left_out"])
+    output = lab.run("plan", *SPAN, code=1)
+    assert output["events"] == 0
+    assert all("1.300000 times" in each["detail"] for each in output["remarks"] if each["left_out"])
     lab.run("migrate", *SPAN, "--raw-cost-includes-markup")
     assert lab.summed() == truth(believable_requests())
 

@@ -62,7 +62,7 @@ def test_legacy_days_come_in_are_verified_and_go_again_while_live_events_stay(
 ) -> None:
     made = believable_requests()
     legacy_database(lab.folder / "webui.db", made)
-    said = lab.run("migrate", *SPAN)
+    output = lab.run("migrate", *SPAN)
     lab.run("migrate", *SPAN)
     assert count(server, bucket) == len(made)
     assert lab.run("verify", *SPAN)["differences"] == []
@@ -71,11 +71,11 @@ def test_legacy_days_come_in_are_verified_and_go_again_while_live_events_stay(
     )
     live = settled(occurred_at=datetime(2025, 1, 3, 15, tzinfo=UTC), client_org_id="acme")
     lab.put([live])
-    undone = lab.run("rollback", "--backup-id", said["backup_id"])
+    undone = lab.run("rollback", "--backup-id", output["backup_id"])
     assert undone["events_deleted"] == len(made)
     assert count(server, bucket) == 1
     assert lab.events() == [live]
-    assert lab.run("rollback", "--backup-id", said["backup_id"])["was_done_before"]
+    assert lab.run("rollback", "--backup-id", output["backup_id"])["was_done_before"]
     assert [row[-1] for row in lab.summaries(FIRST_DAY, LAST_DAY)] == [20_250_000]
 
 
@@ -107,7 +107,7 @@ def test_the_embedded_store_goes_over_event_by_event_and_the_books_stay_the_same
     )["error"]  # fmt: skip
     monkeypatch.setenv("INFLUXDB_FIRST_ENABLED", "true")
     lab.run("migrate", "--source", "embedded")
-    said = lab.run("migrate", "--source", "embedded")
+    output = lab.run("migrate", "--source", "embedded")
     [copy] = lab.run("list")["backups"]
     assert copy["rollback"] == "none: a copy, with nothing to undo"
     assert count(server, bucket) == len(events)
@@ -119,7 +119,7 @@ def test_the_embedded_store_goes_over_event_by_event_and_the_books_stay_the_same
     assert lab.summaries(DAY, DAY + timedelta(days=1)) == before
     assert lab.run("verify", "--source", "embedded")["differences"] == []
     # A copy cannot be told from what the hosts delivered: refused, and nothing changes.
-    refused = lab.run("rollback", "--backup-id", said["backup_id"], code=3)
+    refused = lab.run("rollback", "--backup-id", output["backup_id"], code=3)
     assert "Nothing has to be undone" in refused["error"]
     assert count(server, bucket) == len(events)
 
@@ -164,9 +164,9 @@ def test_an_import_is_taken_out_of_the_store_it_went_into(
     lab: Lab, server: InfluxServer, bucket: InfluxSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     legacy_database(lab.folder / "webui.db", believable_requests())
-    said = lab.run("migrate", *SPAN)
+    output = lab.run("migrate", *SPAN)
     monkeypatch.setenv("INFLUXDB_FIRST_ENABLED", "false")
-    lab.run("rollback", "--backup-id", said["backup_id"])
+    lab.run("rollback", "--backup-id", output["backup_id"])
     assert count(server, bucket) == 0
     again = lab.run("migrate", *SPAN)
     monkeypatch.setenv("INFLUXDB_URL", "")
@@ -198,15 +198,15 @@ def test_the_original_layout_comes_without_its_markup_and_each_request_once(
     lines.append(original_line(start + 2000, "", "1.3"))
     server.write(bucket.bucket, "\n".join(lines))
     arguments = ("--source", "original-influx", "--markup", "1.3")
-    said = lab.run("migrate", *arguments)
-    assert said["events"] == 5
+    output = lab.run("migrate", *arguments)
+    assert output["events"] == 5
     priced = {event.request_id: str(event.cost_usd.normalize()) for event in lab.events()
               if event.cost_usd is not None}  # fmt: skip
     assert [priced[request_id] for request_id in ids[:3]] == ["0.0001", "7.4E-7", "0.0123456789"]
     assert sorted(priced.values())[-2:] == ["2.5", "7.4E-7"]
     assert lab.run("verify", *arguments)["differences"] == []
     assert sum(row[-1] for row in lab.summaries(DAY, DAY)) == 3_512_446_418_900
-    lab.run("rollback", "--backup-id", said["backup_id"])
+    lab.run("rollback", "--backup-id", output["backup_id"])
     assert lab.events() == []
     found = server.query("SELECT count(cost_usd) FROM usage_tracking", bucket.bucket)
     assert found["series"][0]["values"][0][1] == 6
@@ -217,7 +217,7 @@ def test_a_token_that_may_not_delete_is_refused_before_anything_is_written(
 ) -> None:
     legacy_database(lab.folder / "webui.db", believable_requests())
     monkeypatch.setenv("INFLUXDB_TOKEN", server.token_for(bucket.bucket, "read"))
-    said = lab.run("migrate", *SPAN, code=3)
-    assert "could never be rolled back" in said["error"]
+    output = lab.run("migrate", *SPAN, code=3)
+    assert "could never be rolled back" in output["error"]
     assert not list((lab.folder / "backups").glob("backup_*"))
     assert count(server, bucket) == 0

@@ -121,15 +121,15 @@ def test_a_migration_killed_at_every_step_ends_with_the_same_books(
 def test_an_interrupted_rollback_is_finished_before_the_next_import(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    said = lab.run("migrate", *SPAN)
+    output = lab.run("migrate", *SPAN)
     with monkeypatch.context() as patch:
         killer = Killer(patch)
         killer.left, killer.after = 1, False
         with pytest.raises(Killed):
-            lab.run("rollback", "--backup-id", said["backup_id"])
+            lab.run("rollback", "--backup-id", output["backup_id"])
     refused = lab.run("migrate", *SPAN, code=3)
-    assert f"the rollback of {said['backup_id']} was interrupted" in refused["error"]
-    lab.run("rollback", "--backup-id", said["backup_id"])
+    assert f"the rollback of {output['backup_id']} was interrupted" in refused["error"]
+    lab.run("rollback", "--backup-id", output["backup_id"])
     lab.run("migrate", *SPAN)
     lab.run("verify", *SPAN)
 

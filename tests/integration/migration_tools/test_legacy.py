@@ -76,8 +76,8 @@ def test_the_key_of_an_organization_stays_behind_and_its_hash_comes_along(lab: L
 
 
 def test_a_rehearsal_writes_nothing(lab: Lab) -> None:
-    said = lab.run("migrate", *SPAN, "--dry-run")
-    assert said["events"] == len(believable_requests())
+    output = lab.run("migrate", *SPAN, "--dry-run")
+    assert output["events"] == len(believable_requests())
     assert lab.events() == []
     assert not (lab.folder / "backups").exists()
 
@@ -136,9 +136,9 @@ def test_live_events_stay_when_an_import_is_taken_out(lab: Lab) -> None:
 
 def test_an_import_of_whole_days_stops_before_the_first_live_event(lab: Lab) -> None:
     lab.put([settled(occurred_at=datetime(2025, 1, 3, 22, 59, tzinfo=UTC), request_id="gen-live")])
-    said = lab.run("migrate", *SPAN)
-    assert {day["local_date"] for day in said["days"]} == {"2025-01-01", "2025-01-02"}
-    live = [remark for remark in said["remarks"] if remark["what"] == "live"]
+    output = lab.run("migrate", *SPAN)
+    assert {day["local_date"] for day in output["days"]} == {"2025-01-01", "2025-01-02"}
+    live = [remark for remark in output["remarks"] if remark["what"] == "live"]
     assert {remark["local_date"] for remark in live} == {"2025-01-03", "2025-01-04", "2025-01-05"}
     assert "live events begin on 2025-01-03 22:59 UTC" in live[0]["detail"]
     assert lab.run("verify", *SPAN)["differences"] == []
@@ -215,5 +215,5 @@ def test_of_very_many_differences_the_first_are_held_and_all_are_counted(
     assert first["differences"] == every["differences"][:7]
     assert first["differences_unlisted"] == len(every["differences"]) - 7
     assert first["error"] == every["error"] == f"{len(every['differences'])} differences"
-    said = CliRunner().invoke(app, ["verify", *SPAN]).stdout
-    assert f"and {len(every['differences']) - 7} more; --json has 7 of all" in said
+    output = CliRunner().invoke(app, ["verify", *SPAN]).stdout
+    assert f"and {len(every['differences']) - 7} more; --json has 7 of all" in output

@@ -64,12 +64,12 @@ def test_answers_come_in_with_their_people_models_and_costs(lab: Lab, url: str) 
 
 def test_a_continued_answer_is_an_estimate_and_is_listed(lab: Lab, url: str) -> None:
     open_webui_database(url, [Saved(kept=usage(14.4e-05, 216), shown=usage(3.125e-05, 53))])
-    said = run(lab, "migrate", url)
+    output = run(lab, "migrate", url)
     [event] = lab.events()
     assert event.cost_usd is None
     assert str(event.estimated_cost_usd) == "0.000031250000"
     assert event.cost_source == "estimate"
-    [remark] = said["remarks"]
+    [remark] = output["remarks"]
     assert "0.000144 USD and 0.00003125 USD" in remark["detail"]
 
 
@@ -95,16 +95,16 @@ def test_a_day_of_generations_that_name_no_answer_stays_out(lab: Lab, url: str) 
     open_webui_database(url, [Saved()])
     lab.put([settled(occurred_at=NOON, chat_id=None, message_id=None, source="webhook",
                      cost_source="webhook")])  # fmt: skip
-    said = run(lab, "migrate", url, code=1)
-    assert said["events"] == 0
+    output = run(lab, "migrate", url, code=1)
+    assert output["events"] == 0
 
 
 def test_a_rollback_leaves_what_was_captured_live(lab: Lab, url: str) -> None:
     open_webui_database(url, [Saved(), Saved(message_id="message-2")])
     live = turn(occurred_at=NOON)
     lab.put([live])
-    said = run(lab, "migrate", url)
-    lab.run("rollback", "--backup-id", str(said["backup_id"]))
+    output = run(lab, "migrate", url)
+    lab.run("rollback", "--backup-id", str(output["backup_id"]))
     assert lab.events() == [live]
 
 

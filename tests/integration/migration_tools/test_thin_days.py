@@ -60,19 +60,19 @@ def summed_margins(lab: Lab) -> Margins:
 
 
 def test_both_sides_of_every_day_are_exact_in_store_and_summaries(lab: Lab) -> None:
-    said = lab.run("migrate")
-    assert said["parts"] == said["events"] - said["totals"]["events"] > 0
+    output = lab.run("migrate")
+    assert output["parts"] == output["events"] - output["totals"]["events"] > 0
     assert summed_margins(lab) == margins(DAYS)
     with lab.ledger() as ledger:
         groups = ledger.target.usage(EVER)
         stored = Counter(event.requests for event in ledger.target.events(EVER))
     requests = sum(sum(row[0] for row in each.users.values()) for each in DAYS)
     assert sum(group.sums.events for group in groups) == stored[1] == requests
-    assert sum(group.parts for group in groups) == stored[0] == said["parts"]
+    assert sum(group.parts for group in groups) == stored[0] == output["parts"]
     assert lab.run("verify")["differences"] == []
     lab.run("migrate")
-    undone = lab.run("rollback", "--backup-id", said["backup_id"])
-    assert undone["events_deleted"] == said["events"]
+    undone = lab.run("rollback", "--backup-id", output["backup_id"])
+    assert undone["events_deleted"] == output["events"]
     assert lab.events() == [] and summed_margins(lab) == {}
 
 
