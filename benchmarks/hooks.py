@@ -15,8 +15,7 @@ _ROOT = Path(__file__).resolve().parents[1]
 _SLOW_FSYNC_MS = "20"
 
 
-def time_hooks(sizes: Sizes) -> tuple[Table, float]:
-    """Return the table of the hooks, and the p50 in milliseconds of an event alone."""
+def time_hooks(sizes: Sizes) -> Table:
     with tempfile.TemporaryDirectory(prefix="bench-hooks-") as folder:
         normal = _timed(Path(folder) / "normal", sizes.hook_events, {})
         shim = _slow_disk(Path(folder))
@@ -34,13 +33,12 @@ def time_hooks(sizes: Sizes) -> tuple[Table, float]:
         "alone, 1 ms at 20, p99 3 ms; event loop p99 10 ms late at 20 on the slow disk."
     )
     columns = ["disk", "what", "p50 ms", "p99 ms", "20 at once: p50 ms", "p99 ms", "loop late p99"]
-    table = Table(
+    return Table(
         title="Added to an answer by its hook, capture and durable spool",
         note=f"{chunk} {targets}",
         columns=columns,
         rows=rows,
     )
-    return table, float(normal["stream"]["alone_p50_ms"])
 
 
 def _timed(spool_dir: Path, events: int, environment: dict[str, str]) -> dict[str, Any]:

@@ -22,17 +22,15 @@ def influxdb() -> Iterator[InfluxServer]:
         server.stop()
 
 
-def resident_mb(process_id: int) -> float:
-    """Return the memory that a process holds now."""
-    return _memory_mb(process_id, "VmRSS")
-
-
 def peak_mb() -> float:
-    """Return the most memory that this process held.
+    """Return the peak memory of this process.
 
-    getrusage would tell that of the process which started it, if that was more.
+    getrusage would return the one of the process that started it, if that was higher.
     """
-    return _memory_mb(os.getpid(), "VmHWM")
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) / 1024
+    return 0.0
 
 
 def cpu_seconds(process_id: int) -> float:
@@ -40,17 +38,3 @@ def cpu_seconds(process_id: int) -> float:
     # What stands before the last parenthesis is its name; user and system time are ticks.
     counts = Path(f"/proc/{process_id}/stat").read_text().rpartition(")")[2].split()
     return (int(counts[11]) + int(counts[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def disk_mb(server: InfluxServer) -> float:
-    """Return what the server's data takes on disk, logs that are not yet compacted included."""
-    assert server.home is not None
-    used = sum(path.stat().st_blocks for path in (server.home / "engine").rglob("*"))
-    return used * 512 / 1024**2
-
-
-def _memory_mb(process_id: int, name: str) -> float:
-    for line in Path(f"/proc/{process_id}/status").read_text().splitlines():
-        if line.startswith(f"{name}:"):
-            return int(line.split()[1]) / 1024
-    return 0.0

@@ -6,15 +6,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class Sizes:
-    """Counts of events; `stored` are the fill levels at which the original path is timed.
-
-    `held` is how many both layouts hold when their disk and memory are measured.
-    """
+    """Counts of events; `summary_rows` of rows in the database of summaries."""
 
     hook_events: int
-    stored: tuple[int, ...]
-    original_calls: int
-    held: int
     drained: int
     days: tuple[int, ...]
     summary_rows: int
@@ -22,18 +16,12 @@ class Sizes:
 
 DEFAULT = Sizes(
     hook_events=600,
-    stored=(0, 25_000, 100_000),
-    original_calls=150,
-    held=100_000,
     drained=100_000,
     days=(10_000, 100_000),
     summary_rows=100_000,
 )
 FULL = Sizes(
     hook_events=2000,
-    stored=(0, 100_000, 400_000),
-    original_calls=300,
-    held=1_000_000,
     drained=1_000_000,
     days=(10_000, 100_000, 1_000_000),
     summary_rows=1_000_000,
@@ -41,5 +29,4 @@ FULL = Sizes(
 
 
 def chosen_sizes() -> Sizes:
-    """Return the sizes of this run."""
     return FULL if os.environ.get("BENCH_FULL") == "1" else DEFAULT
