@@ -7,7 +7,6 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
@@ -18,6 +17,7 @@ from demo.plays.world import CLIENTS, Client
 from demo.processes import Server, free_port
 from demo.sidecar import run_scheduler, sidecar_environment, sidecar_server
 from shared.core.money import rate_ppm
+from shared.core.time import EPOCH
 from shared.projection.organization import Organization, OrganizationDefaults
 from shared.summary_db.summaries import open_summaries
 
@@ -118,8 +118,7 @@ class Stage:
             )
             summaries.add_organization(organization, rate_ppm(client.multiplier))
             for user in client.people:
-                from_ever = datetime(1970, 1, 1, tzinfo=UTC)
-                summaries.assign_user(user, client.organization_id, from_ever)
+                summaries.assign_user(user, client.organization_id, EPOCH)
         summaries.close()
 
     def _upload(self) -> None:

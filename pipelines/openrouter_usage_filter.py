@@ -62,6 +62,26 @@ from pydantic.functional_validators import ModelWrapValidatorHandler
 from pydantic_core import from_json
 
 # --------------------------------------------------------------------------------------------------
+# shared/core/time.py
+#
+# Instants as the stores count them: whole milliseconds of UTC since 1970.
+# --------------------------------------------------------------------------------------------------
+
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MILLISECOND = timedelta(milliseconds=1)
+
+
+def to_ms(instant: datetime) -> int:
+    """Return the whole milliseconds since 1970, rounded down."""
+    return (instant - EPOCH) // MILLISECOND
+
+
+def from_ms(milliseconds: int) -> datetime:
+    return EPOCH + milliseconds * MILLISECOND
+
+
+# --------------------------------------------------------------------------------------------------
 # shared/errors.py
 #
 # Every error of the usage ledger: the class is the decision, the text is for a person.
@@ -190,8 +210,6 @@ NO_KEY = "none"
 # a colon is a child span of its Broadcast and names no bill of its own.
 _GENERATION_ID = re.compile(r"gen-[A-Za-z0-9_-]{1,156}")
 _GENERATION_SECONDS = re.compile(r"gen-(\d{10})-")
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MILLISECOND = timedelta(milliseconds=1)
 # The last whole second that 64 bits of nanoseconds hold: 2262-04-11.
 _LAST_STORE_SECOND = 2**63 // 10**9 - 1
 _CANONICAL_JSON = JSONEncoder(
@@ -227,14 +245,9 @@ def generation_time(request_id: str) -> datetime | None:
     return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
 
 
-def utc_milliseconds(instant: datetime) -> int:
-    """Return the whole milliseconds between 1970 and this instant."""
-    return (instant - _EPOCH) // _MILLISECOND
-
-
 def has_store_time(occurred_at: datetime) -> bool:
     """Tell whether a store that counts 64-bit nanoseconds from 1970 can hold this instant."""
-    return _is_store_time(utc_milliseconds(occurred_at))
+    return _is_store_time(to_ms(occurred_at))
 
 
 def store_ns(event_id: str, request_id: str, occurred_at: datetime, moved: int = 0) -> int:
@@ -245,7 +258,7 @@ def store_ns(event_id: str, request_id: str, occurred_at: datetime, moved: int =
     span, so that no event leaves its second. A time that `has_store_time` denies stands in 1970.
     """
     spread = int.from_bytes(blake2b(event_id.encode(), digest_size=8).digest(), "big") + moved
-    milliseconds = utc_milliseconds(occurred_at)
+    milliseconds = to_ms(occurred_at)
     if not _is_store_time(milliseconds):
         milliseconds = 0
     second = milliseconds // 1000
@@ -265,7 +278,7 @@ def turn_request_id(chat_id: str, message_id: str, merged_tokens: int | None = N
 
 def part_request_id(chat_id: str, message_id: str, began: datetime) -> str:
     """Name a part of a continued answer whose tokens nobody has seen, by when it began."""
-    return f"{turn_request_id(chat_id, message_id)}:@{utc_milliseconds(began)}"
+    return f"{turn_request_id(chat_id, message_id)}:@{to_ms(began)}"
 
 
 def is_part_request_id(request_id: str) -> bool:
@@ -623,11 +636,11 @@ def task_id(metadata: dict[str, Any]) -> str:
 
 def part_began(metadata: dict[str, Any], now: datetime) -> datetime:
     """Say when a continued part of an answer began: its message is named by more than one."""
-    milliseconds = utc_milliseconds(now)
+    milliseconds = to_ms(now)
     left = metadata.setdefault(_PART_KEY, milliseconds)
     if type(left) is int and abs(left - milliseconds) <= _PART_MILLISECONDS_MAX:
         milliseconds = left
-    return datetime.fromtimestamp(0, UTC) + timedelta(milliseconds=milliseconds)
+    return from_ms(milliseconds)
 
 
 # --------------------------------------------------------------------------------------------------
@@ -2161,7 +2174,7 @@ def _render(kind: str, row: Mapping[str, Any], store_ns: int, measurement: str) 
         fields += _amount_fields(row)
     elif kind == "host":
         fields.append(f"counters={_quote_field(canonical_json(row['counters']))}")
-    at = utc_milliseconds(datetime.fromisoformat(row["occurred_at"]))
+    at = to_ms(datetime.fromisoformat(row["occurred_at"]))
     if at != derived_milliseconds(store_ns, row.get("request_id", "")):
         fields.append(f"occurred_at_ms={at}i")
     return f"{escape_key(measurement)},{tags} {','.join(fields)} {store_ns}"
@@ -4148,7 +4161,7 @@ class SpoolFile:
                 part.rename(self.path.with_name(aside + suffix))
         logger.error("spool %s is corrupt: kept as %s, a new one begins", self.path, aside)
         self._count("corrupt_file", 1)
-        self._rescue(self.path.with_name(aside), utc_milliseconds(now))
+        self._rescue(self.path.with_name(aside), to_ms(now))
         return True
 
     def _rescue(self, aside: Path, now_ms: int) -> None:
@@ -4366,7 +4379,7 @@ def _keep_newest_host(tx: SpoolTransaction, row: IncomingRow) -> None:
         " json = excluded.json WHERE excluded.occurred_at >= occurred_at OR occurred_at > ?",
         (
             row.request_id,
-            utc_milliseconds(row.occurred_at),
+            to_ms(row.occurred_at),
             row.json,
             tx.now_ms + _HOST_CLOCK_SLACK_MS,
         ),
@@ -4554,7 +4567,7 @@ def expire_notes(
     with_silent_owners: bool,
 ) -> int:
     """Book what stayed open as pending, the event in and the note out in one transaction."""
-    quiet = utc_milliseconds(now - timedelta(seconds=quiet_seconds))
+    quiet = to_ms(now - timedelta(seconds=quiet_seconds))
     silent = quiet - round(_OWNER_GRACE_SECONDS * 1000)
     expired = tx.db.execute(
         "SELECT request_id, json FROM open_generations WHERE (owner = ? AND last_seen <= ?)"
@@ -4871,7 +4884,7 @@ class SpoolWriter:
         is_synced = any(job.is_awaited for job in jobs)
         with self._file.writing(is_synced=is_synced) as db:
             changes = db.total_changes
-            tx = SpoolTransaction(db, utc_milliseconds(self._clock.now()))
+            tx = SpoolTransaction(db, to_ms(self._clock.now()))
             answers = [job.answer(tx) for job in jobs]
             while is_synced and (late := self._backlog.take(_JOBS_PER_COMMIT - len(jobs))):
                 jobs += late
@@ -4955,7 +4968,7 @@ class SpoolProcess:
 
     def see(self, request_ids: Sequence[str]) -> None:
         """Note in memory that these generations are alive; the file learns of it in a while."""
-        now_ms = utc_milliseconds(self._clock.now())
+        now_ms = to_ms(self._clock.now())
         for request_id in request_ids:
             if len(self._seen) < _SEEN_MAX or request_id in self._seen:
                 self._seen[request_id] = now_ms
@@ -5103,7 +5116,7 @@ def read_status(db: sqlite3.Connection, unsaved: Mapping[str, int], max_bytes: i
         dead_letters=aside.get("dead", 0),
         quarantined=aside.get("quarantined", 0),
         open_generations=_count_of(db, "open_generations"),
-        oldest_queued_at=None if oldest is None else _spool_time(oldest[0]),
+        oldest_queued_at=None if oldest is None else from_ms(oldest[0]),
         size_bytes=spool_bytes_used(db),
         size_limit_bytes=max_bytes,
         counters=counters,
@@ -5140,7 +5153,7 @@ def _read_page(
             request_id=request_id,
             words=words,
             attempts=attempts,
-            queued_at=_spool_time(queued_at),
+            queued_at=from_ms(queued_at),
             json=text,
         )
         for row_id, kind, state, request_id, words, attempts, queued_at, text in found
@@ -5149,10 +5162,6 @@ def _read_page(
 
 def _count_of(db: sqlite3.Connection, table: Literal["rows", "open_generations"]) -> int:
     return int(db.execute(f"SELECT count(*) FROM {table}").fetchone()[0])  # noqa: S608 - own names
-
-
-def _spool_time(milliseconds: int) -> datetime:
-    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=milliseconds)
 
 
 # --------------------------------------------------------------------------------------------------
@@ -5214,7 +5223,7 @@ class SqliteSpool:
         now = self._clock.now()
         row = incoming_row(event, now, self.settings.max_cost_usd)
         owner = self._process.owner
-        seen_ms = utc_milliseconds(now)
+        seen_ms = to_ms(now)
         self._process.writer.submit(
             lambda tx: write_note(tx, row, owner, seen_ms), is_awaited=False
         )

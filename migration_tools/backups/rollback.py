@@ -7,6 +7,7 @@ from migration_tools.backups.manifest import Backups, ImportRecord, Manifest
 from migration_tools.importing.organizations import revert_assignments
 from migration_tools.ledger import IMPORT_TIMEOUT_MS, Ledger
 from shared.core.days import ONE_DAY
+from shared.core.time import EPOCH
 from shared.errors import MigrationError, Misconfigured, RollbackRefused
 from shared.event_store.configured import influx_needed
 from shared.event_store.influx.influxql import Statements
@@ -24,7 +25,7 @@ COPY_STAYS = (
 )
 # No import has this name: deleting it changes nothing on a server that can delete.
 _PROBE = "import:probe-of-a-deletion"
-_EVER = Window(datetime(1970, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC))
+_EVER = Window(EPOCH, datetime(2200, 1, 1, tzinfo=UTC))
 
 
 @dataclass(frozen=True, kw_only=True)

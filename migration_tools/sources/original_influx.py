@@ -1,7 +1,7 @@
 """The original system's InfluxDB layout: request_id as a tag, cost_usd with the markup in it."""
 
 from collections.abc import Callable, Iterator, Mapping
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -10,13 +10,13 @@ from shared.core.days import ONE_DAY, day_start, local_day
 from shared.core.event import UNASSIGNED, UsageEvent, new_event
 from shared.core.ids import clean_label, digest, is_generation_id
 from shared.core.money import PPM, parse_usd
+from shared.core.time import from_ms
 from shared.errors import DeliveryError, InvalidEvent, MigrationError, UnusableCost
 from shared.event_store.influx.influxql import quote_name
 from shared.event_store.influx.query import InfluxQuery
 from shared.event_store.influx.write import InfluxSettings
 
 MEASUREMENT = "usage_tracking"
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _COLUMNS = ("client_org_id", "model", "api_key_hash", "external_user", "request_id",
             "input_tokens", "output_tokens", "total_tokens", "cost_usd", "latency_ms")  # fmt: skip
 
@@ -126,7 +126,7 @@ class OriginalInflux(PerRequestSource):
 
 
 def _time(nanoseconds: int) -> datetime:
-    return _EPOCH + timedelta(milliseconds=nanoseconds // 10**6)
+    return from_ms(nanoseconds // 10**6)
 
 
 def _count(point: Mapping[str, Any], name: str) -> int:

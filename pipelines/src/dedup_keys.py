@@ -4,11 +4,11 @@ A Pipelines server hands what one plugin returned to the next; Open WebUI never 
 """
 
 import secrets
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from shared.capture.openwebui import host_id
-from shared.core.ids import utc_milliseconds
+from shared.core.time import from_ms, to_ms
 
 _TASK_KEY = "usage_ledger_task"
 _TASK_PREFIX = "task:"
@@ -27,8 +27,8 @@ def task_id(metadata: dict[str, Any]) -> str:
 
 def part_began(metadata: dict[str, Any], now: datetime) -> datetime:
     """Say when a continued part of an answer began: its message is named by more than one."""
-    milliseconds = utc_milliseconds(now)
+    milliseconds = to_ms(now)
     left = metadata.setdefault(_PART_KEY, milliseconds)
     if type(left) is int and abs(left - milliseconds) <= _PART_MILLISECONDS_MAX:
         milliseconds = left
-    return datetime.fromtimestamp(0, UTC) + timedelta(milliseconds=milliseconds)
+    return from_ms(milliseconds)

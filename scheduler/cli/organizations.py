@@ -11,6 +11,7 @@ from rich.table import Table
 from scheduler.cli.console import OUT, fail
 from scheduler.process.sidecar import open_database
 from shared.core.money import rate_ppm
+from shared.core.time import EPOCH
 from shared.errors import UnusableCost, UsageError
 from shared.projection.organization import ALWAYS, Organization
 from shared.projection.port import Summaries
@@ -68,7 +69,7 @@ def assign(
     ] = None,
 ) -> None:
     """Put a user into an organization from an instant on, for the past as well."""
-    instant = since.replace(tzinfo=UTC) if since else datetime(1970, 1, 1, tzinfo=UTC)
+    instant = since.replace(tzinfo=UTC) if since else EPOCH
     with _opened() as (_, summaries):
         summaries.assign_user(user, organization_id, instant)
     OUT.print(f"{user} belongs to {organization_id} from {instant:%Y-%m-%d %H:%M:%S} UTC")

@@ -1,7 +1,7 @@
 """Forms: what a person typed becomes a body of the API, and steps that need a second thought."""
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 from typing import Annotated, TypeVar
 
 from fastapi import Form, Request
@@ -12,6 +12,7 @@ from scheduler.api.errors import ApiError
 from scheduler.api.fields import Body
 from scheduler.dashboard.pages import render
 from shared.core.days import day_start
+from shared.core.time import EPOCH
 
 AnyBody = TypeVar("AnyBody", bound=Body)
 Text = Annotated[str, Form()]
@@ -36,7 +37,7 @@ def body_of(kind: type[AnyBody], **fields: object) -> AnyBody:
 def first_instant(day: str, time_zone: str) -> datetime:
     """Return when a local day begins; no day means from ever. Raises ApiError for another text."""
     if not day:
-        return datetime(1970, 1, 1, tzinfo=UTC)
+        return EPOCH
     return day_start(day_of(day), time_zone)
 
 

@@ -1,11 +1,12 @@
 """Identity: what makes two observations the same event, and two events the same bill."""
 
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import lru_cache
 from hashlib import blake2b, sha256
 from json import JSONEncoder
 
+from shared.core.time import to_ms
 from shared.errors import InvalidEvent
 
 REQUEST_ID_MAX = 160
@@ -15,8 +16,6 @@ NO_KEY = "none"
 # a colon is a child span of its Broadcast and names no bill of its own.
 _GENERATION_ID = re.compile(r"gen-[A-Za-z0-9_-]{1,156}")
 _GENERATION_SECONDS = re.compile(r"gen-(\d{10})-")
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MILLISECOND = timedelta(milliseconds=1)
 # The last whole second that 64 bits of nanoseconds hold: 2262-04-11.
 _LAST_STORE_SECOND = 2**63 // 10**9 - 1
 _CANONICAL_JSON = JSONEncoder(
@@ -52,14 +51,9 @@ def generation_time(request_id: str) -> datetime | None:
     return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
 
 
-def utc_milliseconds(instant: datetime) -> int:
-    """Return the whole milliseconds between 1970 and this instant."""
-    return (instant - _EPOCH) // _MILLISECOND
-
-
 def has_store_time(occurred_at: datetime) -> bool:
     """Tell whether a store that counts 64-bit nanoseconds from 1970 can hold this instant."""
-    return _is_store_time(utc_milliseconds(occurred_at))
+    return _is_store_time(to_ms(occurred_at))
 
 
 def store_ns(event_id: str, request_id: str, occurred_at: datetime, moved: int = 0) -> int:
@@ -70,7 +64,7 @@ def store_ns(event_id: str, request_id: str, occurred_at: datetime, moved: int =
     span, so that no event leaves its second. A time that `has_store_time` denies stands in 1970.
     """
     spread = int.from_bytes(blake2b(event_id.encode(), digest_size=8).digest(), "big") + moved
-    milliseconds = utc_milliseconds(occurred_at)
+    milliseconds = to_ms(occurred_at)
     if not _is_store_time(milliseconds):
         milliseconds = 0
     second = milliseconds // 1000
@@ -90,7 +84,7 @@ def turn_request_id(chat_id: str, message_id: str, merged_tokens: int | None = N
 
 def part_request_id(chat_id: str, message_id: str, began: datetime) -> str:
     """Name a part of a continued answer whose tokens nobody has seen, by when it began."""
-    return f"{turn_request_id(chat_id, message_id)}:@{utc_milliseconds(began)}"
+    return f"{turn_request_id(chat_id, message_id)}:@{to_ms(began)}"
 
 
 def is_part_request_id(request_id: str) -> bool:

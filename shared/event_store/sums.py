@@ -6,8 +6,8 @@ from decimal import Decimal
 from typing import Any
 
 from shared.core.event import UsageEvent
-from shared.core.ids import utc_milliseconds
 from shared.core.money import to_pico
+from shared.core.time import to_ms
 from shared.event_store.port import BUCKET, Fingerprint, UsageGroup, UsageSums
 
 _TOKENS = (
@@ -52,7 +52,7 @@ def fingerprint_events(events: Iterable[UsageEvent]) -> dict[datetime, Fingerpri
     """Return what each 15-minute bucket of these events holds."""
     buckets: dict[datetime, list[int]] = {}
     for event in events:
-        within = utc_milliseconds(event.occurred_at) % _BUCKET_MS
+        within = to_ms(event.occurred_at) % _BUCKET_MS
         bucket = buckets.setdefault(event.occurred_at - within * (BUCKET / _BUCKET_MS), [0, 0, 0])
         bucket[0] += 1
         bucket[1] += to_pico(event.cost_usd or Decimal(0))

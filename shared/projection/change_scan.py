@@ -3,9 +3,10 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from shared.core.days import ZoneDay, day_start, days_of_span, split_span
+from shared.core.time import EPOCH
 from shared.errors import DeliveryError
 from shared.event_store.port import BUCKET, EventStore, Fingerprint, Window
 from shared.projection.port import SummaryStore
@@ -13,7 +14,6 @@ from shared.projection.port import SummaryStore
 # Fingerprints of a long span are asked for in pieces, so that no answer is large.
 _FINGERPRINT_SPAN = timedelta(days=32)
 _NO_EVENTS = Fingerprint(0, 0, 0)
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,4 +126,4 @@ def _at_midnights(span: Window, zones: Iterable[str]) -> list[Window]:
 
 
 def _bucket_start(instant: datetime) -> datetime:
-    return _EPOCH + (instant - _EPOCH) // BUCKET * BUCKET
+    return EPOCH + (instant - EPOCH) // BUCKET * BUCKET

@@ -9,8 +9,8 @@ from json import dumps
 from typing import Any
 
 from shared.core.event import event_from_json
-from shared.core.ids import utc_milliseconds
 from shared.core.sqlite_schema import sqlite_pragma
+from shared.core.time import to_ms
 from shared.errors import InvalidEvent
 from shared.spool.enqueue import SpoolTransaction, incoming_row, queue_row
 
@@ -147,7 +147,7 @@ def expire_notes(
     with_silent_owners: bool,
 ) -> int:
     """Book what stayed open as pending, the event in and the note out in one transaction."""
-    quiet = utc_milliseconds(now - timedelta(seconds=quiet_seconds))
+    quiet = to_ms(now - timedelta(seconds=quiet_seconds))
     silent = quiet - round(_OWNER_GRACE_SECONDS * 1000)
     expired = tx.db.execute(
         "SELECT request_id, json FROM open_generations WHERE (owner = ? AND last_seen <= ?)"

@@ -10,8 +10,9 @@ from itertools import count
 from typing import NamedTuple
 
 from shared.core.event import UsageEvent, event_from_json, quarantine_reason
-from shared.core.ids import has_store_time, store_ns, utc_milliseconds
+from shared.core.ids import has_store_time, store_ns
 from shared.core.rows import HostRow, Row, UserRow, row_time
+from shared.core.time import to_ms
 from shared.errors import InvalidEvent, SpoolFull
 from shared.spool.file import spool_bytes_used
 from shared.spool.port import PutOutcome
@@ -188,7 +189,7 @@ def _keep_newest_host(tx: SpoolTransaction, row: IncomingRow) -> None:
         " json = excluded.json WHERE excluded.occurred_at >= occurred_at OR occurred_at > ?",
         (
             row.request_id,
-            utc_milliseconds(row.occurred_at),
+            to_ms(row.occurred_at),
             row.json,
             tx.now_ms + _HOST_CLOCK_SLACK_MS,
         ),

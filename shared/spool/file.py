@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Literal
 
 from shared.core.clock import Clock
-from shared.core.ids import utc_milliseconds
 from shared.core.sqlite_schema import sqlite_pragma
+from shared.core.time import to_ms
 from shared.spool.damage import SPOOL_FILE_ERRORS, is_corrupt, rescue_rows, spool_text
 from shared.spool.lock import create_spool_file, spool_lock
 from shared.spool.schema import check_spool, upgrade_spool
@@ -173,7 +173,7 @@ class SpoolFile:
                 part.rename(self.path.with_name(aside + suffix))
         logger.error("spool %s is corrupt: kept as %s, a new one begins", self.path, aside)
         self._count("corrupt_file", 1)
-        self._rescue(self.path.with_name(aside), utc_milliseconds(now))
+        self._rescue(self.path.with_name(aside), to_ms(now))
         return True
 
     def _rescue(self, aside: Path, now_ms: int) -> None:

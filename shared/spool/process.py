@@ -8,7 +8,7 @@ from decimal import Decimal
 from pathlib import Path
 
 from shared.core.clock import Clock
-from shared.core.ids import utc_milliseconds
+from shared.core.time import to_ms
 from shared.spool.acknowledge import (
     expire_notes,
     holds_lease,
@@ -54,7 +54,7 @@ class SpoolProcess:
 
     def see(self, request_ids: Sequence[str]) -> None:
         """Note in memory that these generations are alive; the file learns of it in a while."""
-        now_ms = utc_milliseconds(self._clock.now())
+        now_ms = to_ms(self._clock.now())
         for request_id in request_ids:
             if len(self._seen) < _SEEN_MAX or request_id in self._seen:
                 self._seen[request_id] = now_ms

@@ -4,11 +4,12 @@ import sqlite3
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from json import dumps, loads
 from typing import Literal
 
 from shared.core.rows import HostRow, RowKind, row_from_json
+from shared.core.time import from_ms
 from shared.errors import InvalidEvent
 from shared.spool.file import spool_bytes_used
 from shared.spool.port import SpooledRow, SpoolStatus
@@ -118,7 +119,7 @@ def read_status(db: sqlite3.Connection, unsaved: Mapping[str, int], max_bytes: i
         dead_letters=aside.get("dead", 0),
         quarantined=aside.get("quarantined", 0),
         open_generations=_count_of(db, "open_generations"),
-        oldest_queued_at=None if oldest is None else _spool_time(oldest[0]),
+        oldest_queued_at=None if oldest is None else from_ms(oldest[0]),
         size_bytes=spool_bytes_used(db),
         size_limit_bytes=max_bytes,
         counters=counters,
@@ -155,7 +156,7 @@ def _read_page(
             request_id=request_id,
             words=words,
             attempts=attempts,
-            queued_at=_spool_time(queued_at),
+            queued_at=from_ms(queued_at),
             json=text,
         )
         for row_id, kind, state, request_id, words, attempts, queued_at, text in found
@@ -164,7 +165,3 @@ def _read_page(
 
 def _count_of(db: sqlite3.Connection, table: Literal["rows", "open_generations"]) -> int:
     return int(db.execute(f"SELECT count(*) FROM {table}").fetchone()[0])  # noqa: S608 - own names
-
-
-def _spool_time(milliseconds: int) -> datetime:
-    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=milliseconds)

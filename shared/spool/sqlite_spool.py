@@ -13,8 +13,8 @@ from typing import Any, TypeVar, get_args
 
 from shared.core.clock import SYSTEM_CLOCK, Clock
 from shared.core.event import UsageEvent
-from shared.core.ids import utc_milliseconds
 from shared.core.rows import HostRow, Row, RowKind
+from shared.core.time import to_ms
 from shared.errors import SpoolError
 from shared.spool.acknowledge import (
     accept_rows,
@@ -91,7 +91,7 @@ class SqliteSpool:
         now = self._clock.now()
         row = incoming_row(event, now, self.settings.max_cost_usd)
         owner = self._process.owner
-        seen_ms = utc_milliseconds(now)
+        seen_ms = to_ms(now)
         self._process.writer.submit(
             lambda tx: write_note(tx, row, owner, seen_ms), is_awaited=False
         )

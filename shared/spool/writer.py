@@ -13,7 +13,7 @@ from math import inf
 from typing import Any
 
 from shared.core.clock import Clock
-from shared.core.ids import utc_milliseconds
+from shared.core.time import to_ms
 from shared.errors import SpoolError, SpoolFull, UsageError
 from shared.spool.acknowledge import save_counters
 from shared.spool.backlog import SpoolBacklog, SpoolJob
@@ -178,7 +178,7 @@ class SpoolWriter:
         is_synced = any(job.is_awaited for job in jobs)
         with self._file.writing(is_synced=is_synced) as db:
             changes = db.total_changes
-            tx = SpoolTransaction(db, utc_milliseconds(self._clock.now()))
+            tx = SpoolTransaction(db, to_ms(self._clock.now()))
             answers = [job.answer(tx) for job in jobs]
             while is_synced and (late := self._backlog.take(_JOBS_PER_COMMIT - len(jobs))):
                 jobs += late

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from shared.core.ids import utc_milliseconds
 from shared.core.rows import UserRow
+from shared.core.time import to_ms
 from shared.projection.resolution import uncancelled
 from tests.host.bodies import (
     ALICE_HERSELF,
@@ -88,7 +88,7 @@ async def test_a_continued_answer_that_was_not_streamed_is_estimated(plugin: Any
 async def test_continued_parts_that_come_to_the_same_total_are_each_estimated(plugin: Any) -> None:
     for part in range(2):
         answer = metadata(assistant_message_id="message-1", model=RECORD)
-        left = {"usage_ledger_part": utc_milliseconds(plugin._recorder.clock.now()) - 9 + part}
+        left = {"usage_ledger_part": to_ms(plugin._recorder.clock.now()) - 9 + part}
         await plugin.inlet({"metadata": left}, __metadata__=answer)
         await plugin.outlet(outlet(), __metadata__=answer)
     assert [event.cost_source for event in events(plugin)] == ["estimate"] * 2

@@ -35,7 +35,7 @@ UPLOADED = (
 # Rules without a disk, a socket, a thread or a clock of their own.
 PURE = (
     "shared.capture",
-    *(f"shared.core.{name}" for name in ("event", "rows", "money", "ids", "days")),
+    *(f"shared.core.{name}" for name in ("event", "rows", "money", "ids", "days", "time")),
     *(f"shared.delivery.{name}" for name in ("breaker", "retry", "latency")),
     *(f"shared.projection.{name}" for name in ("resolution", "summary", "audit", "organization")),
 )

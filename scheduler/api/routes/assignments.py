@@ -1,6 +1,6 @@
 """Routes: who belongs to which organization, since when; a correction reaches into the past."""
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Response
@@ -11,11 +11,11 @@ from scheduler.api.errors import ApiError, not_found
 from scheduler.api.fields import Body, Instant, LabelText
 from scheduler.api.routes.organizations import known_organization
 from scheduler.process.running import RunningSidecar
+from shared.core.time import EPOCH
 from shared.projection.organization import Assignment
 
 router = APIRouter(prefix="/assignments", tags=["organizations"])
 
-_EVER = datetime(1970, 1, 1, tzinfo=UTC)
 AssignmentId = Annotated[int, Path(ge=1, le=2**31 - 1)]
 
 
@@ -26,7 +26,7 @@ class NewAssignment(Body):
     organization_id: LabelText | None = Field(
         description="null gives the decision back to the host's own configuration"
     )
-    valid_from: Instant = Field(default=_EVER, description="default: from ever")
+    valid_from: Instant = Field(default=EPOCH, description="default: from ever")
 
 
 class AssignmentChange(Body):

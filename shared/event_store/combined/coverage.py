@@ -6,8 +6,9 @@ from datetime import datetime
 from pathlib import Path
 from threading import Lock
 
+from shared.core.time import from_ms
 from shared.event_store.port import BUCKET, Window
-from shared.event_store.sqlite.rows import EPOCH, MILLISECOND, milliseconds
+from shared.event_store.sqlite.rows import milliseconds
 from shared.event_store.sqlite.schema import open_store
 from shared.event_store.sqlite.store import disk_errors_mapped
 
@@ -51,7 +52,7 @@ class Holdings:
         sql = "SELECT max(bucket_ms) FROM holdings WHERE store = ?"
         with self._turn, disk_errors_mapped(self._path), closing(self._connection.cursor()) as rows:
             [(newest,)] = rows.execute(sql, (store,))
-        return None if newest is None else EPOCH + newest * MILLISECOND
+        return None if newest is None else from_ms(newest)
 
     def close(self) -> None:
         """Close the file."""

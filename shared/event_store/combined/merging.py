@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 
 from shared.core.event import UsageEvent
-from shared.core.ids import utc_milliseconds
+from shared.core.time import to_ms
 from shared.event_store.port import BUCKET, EventStore, Window
 
 _SPAN = timedelta(days=1)
@@ -26,7 +26,7 @@ def merged(
     for store in stores:
         mine: set[tuple[str, int]] = set()
         for event in read(store):
-            place = (event.event_id, utc_milliseconds(event.occurred_at) // _BUCKET_MS)
+            place = (event.event_id, to_ms(event.occurred_at) // _BUCKET_MS)
             if place not in earlier:
                 mine.add(place)
                 yield event

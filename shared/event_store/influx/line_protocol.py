@@ -8,8 +8,9 @@ from typing import Any
 
 from pydantic_core import from_json
 
-from shared.core.ids import canonical_json, generation_seconds, utc_milliseconds
+from shared.core.ids import canonical_json, generation_seconds
 from shared.core.rows import row_from_json
+from shared.core.time import to_ms
 from shared.errors import InvalidEvent
 
 MEASUREMENTS = {"unmetered": "usage_unmetered", "host": "usage_hosts", "user": "usage_users"}
@@ -131,7 +132,7 @@ def _render(kind: str, row: Mapping[str, Any], store_ns: int, measurement: str) 
         fields += _amount_fields(row)
     elif kind == "host":
         fields.append(f"counters={_quote_field(canonical_json(row['counters']))}")
-    at = utc_milliseconds(datetime.fromisoformat(row["occurred_at"]))
+    at = to_ms(datetime.fromisoformat(row["occurred_at"]))
     if at != derived_milliseconds(store_ns, row.get("request_id", "")):
         fields.append(f"occurred_at_ms={at}i")
     return f"{escape_key(measurement)},{tags} {','.join(fields)} {store_ns}"

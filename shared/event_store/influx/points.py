@@ -1,7 +1,7 @@
 """How points of InfluxDB become rows again."""
 
 from collections.abc import Callable, Iterator, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from json import loads
 from typing import Any, TypeVar
 
@@ -10,6 +10,7 @@ from pydantic import BaseModel, ValidationError
 from shared.core.event import UsageEvent
 from shared.core.money import from_pico
 from shared.core.rows import HostRow, UnmeteredRow, UserRow
+from shared.core.time import from_ms
 from shared.errors import InvalidEvent, Misconfigured
 from shared.event_store.influx.line_protocol import AMOUNT_FIELDS, derived_milliseconds
 from shared.event_store.influx.query import Series
@@ -17,7 +18,6 @@ from shared.event_store.overlaps import Identity
 from shared.event_store.port import UsageGroup, UsageSums
 from shared.event_store.sums import SUMMED
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _Read = TypeVar("_Read", bound=BaseModel)
 
 
@@ -90,7 +90,7 @@ def _occurred_at(point: Mapping[str, Any]) -> datetime:
     at = point.get("occurred_at_ms")
     if at is None:
         at = derived_milliseconds(point["time"], point.get("request_id", ""))
-    return _EPOCH + timedelta(milliseconds=at)
+    return from_ms(at)
 
 
 def _money(point: dict[str, Any]) -> None:

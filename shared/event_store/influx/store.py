@@ -1,12 +1,13 @@
 """The event store in InfluxDB: InfluxQL alone, which 1.8, 2.x, Cloud and 3 all understand."""
 
 from collections.abc import Callable, Collection, Iterator, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any, TypeVar
 
 from shared.core.event import UsageEvent
 from shared.core.ids import clean_label
 from shared.core.rows import HostRow, UnmeteredRow, UserRow
+from shared.core.time import from_ms
 from shared.delivery.port import WriteResult
 from shared.errors import DeliveryError, Misconfigured
 from shared.event_store.influx.influxql import FINGERPRINTED, Statements
@@ -27,8 +28,6 @@ from shared.event_store.port import Fingerprint, StoreHealth, UsageGroup, Window
 from shared.event_store.sums import SUMMED, add_up, fingerprint_events
 from shared.spool.port import SpooledRow
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_SECOND = timedelta(seconds=1)
 _INT64_MAX = 2**63 - 1
 _Found = TypeVar("_Found")
 
@@ -109,7 +108,7 @@ class InfluxStore:
         if self._may_overflow(window, FINGERPRINTED, [sums["events"] for sums in found]):
             return fingerprint_events(self.events(window))
         return {
-            _EPOCH + sums["time"] // 10**9 * _SECOND: Fingerprint(
+            from_ms(sums["time"] // 10**9 * 1000): Fingerprint(
                 sums["events"], sums["cost_pico_usd"], sums["total_tokens"]
             )
             for sums in found

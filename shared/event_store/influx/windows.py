@@ -2,9 +2,9 @@
 
 from datetime import UTC, datetime, timedelta
 
+from shared.core.time import EPOCH
 from shared.event_store.port import Window
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SECOND = timedelta(seconds=1)
 
 
@@ -15,8 +15,8 @@ def is_on_seconds(window: Window) -> bool:
 
 def outward(window: Window) -> Window:
     """Widen a window to whole seconds."""
-    start = window.start - (window.start - _EPOCH) % _SECOND
-    return Window(start, window.end + (_EPOCH - window.end) % _SECOND)
+    start = window.start - (window.start - EPOCH) % _SECOND
+    return Window(start, window.end + (EPOCH - window.end) % _SECOND)
 
 
 def bounds(window: Window) -> dict[str, str]:

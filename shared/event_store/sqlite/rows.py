@@ -1,15 +1,14 @@
 """How rows become columns of the embedded event store."""
 
 import sqlite3
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 
 from shared.core.event import UsageEvent
 from shared.core.money import to_pico
 from shared.core.rows import HostRow, UnmeteredRow, row_from_json
+from shared.core.time import EPOCH, MILLISECOND
 from shared.spool.port import SpooledRow
 
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-MILLISECOND = timedelta(milliseconds=1)
 _INSERT_EVENT = f"INSERT OR IGNORE INTO events VALUES ({','.join('?' * 19)})"  # noqa: S608 no data
 _INSERT_UNMETERED = "INSERT OR IGNORE INTO unmetered VALUES (?, ?, ?)"
 # The newest row counts whatever the order of arrival; of two of one instant, the larger text.

@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
+from shared.core.time import MILLISECOND
 from shared.event_store.port import BUCKET, UsageGroup, UsageSums, Window
-from shared.event_store.sqlite.rows import MILLISECOND, milliseconds
+from shared.event_store.sqlite.rows import milliseconds
 from shared.event_store.sums import SUMMED
 
 _IN_WINDOW = "occurred_at_ms >= ? AND occurred_at_ms < ?"

@@ -13,11 +13,12 @@ from pydantic import ValidationError
 
 from shared.core.event import UsageEvent
 from shared.core.rows import HostRow, UnmeteredRow, UserRow
+from shared.core.time import EPOCH
 from shared.delivery.port import WriteResult
 from shared.errors import DeliveryError, InvalidEvent, Misconfigured, Unavailable
 from shared.event_store.overlaps import Identity
 from shared.event_store.port import BUCKET, Fingerprint, StoreHealth, UsageGroup, Window
-from shared.event_store.sqlite.rows import EPOCH, insert
+from shared.event_store.sqlite.rows import insert
 from shared.event_store.sqlite.schema import connect, open_store
 from shared.event_store.sqlite.sql import (
     ANSWERS,

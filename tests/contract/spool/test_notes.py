@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from shared.core.event import UsageEvent, event_from_json
-from shared.core.ids import utc_milliseconds
+from shared.core.time import to_ms
 from shared.spool.process import SpoolSettings
 from shared.spool.sqlite_spool import SqliteSpool
 from tests.support.builders import NOON, generation_id, pending, settled
@@ -140,7 +140,7 @@ def test_upkeep_tells_others_that_a_generation_is_alive(path: Path, clock: SetCl
         wait_for(
             lambda: file.execute(
                 "SELECT 1 FROM open_generations WHERE last_seen = ?",
-                (utc_milliseconds(clock.now()),),
+                (to_ms(clock.now()),),
             ).fetchone()
         )
     assert bob.lease("bob", 30)

@@ -7,11 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.core.ids import has_store_time, store_ns
+from shared.core.time import EPOCH, to_ms
 from tests.support.builders import NOON, NOON_SECONDS, generation_id
 
 EVENT_ID = "e625271a5b2cdea7c4248cd93ff48819"
 SPREAD = int.from_bytes(blake2b(EVENT_ID.encode(), digest_size=8).digest(), "big")
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 TIMES = st.integers(0, 9_223_286_400_000).map(lambda ms: EPOCH + timedelta(milliseconds=ms))
 
 
@@ -38,7 +38,7 @@ def test_an_event_never_leaves_its_millisecond_by_moving(
     places = {store_ns(EVENT_ID, request_id, at, step) for step in range(moved + 1)}
     assert len(places) == moved + 1
     span = 10**9 if request_id.startswith("gen-") and at == NOON else 10**6
-    milliseconds = (at - EPOCH) // timedelta(milliseconds=1)
+    milliseconds = to_ms(at)
     assert {place // span for place in places} == {milliseconds * 10**6 // span}
 
 
