@@ -7,14 +7,11 @@ from random import Random
 
 from rich.console import Console
 
-from demo.compare import PathLine, compare
 from demo.installation import ROOT
-from demo.page import leave_open
-from demo.plays.play import play
 from demo.plays.traffic import Answer, Charge, a_day
 from demo.processes import wait_for
-from demo.stage import PLUGIN_ID, Stage
-from demo.tables import print_comparison, print_spend
+from demo.stage import Stage
+from demo.tables import PathLine, compare, print_comparison, print_spend
 from shared.core.money import from_pico
 from shared.event_store.port import Window
 from shared.event_store.sqlite.store import EmbeddedStore
@@ -30,8 +27,8 @@ _WIDTH = 140
 
 
 def main() -> int:
-    """Run the demo; 0 when the books hold the bill to the last digit."""
-    # Amounts are never cut: a narrow terminal wraps the lines instead.
+    """Run the demo; return 0 when everything billed is booked, to the last digit."""
+    # Amounts are never cut: a narrow terminal wraps lines instead.
     console = Console(highlight=False, width=max(Console().width, _WIDTH))
     stage = Stage(FOLDER)
     with stage.opened(console):
@@ -43,7 +40,7 @@ def _perform(stage: Stage, console: Console) -> int:
     stage.start()
     opening = _yesterday_morning()
     answers = list(a_day(Random(SEED), opening, ANSWERS))
-    calls = play(answers, stage.pipelines_url, PLUGIN_ID)
+    calls = stage.play(answers)
     console.print(f"Played {ANSWERS} answers of {opening:%A, %d %B} in {calls} hook calls.\n")
     window = Window(opening - timedelta(days=1), datetime.now(UTC) + timedelta(hours=2))
     _wait_until_booked(stage, answers, window)
@@ -69,7 +66,7 @@ def _conclude(stage: Stage, console: Console, answers: Sequence[Answer], window:
         console.print("[bold red]bill and books differ[/]")
         return 1
     console.print("[bold green]Every dollar that a hook could see is booked, to the last digit.[/]")
-    leave_open(stage, console)
+    stage.stay_open(console)
     return 0
 
 
@@ -83,7 +80,7 @@ def _compared(stage: Stage, charges: Sequence[Charge], window: Window) -> list[P
 
 
 def _wait_until_booked(stage: Stage, answers: Sequence[Answer], window: Window) -> None:
-    """Wait until the sidecar has delivered as many rows as there were visible charges."""
+    """Wait until the sidecar has delivered a row for each visible charge."""
     charges = _charges(answers)
     tasks = sum(charge.shown == "unmetered" for charge in charges)
     events = sum(charge.shown != "nothing" for charge in charges) - tasks
@@ -91,7 +88,7 @@ def _wait_until_booked(stage: Stage, answers: Sequence[Answer], window: Window) 
     try:
         wait_for(
             lambda: (
-                sum(mark.events for mark in store.fingerprints(window).values()) >= events
+                sum(each.events for each in store.fingerprints(window).values()) >= events
                 and len(store.unmetered(window)) >= tasks
             ),
             f"{events} events and {tasks} unmetered rows in {stage.store_path}",

@@ -132,7 +132,7 @@ class Installation:
         port = free_port()
         return Server(
             "mock-openrouter",
-            [sys.executable, "-m", "demo.mock_openrouter.server", "--port", str(port)],
+            [sys.executable, "-m", "demo.mock_openrouter", "--port", str(port)],
             port=port,
             folder=self.folder,
             environment={"PYTHONPATH": str(ROOT)},

@@ -1,14 +1,17 @@
-"""What the demo prints: who spent what, and bill against books."""
+"""What the demo prints: who spent what, and its own bill beside what the ledger booked."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from decimal import Decimal
 
 from rich.console import Console
 from rich.table import Table
 
-from demo.compare import PathLine
-from demo.plays.world import CLIENTS, NAMES
+from demo.plays.traffic import Charge
+from demo.plays.world import CLIENTS, NAMES, PATH_WEIGHTS, TASK_PATH
+from shared.core.event import UsageEvent
 from shared.core.money import from_pico
+from shared.core.rows import UnmeteredRow
 from shared.projection.port import ReportRow
 
 _PLACES = Decimal("0.000001")
@@ -21,6 +24,56 @@ _COMPARED_COLUMNS = (
     "generations", "billed", "hooks see", "booked", "estimated", "pending", "unmetered",
     "difference",
 )  # fmt: skip
+
+
+@dataclass
+class PathLine:
+    """US dollars and counts of one path: billed, shown to the hooks, booked."""
+
+    path: str
+    generations: int = 0
+    charged: Decimal = Decimal(0)
+    shown: Decimal = Decimal(0)
+    booked: Decimal = Decimal(0)
+    estimated: Decimal = Decimal(0)
+    pending: int = 0
+    unmetered: int = 0
+    hidden: int = 0
+
+    @property
+    def difference(self) -> Decimal:
+        return self.shown - self.booked - self.estimated
+
+    @property
+    def agrees(self) -> bool:
+        """Whether everything that hooks could see is booked, and nothing else."""
+        return not self.difference and self.hidden == self.pending + self.unmetered
+
+
+def compare(
+    charges: Sequence[Charge], bills: Iterable[UsageEvent], unmetered: Iterable[UnmeteredRow]
+) -> list[PathLine]:
+    """Compare charges with booked events; events without a charge are a line of their own."""
+    lines = {path: PathLine(path) for path in (*PATH_WEIGHTS, TASK_PATH)}
+    paths: dict[str | None, str] = {}
+    for charge in charges:
+        line = lines[charge.path]
+        paths[charge.message_id] = charge.path
+        line.generations += charge.generations
+        line.charged += charge.cost + charge.upstream
+        if charge.shown in ("cost", "estimate"):
+            line.shown += charge.cost + charge.upstream
+        elif charge.shown in ("pending", "unmetered"):
+            line.hidden += 1
+    for event in bills:
+        path = paths.get(event.message_id, "booked, but never charged")
+        line = lines.setdefault(path, PathLine(path))
+        line.booked += (event.cost_usd or 0) + (event.upstream_cost_usd or 0)
+        line.estimated += event.estimated_cost_usd or 0
+        line.pending += event.cost_source == "none"
+    for _ in unmetered:
+        lines[TASK_PATH].unmetered += 1
+    return list(lines.values())
 
 
 def print_spend(console: Console, rows: Sequence[ReportRow]) -> None:
@@ -41,7 +94,7 @@ def print_spend(console: Console, rows: Sequence[ReportRow]) -> None:
 
 
 def print_comparison(console: Console, lines: Iterable[PathLine], total: Decimal) -> None:
-    """Print the demo's own bill beside the books, one line a path."""
+    """Print the comparison, one line per path."""
     table = Table(title="Bill against books, path by path (USD)", title_justify="left")
     table.add_column("path")
     for name in _COMPARED_COLUMNS:

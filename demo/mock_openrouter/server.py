@@ -1,17 +1,10 @@
-"""A mock OpenRouter with exact books, and beside it a strict foreign server, for demo and tests.
+"""The servers of the mock: OpenRouter with an exact ledger, a strict foreign server, a proxy."""
 
-`python -m demo.mock_openrouter.server --port 9191` serves OpenRouter's API under `/api/v1`, the
-foreign one under `/foreign/v1`, a proxy in front of OpenRouter under `/proxy/v1`, the books under
-`/__ledger`.
-"""
-
-import argparse
 import json
 import time
 from collections.abc import Mapping
 from typing import Any
 
-import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
@@ -199,15 +192,3 @@ def _error(status: int, message: str) -> JSONResponse:
 def build_app() -> Starlette:
     """Make the application with an empty ledger."""
     return Starlette(routes=MockOpenRouter().routes())
-
-
-def main() -> None:
-    """Serve on 127.0.0.1 until the process is told to end."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--port", type=int, default=9191)
-    port = parser.parse_args().port
-    uvicorn.run(build_app(), host="127.0.0.1", port=port, log_level="warning")
-
-
-if __name__ == "__main__":
-    main()

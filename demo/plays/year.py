@@ -12,8 +12,6 @@ from random import Random
 from rich.console import Console
 
 from demo.installation import ROOT
-from demo.page import leave_open
-from demo.plays.play import play
 from demo.plays.traffic import a_day
 from demo.plays.year_traffic import YearAuthor, YearBill
 from demo.plays.year_world import (
@@ -24,7 +22,7 @@ from demo.plays.year_world import (
     year_exchange_rates,
     year_people,
 )
-from demo.stage import PLUGIN_ID, Stage
+from demo.stage import Stage
 from shared.core.money import format_usd, from_pico, rate_ppm
 from shared.core.rows import Row
 from shared.event_store.sqlite.store import EmbeddedStore
@@ -41,7 +39,7 @@ _BATCH_ROWS = 5000
 
 
 class Year:
-    """A stage with a year behind it; `bill` is what the year was charged."""
+    """A stage with a year of usage; `bill` is what the year was charged."""
 
     def __init__(self, folder: Path, console: Console) -> None:
         self._console = console
@@ -52,23 +50,23 @@ class Year:
         self.bill = YearBill()
 
     def open(self) -> bool:
-        """Book and project the year, start everything; False when bill and books differ."""
+        """Book and project the year, start all processes; False when bill and books differ."""
         self._describe()
         began = time.monotonic()
         self._book()
-        self._say(f"Booked {self.bill.rows:,} rows of a year", began)
+        self._report(f"Booked {self.bill.rows:,} rows of a year", began)
         began = time.monotonic()
         if not self._project():
             return False
-        self._say(f"Projected {DAYS} days in every zone", began)
+        self._report(f"Projected {DAYS} days in every zone", began)
         self.stage.start()
         opening = self._now - timedelta(hours=10)
         answers = list(a_day(self._random, opening, _ANSWERS_OF_TODAY))
-        play(answers, self.stage.pipelines_url, PLUGIN_ID)
+        self.stage.play(answers)
         return True
 
     def _describe(self) -> None:
-        """Add what dated rates, exchange rates and moves there were."""
+        """Add dated rates, exchange rates and moves of users."""
         today = self._now.date()
         summaries = open_summaries(self.stage.database_url, OrganizationDefaults())
         for client in self._clients:
@@ -110,13 +108,13 @@ class Year:
         self._console.print(f"booked:  {format_usd(total)} USD in {booked.events:,} bills")
         return code == 0 and (total, booked.events) == (self.bill.charged, self.bill.bills)
 
-    def _say(self, what: str, began: float) -> None:
+    def _report(self, what: str, began: float) -> None:
         self._console.print(f"{what} in {time.monotonic() - began:.0f} s.")
 
 
 @contextmanager
 def opened_year(console: Console) -> Iterator[Stage]:
-    """Open a year and end its stage at last; exits with 1 when bill and books differ."""
+    """Open a year, stop its stage in the end; exits with 1 when bill and books differ."""
     year = Year(FOLDER, console)
     with year.stage.opened(console):
         if not year.open():
@@ -127,10 +125,9 @@ def opened_year(console: Console) -> Iterator[Stage]:
 
 
 def main() -> None:
-    """Open a year, and leave it open for a while."""
     console = Console(highlight=False)
     with opened_year(console) as stage:
-        leave_open(stage, console)
+        stage.stay_open(console)
 
 
 def _batches(rows: Iterator[Row]) -> Iterator[list[Row]]:
@@ -139,7 +136,7 @@ def _batches(rows: Iterator[Row]) -> Iterator[list[Row]]:
 
 
 def _spooled(rows: Iterable[Row]) -> Sequence[SpooledRow]:
-    """Return rows as a spool hands them out; the embedded store looks at no place in InfluxDB."""
+    """Return rows as a spool does; the embedded store ignores `store_ns`."""
     return [
         SpooledRow(number, row.kind, row.event_id, row.to_json(), store_ns=0, attempts=0)
         for number, row in enumerate(rows)
