@@ -7,7 +7,7 @@
 set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
-out=$(cd "$here/../.." && pwd)/.cache/influx
+out=$(cd "$here/../../.." && pwd)/.cache/influx
 mkdir -p "$out/tools" "$out/src"
 export GOFLAGS=-mod=mod
 export CGO_ENABLED=1
