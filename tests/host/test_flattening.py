@@ -202,5 +202,6 @@ def test_a_refusal_is_printed_and_nothing_is_written(
     tree.write("pipelines/src/function/filter.py", '"""F."""\n\nclass Pipe: ...\n')
     tree.write("pipelines/src/pipeline/filter.py", '"""P."""\n')
     assert main([], tmp_path) == 1
-    assert "function_filter.py:3: Open WebUI would take a top-level Pipe" in capsys.readouterr().err
+    refusal = "function/filter.py:3: Open WebUI would take a top-level Pipe"
+    assert refusal in capsys.readouterr().err
     assert not (tmp_path / TARGET).exists()
