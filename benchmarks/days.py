@@ -1,4 +1,4 @@
-"""Projecting one day, on both stores, beside the server's own time for the same queries."""
+"""Projecting one day, on both stores, compared with the server's time for the same queries."""
 
 import tempfile
 import time
@@ -12,7 +12,7 @@ from random import Random
 import httpx
 
 from benchmarks.events import day_of_events, noon_of_yesterday, observed_again, spooled
-from benchmarks.report import Table, ratio, tell
+from benchmarks.report import Table, print_interim, ratio
 from benchmarks.servers import influxdb
 from benchmarks.sizes import Sizes
 from shared.core.clock import SYSTEM_CLOCK
@@ -34,14 +34,14 @@ _PATIENCE_SECONDS = 300.0
 
 
 def time_days(sizes: Sizes) -> Table:
-    """Return how long it takes to project a day, and to see that nothing has changed."""
+    """Return how long it takes to project a day, and to find that nothing has changed."""
     rows: list[list[object]] = []
     for on_store in (_on_influxdb, _on_embedded):
         for events in sizes.days:
             for organizations in _ORGANIZATIONS:
                 for row in on_store(events, organizations):
                     rows.append(row)
-                    tell(*row)
+                    print_interim(*row)
     return Table(
         title="Projecting one day, again when nothing has changed",
         note="`bare` sends the same queries once more and throws the answers away: the server's "
@@ -54,16 +54,15 @@ def time_days(sizes: Sizes) -> Table:
 
 @dataclass
 class Asked:
-    """The requests that a store sends, so that they can be sent again."""
+    """The requests of a store, kept to be sent again."""
 
     requests: list[httpx.Request] = field(default_factory=list)
 
     def note(self, request: httpx.Request) -> None:
-        """Keep a request."""
         self.requests.append(request)
 
     def send_again(self) -> float:
-        """Send everything once more and return the seconds until all was answered."""
+        """Send all requests once more and return the seconds that this took."""
         began = time.perf_counter()
         with httpx.Client(timeout=_PATIENCE_SECONDS) as client:
             for request in self.requests:
@@ -100,7 +99,7 @@ def _on_embedded(events: int, organizations: int) -> Iterator[list[object]]:
 
 
 def _fill_in_steps(store: EventStore, events: int, organizations: int) -> Iterator[str]:
-    """Fill a store with a day; then have a share of its bills observed once more."""
+    """Fill a store with a day, and observe a share of its bills a second time."""
     random, again = Random(2), []
     day = day_of_events(events, organizations=organizations)
     while batch := list(islice(day, _BATCH)):
@@ -122,7 +121,7 @@ def _runs(events: int) -> int:
 
 
 def _times(store: EventStore, asked: Asked | None, runs: int) -> list[str]:
-    """Project the day a few times; for a server, beside what it needs for the queries alone."""
+    """Project the day a few times; for a server, also time the queries alone."""
     with _projection(store) as projection:
         seconds = _median(runs, lambda: _project(projection))
         bare, times = 0.0, "-"

@@ -1,4 +1,4 @@
-"""Draining a spool into InfluxDB, beside the fastest that the same server takes in the same run."""
+"""Draining a spool into InfluxDB, compared with a bare loop in the same run."""
 
 import json
 import os
@@ -27,7 +27,7 @@ _PUT_AT_ONCE = 1000
 
 
 def time_drain(sizes: Sizes) -> Table:
-    """Return how fast so many spooled events reach InfluxDB, by three ways."""
+    """Return how fast spooled events reach InfluxDB, in three ways."""
     found: dict[str, dict[str, float]] = {}
     with tempfile.TemporaryDirectory(prefix="bench-drain-") as folder, influxdb() as server:
         full = Path(folder) / "full.sqlite3"

@@ -1,4 +1,4 @@
-"""A process that moves events into InfluxDB in one of three ways and prints what it took."""
+"""A process that moves events into InfluxDB in one of three ways and prints its cost."""
 
 import json
 import sys
@@ -24,7 +24,7 @@ Move = Callable[[], None]
 
 
 def deliver(spool: SqliteSpool, settings: InfluxSettings) -> Move:
-    """Drain the spool as a host does, marks in the spool included."""
+    """Drain the spool as a host does, acknowledgements included."""
     sink = InfluxSink(replace(settings, write_timeout_ms=_TIMEOUT_MS))
     delivery = Delivery(spool, sink, "benchmark", SYSTEM_CLOCK)
 
@@ -37,7 +37,7 @@ def deliver(spool: SqliteSpool, settings: InfluxSettings) -> Move:
 
 
 def write_ready_made(spool: SqliteSpool, settings: InfluxSettings) -> Move:
-    """Write batches that were made before, one synchronous request after the other."""
+    """Write prepared batches, one synchronous request after the other."""
     bodies = ["\n".join(batch).encode() for batch in _batches(spool)]
 
     def move() -> None:
@@ -50,7 +50,7 @@ def write_ready_made(spool: SqliteSpool, settings: InfluxSettings) -> Move:
 
 
 def batch_in_client(spool: SqliteSpool, settings: InfluxSettings) -> Move:
-    """Hand lines to the client's own batching; it ends when the client has let go of all."""
+    """Pass lines to the client's own batching; it ends when the client has sent all."""
     lines = [line for batch in _batches(spool) for line in batch]
 
     def move() -> None:
@@ -72,7 +72,7 @@ WAYS: dict[str, Callable[[SqliteSpool, InfluxSettings], Move]] = {
 
 
 def main(way: str, path: str, settings: dict[str, Any]) -> None:
-    """Do it and print seconds, seconds of CPU and MB at the peak; making ready does not count."""
+    """Print seconds, seconds of CPU and MB at the peak; preparation does not count."""
     spool = SqliteSpool(Path(path))
     move = WAYS[way](spool, InfluxSettings(**settings))
     began, used = time.perf_counter(), time.process_time()

@@ -1,4 +1,4 @@
-"""The events of the benchmarks: one believable day of many users, as hooks would book them."""
+"""The events of the benchmarks: one realistic day of many users, as hooks would book them."""
 
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -27,7 +27,7 @@ def noon_of_yesterday() -> datetime:
 
 
 def day_of_events(count: int, *, organizations: int = 20, seed: int = 1) -> Iterator[UsageEvent]:
-    """Make up so many bills around noon, in the order of their time."""
+    """Return generated bills around noon, in the order of their time."""
     random = Random(seed)
     start = noon_of_yesterday() - timedelta(hours=8)
     for second in sorted(random.randrange(57_600) for _ in range(count)):
@@ -35,12 +35,11 @@ def day_of_events(count: int, *, organizations: int = 20, seed: int = 1) -> Iter
 
 
 def observed_again(event: UsageEvent) -> UsageEvent:
-    """Return the observation that OpenRouter's own webhook makes of an event."""
+    """Return the observation of an event by OpenRouter's own webhook."""
     return new_event(**{**dict(event), "source": "webhook", "cost_source": "webhook"})
 
 
 def spooled(events: Iterable[UsageEvent]) -> Iterator[SpooledRow]:
-    """Return events as a spool hands them to a store."""
     for number, event in enumerate(events, 1):
         place = store_ns(event.event_id, event.request_id, event.occurred_at)
         yield SpooledRow(number, "usage", event.event_id, event.to_json(), place, 0)

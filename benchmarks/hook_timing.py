@@ -1,4 +1,4 @@
-"""A process that times the hooks of the generated plugin and prints what it found as JSON."""
+"""A process that times the hooks of the generated plugin and prints the results as JSON."""
 
 import asyncio
 import json
@@ -23,7 +23,6 @@ Call = Callable[[], Awaitable[object]]
 
 
 def main(events: int) -> None:
-    """Time both hosts' hooks and print the results."""
     found: dict[str, Any] = {"disk": _time_disk(events)}
     with running(load_as_function(), "Filter") as plugin:
         found["chunk_us"] = asyncio.run(_time_idle_chunk(plugin))
@@ -36,7 +35,7 @@ def main(events: int) -> None:
 
 
 def _time_disk(writes: int) -> dict[str, float]:
-    """Return what the disk alone takes to make one page durable, in milliseconds.
+    """Return the milliseconds that the disk alone takes to make one page durable.
 
     It is written over, as in the spool's log: in a file that grows it takes the disk longer.
     """
@@ -72,7 +71,7 @@ async def _time_idle_chunk(plugin: Any) -> float:
 
 
 async def _time_events(make: Callable[[Random], Awaitable[Call]], events: int) -> dict[str, float]:
-    """Time calls one after the other, then twenty answers that end in the same moment."""
+    """Time calls one after the other, then twenty answers that end at the same moment."""
     random = Random(2)
     await (await make(random))()
     alone = []
@@ -103,7 +102,7 @@ async def _timed(call: Call) -> float:
 
 
 async def _watch_lag(stop: asyncio.Event) -> list[float]:
-    """Return by how many milliseconds the event loop was late, time and again."""
+    """Return by how many milliseconds the event loop was late, sampled repeatedly."""
     late = []
     while not stop.is_set():
         began = time.perf_counter()
@@ -113,7 +112,7 @@ async def _watch_lag(stop: asyncio.Event) -> list[float]:
 
 
 async def _stream_end(plugin: Any, random: Random) -> Call:
-    """Begin a streamed answer and return the call of the chunk that ends it."""
+    """Start a streamed answer and return the call with its last chunk."""
     metadata, first = _metadata(random), _chunk(random)
     await plugin.stream(first, __metadata__=metadata)
     last = {**first, "choices": [], "usage": _usage(random)}

@@ -31,14 +31,14 @@ _INSTALLED = ("no filter", "an empty filter", "ours")
 
 @dataclass(frozen=True)
 class Cost:
-    """What a chunk cost, in microseconds: the server's processor time, and time gone by."""
+    """The cost of a chunk in microseconds: the server's processor time, and wall time."""
 
     cpu_us: float
     wall_us: float
 
 
 def time_host_chunks() -> Table:
-    """Return what a chunk costs the host, alone and with other answers at once."""
+    """Return the cost of a chunk for the host, alone and with other answers at once."""
     missing = missing_hosts()
     how = (
         f"Answers of {_CHUNKS} chunks as its page asks for them, the best of {_ROUNDS} rounds. "
@@ -101,7 +101,7 @@ def _switched_on(stage: Stage, name: str) -> Iterator[None]:
 
 
 def _stream(stage: Stage, visitor: Visitor, answers: int, chunks: int = _CHUNKS) -> Cost:
-    """Ask for long answers at once and wait until the host has dealt with the last of them."""
+    """Request long answers at once and wait until the host has finished all of them."""
     earlier = len(stage.rows_of(visitor.person.user_id))
     server = stage.installation.open_webui.process_id
     used, began = cpu_seconds(server), time.perf_counter()

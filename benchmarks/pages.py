@@ -52,7 +52,6 @@ class _Noon:
 
 
 def time_pages(rows: int) -> Table:
-    """Return how long each page takes over so many summary rows."""
     with tempfile.TemporaryDirectory(prefix="bench-pages-") as folder:
         _fill(Path(folder) / "summaries.sqlite3", rows // _DAYS)
         with _visitor(Path(folder)) as (visitor, sidecar):
@@ -152,7 +151,7 @@ def _milliseconds(visitor: httpx.Client, page: str) -> float:
 
 
 def _first_visit(visitor: httpx.Client) -> int:
-    """Add up what a browser fetches for the overview, the charts' script left out."""
+    """Return the size of what a browser fetches for the overview, without the charts' script."""
     page = visitor.get("/")
     parts = [each.partition('"')[0] for each in page.text.split('"/ui/static/')[1:]]
     names = [each for each in parts if "chart" not in each]

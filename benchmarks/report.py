@@ -1,4 +1,4 @@
-"""What every benchmark prints: tables of one run, and the machine and versions they are from."""
+"""The output of benchmarks: tables of one run, with the machine and versions."""
 
 import os
 import platform
@@ -13,7 +13,7 @@ from pathlib import Path
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """A table of results; `note` says how to read it and what the target is."""
+    """A table of results; `note` explains it and names the target."""
 
     title: str
     note: str
@@ -21,7 +21,7 @@ class Table:
     rows: Sequence[Sequence[object]]
 
     def to_markdown(self) -> str:
-        """Write the table as Markdown, columns aligned for the terminal too."""
+        """Return Markdown, with columns aligned for the terminal too."""
         cells = [list(self.columns), *([str(cell) for cell in row] for row in self.rows)]
         widths = [max(len(row[place]) for row in cells) for place in range(len(self.columns))]
         lines = [
@@ -33,7 +33,7 @@ class Table:
 
 
 def machine() -> str:
-    """Say in one paragraph what the numbers were measured on."""
+    """Describe in one paragraph the machine and versions of the run."""
     packages = ("influxdb-client", "pydantic", "httpx", "sqlalchemy")
     versions = ", ".join(f"{name} {version(name)}" for name in packages)
     return (
@@ -44,19 +44,19 @@ def machine() -> str:
     )
 
 
-def tell(*cells: object) -> None:
-    """Show one finding of a long part at once; its table stands only at the end."""
+def print_interim(*cells: object) -> None:
+    """Print an interim result of a long part to the standard error."""
     print("...", *cells, file=sys.stderr, flush=True)
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
-    """Return the value that so many percent do not exceed."""
+    """Return the value that this percentage does not exceed."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(len(ordered) * percent / 100))]
 
 
 def ratio(ours: float, other: float) -> str:
-    """Write how many times one number is the other."""
+    """Format the ratio of two numbers."""
     return f"{ours / other:.2f}" if other else "-"
 
 

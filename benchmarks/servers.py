@@ -1,4 +1,4 @@
-"""InfluxDB servers of the benchmarks: each in a folder of its own, measured from outside."""
+"""InfluxDB servers of the benchmarks, and what processes use."""
 
 import os
 from collections.abc import Iterator
@@ -34,7 +34,6 @@ def peak_mb() -> float:
 
 
 def cpu_seconds(process_id: int) -> float:
-    """Return the processor time that a process has used so far."""
     # What stands before the last parenthesis is its name; user and system time are ticks.
     counts = Path(f"/proc/{process_id}/stat").read_text().rpartition(")")[2].split()
     return (int(counts[11]) + int(counts[12])) / os.sysconf("SC_CLK_TCK")

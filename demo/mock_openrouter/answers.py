@@ -1,4 +1,4 @@
-"""What the mock OpenRouter answers: the words in a prompt that choose an oddity, and the chunks.
+"""Answers of the mock OpenRouter: the words in a prompt that choose an oddity, and the chunks.
 
 `[[word]]` or `[[word=value]]` in the last user message, so that a browser can ask for them too:
 tools=N, usage=delta|finish-twice|never|running|repeat|grow|bare|with-finish, null-cost, no-cost,
@@ -29,7 +29,7 @@ _TASK_ANSWER = json.dumps(
         "text": "and so on",
     }
 )
-_TASK_MARKS = ("### Task:", "Query: History:", "You have been provided with a set of responses")
+_TASK_PREFIXES = ("### Task:", "Query: History:", "You have been provided with a set of responses")
 
 
 def text_of(message: Mapping[str, Any]) -> str:
@@ -41,18 +41,17 @@ def text_of(message: Mapping[str, Any]) -> str:
 
 
 def last_prompt(messages: Sequence[Mapping[str, Any]]) -> str:
-    """Return the text of the last user message."""
     users = [message for message in messages if message.get("role") == "user"]
     return text_of(users[-1]) if users else ""
 
 
 def is_task(prompt: str) -> bool:
-    """Tell whether Open WebUI itself asks, for a title, tags and the like."""
-    return prompt.lstrip().startswith(_TASK_MARKS)
+    """Tell whether this is a background task of Open WebUI: a title, tags and the like."""
+    return prompt.lstrip().startswith(_TASK_PREFIXES)
 
 
 def words_of(prompt: str) -> dict[str, str]:
-    """Read the words that choose an oddity; a task quotes a chat and chooses none."""
+    """Return the words that choose an oddity; a task quotes a chat and chooses none."""
     return {} if is_task(prompt) else dict(_WORD.findall(prompt))
 
 
@@ -67,7 +66,7 @@ def tool_step(messages: Sequence[Mapping[str, Any]]) -> int:
 
 
 def calls_tool(body: Mapping[str, Any], words: Mapping[str, str]) -> bool:
-    """Tell whether this generation ends in a tool call instead of text."""
+    """Tell whether this generation ends with a tool call instead of text."""
     wanted = int(words.get("tools") or 1) if "tools" in words else 0
     return bool(body.get("tools")) and tool_step(body["messages"]) < wanted
 
@@ -80,7 +79,7 @@ def answer_text(prompt: str, words: Mapping[str, str]) -> list[str]:
 
 
 def tool_call(body: Mapping[str, Any], step: int) -> dict[str, Any]:
-    """Call the clock if it is offered, else the last tool."""
+    """Return a call of the clock if it is offered, else of the last tool."""
     names = [tool["function"]["name"] for tool in body["tools"]]
     name = CLOCK_TOOL if CLOCK_TOOL in names else names[-1]
     function = {"name": name, "arguments": "{}"}
@@ -102,11 +101,10 @@ class Answer:
 
     @property
     def finish_reason(self) -> str:
-        """Why the answer ends."""
         return "tool_calls" if self._call else "stop"
 
     def chunks(self) -> Iterator[dict[str, Any]]:
-        """Send content, then the end and the usage in the shape that was asked for."""
+        """Yield content, then the end and the usage in the shape that the prompt asks for."""
         if "error-first" in self.words:
             yield self._error()
             return
@@ -118,7 +116,6 @@ class Answer:
         yield from self._ending()
 
     def message(self) -> dict[str, Any]:
-        """Return the whole message of an answer that is not streamed."""
         message: dict[str, Any] = {"role": "assistant", "content": "", "refusal": None}
         for delta in self._deltas():
             message["content"] += delta.get("content") or ""
@@ -128,7 +125,7 @@ class Answer:
         return message
 
     def whole(self) -> dict[str, Any]:
-        """Return the answer as one body, as a caller gets it who does not stream."""
+        """Return the body of an answer that is not streamed."""
         message = self.message()
         if "error-first" in self.words:
             return {"id": self.generation.generation_id, "error": self._error()["error"]}
@@ -138,11 +135,11 @@ class Answer:
         return body if self.words.get("usage") == "never" else body | {"usage": self.usage()}
 
     def usage(self) -> dict[str, Any]:
-        """Return the usage object of what was sent so far."""
+        """Return the usage of what was sent so far."""
         return self.generation.usage()
 
     def skeleton(self, kind: str) -> dict[str, Any]:
-        """Return what every chunk and every whole answer begins with."""
+        """Return the fields that all chunks and whole answers have."""
         generation = self.generation
         skeleton = {
             "id": generation.generation_id,
@@ -201,7 +198,7 @@ class Answer:
         return self.skeleton("chat.completion.chunk") | {"choices": [], "usage": usage}
 
     def _half_usage(self) -> dict[str, Any]:
-        """Count as some providers do before they have counted everything."""
+        """Return an interim usage, as some providers send one."""
         usage = self.generation.usage()
         total = usage["prompt_tokens"] + 1
         return usage | {"completion_tokens": 1, "total_tokens": total, "cost": usage["cost"] / 2}

@@ -1,4 +1,4 @@
-"""The mock OpenRouter's own books: every generation with its exact price, in Decimal dollars."""
+"""The mock OpenRouter's ledger: every generation with its exact price, in Decimal dollars."""
 
 import random
 import string
@@ -16,7 +16,7 @@ _ID_LETTERS = string.ascii_letters + string.digits
 
 @dataclass(frozen=True, kw_only=True)
 class Price:
-    """What a model costs, US dollars per token."""
+    """Prices of a model in US dollars per token."""
 
     prompt: Decimal
     completion: Decimal
@@ -48,7 +48,7 @@ DATED_NAMES = {"anthropic/claude-haiku-4.5": "anthropic/claude-4.5-haiku-2025100
 
 @dataclass(kw_only=True)
 class Generation:
-    """One generation: who asked for what, and what it is billed at."""
+    """One generation and its price."""
 
     generation_id: str
     connection: str
@@ -74,7 +74,7 @@ class Generation:
 
     @property
     def is_byok(self) -> bool:
-        """Whether the provider bills the owner of the key and OpenRouter only a fee."""
+        """Whether the provider bills the owner of the key, and OpenRouter only a fee."""
         return "byok" in self.words
 
     @property
@@ -90,7 +90,7 @@ class Generation:
 
     @property
     def cost(self) -> Decimal:
-        """What OpenRouter charges, exactly."""
+        """The exact amount that OpenRouter charges."""
         if self.status == "refused" or self.connection != "openrouter":
             return Decimal(0)
         cost = self.list_price * (_BYOK_FEE if self.is_byok else 1)
@@ -99,7 +99,7 @@ class Generation:
         return cost + (_WEB_SEARCH_USD if "fees" in self.words else 0)
 
     def usage(self) -> dict[str, Any]:
-        """Write the usage object as OpenRouter sends it, with the oddities that were asked for."""
+        """Return the usage object as OpenRouter sends it, with the oddities of the prompt."""
         usage: dict[str, Any] = {
             "prompt_tokens": self.prompt_tokens,
             "completion_tokens": self.completion_tokens,
@@ -146,7 +146,7 @@ class Generation:
         return usage
 
     def row(self) -> dict[str, Any]:
-        """Write the line of the ledger; the amounts are decimal strings."""
+        """Return the row of the ledger; amounts are decimal strings."""
         return {
             "id": self.generation_id,
             "connection": self.connection,
@@ -173,7 +173,7 @@ class Generation:
         }
 
     def record(self) -> dict[str, Any]:
-        """Write what `GET /generation` tells of it."""
+        """Return the answer of `GET /generation`."""
         is_cancelled = self.status == "cancelled"
         return {
             "id": self.generation_id,
@@ -199,21 +199,21 @@ class Generation:
 
 
 class Ledger:
-    """All generations in the order in which they were asked for."""
+    """All generations in the order of their requests."""
 
     def __init__(self) -> None:
         self.generations: list[Generation] = []
         self._asked_for: set[str] = set()
 
     def new_id(self, connection: str) -> str:
-        """Make an id of the connection's kind: `gen-<seconds>-<20>`, or `chatcmpl-<20>`."""
+        """Return an id of the connection's kind: `gen-<seconds>-<20>`, or `chatcmpl-<20>`."""
         letters = "".join(random.choices(_ID_LETTERS, k=20))
         if connection == "openrouter":
             return f"gen-{int(time.time())}-{letters}"
         return f"chatcmpl-{letters}"
 
     def record(self, generation_id: str) -> dict[str, Any] | None:
-        """Tell of a generation; the first question is always too early, as at OpenRouter."""
+        """Return a generation's record; the first request is always too early, as at OpenRouter."""
         if generation_id not in self._asked_for:
             self._asked_for.add(generation_id)
             return None

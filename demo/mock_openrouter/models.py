@@ -1,4 +1,4 @@
-"""The model lists of the mock servers, in the shapes that the real ones send."""
+"""The model lists of the mock servers, in the shapes of the real ones."""
 
 from typing import Any
 
@@ -33,7 +33,7 @@ def foreign_models() -> list[dict[str, Any]]:
 
 
 def proxied_models() -> list[dict[str, Any]]:
-    """Return the records of a proxy in front of OpenRouter: nothing shows who bills."""
+    """Return the records of a proxy in front of OpenRouter, which do not show who bills."""
     return [_plain(PROXIED_MODEL, "proxy")]
 
 

@@ -14,7 +14,7 @@ _RENAMED = {
 
 
 def chat_body(body: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the same request in the words of chat completions."""
+    """Return the same request in the form of chat completions."""
     messages = [
         {"role": item.get("role", "user"), "content": text_of(item)}
         for item in body["input"]
@@ -29,7 +29,6 @@ class ResponseAnswer(Answer):
     words_begin = 3
 
     def chunks(self) -> Iterator[dict[str, Any]]:
-        """Begin the response, send its text, and end it with its usage."""
         yield self._event("created", "in_progress")
         item = {"type": "message", "id": "msg_tmp_1", "role": "assistant", "content": []}
         yield {"type": "response.output_item.added", "output_index": 0, "item": item}
@@ -48,14 +47,13 @@ class ResponseAnswer(Answer):
         yield self._ended(text)
 
     def whole(self) -> dict[str, Any]:
-        """Return the answer as one body."""
         text = str(self.message()["content"])
         self.generation.status, self.generation.finish_reason = "ok", self.finish_reason
         whole: dict[str, Any] = self._ended(text)["response"]
         return whole
 
     def usage(self) -> dict[str, Any]:
-        """Return the usage object by its names in this API."""
+        """Return the usage object with the names of this API."""
         return {_RENAMED.get(name, name): value for name, value in super().usage().items()}
 
     def _ended(self, text: str) -> dict[str, Any]:

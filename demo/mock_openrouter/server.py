@@ -53,14 +53,13 @@ _SENT_BY_PREFIX = "x-ledger-"
 
 
 class MockOpenRouter:
-    """The two servers and their one ledger."""
+    """The servers and their one ledger."""
 
     def __init__(self) -> None:
         self.ledger = Ledger()
         self._gate = Gate()
 
     def routes(self) -> list[Route]:
-        """Return what the servers answer to."""
         return [
             Route("/api/v1/models", self.models),
             Route("/api/v1/chat/completions", self.chat, methods=["POST"]),
@@ -75,44 +74,38 @@ class MockOpenRouter:
         ]
 
     async def models(self, request: Request) -> Response:
-        """List the models with prices, as OpenRouter does."""
         return JSONResponse({"data": openrouter_models()})
 
     async def foreign(self, request: Request) -> Response:
-        """List the models of the foreign server: plain OpenAI records."""
         return JSONResponse({"object": "list", "data": foreign_models()})
 
     async def proxied(self, request: Request) -> Response:
-        """List the models of a proxy in front of OpenRouter."""
         return JSONResponse({"object": "list", "data": proxied_models()})
 
     async def generation(self, request: Request) -> Response:
-        """Tell of one generation, late as OpenRouter does: the first question meets a 404."""
+        """Return one generation's record, late as OpenRouter does: first comes a 404."""
         record = self.ledger.record(request.query_params.get("id", ""))
         if record is None:
             return _error(404, "Generation not found")
         return JSONResponse({"data": record})
 
     async def books(self, request: Request) -> Response:
-        """Return the ledger."""
         return JSONResponse([generation.row() for generation in self.ledger.generations])
 
     async def release(self, request: Request) -> Response:
-        """Let every answer go on that `[[hold]]` keeps open."""
+        """Continue all answers that wait because of `[[hold]]`."""
         self._gate.release()
         return JSONResponse({})
 
     async def chat(self, request: Request) -> Response:
-        """Answer a chat as OpenRouter."""
         return await self._answer(request, await request.json(), "openrouter")
 
     async def responses(self, request: Request) -> Response:
-        """Answer by the Responses API."""
         body = chat_body(await request.json())
         return await self._answer(request, body, "openrouter", ResponseAnswer)
 
     async def foreign_chat(self, request: Request) -> Response:
-        """Answer a chat as the foreign server; a key it does not know is an error."""
+        """Answer as the foreign server; an unknown key of the body is an error."""
         body = await request.json()
         unknown = sorted(set(body) - _FOREIGN_KEYS)
         if unknown:
@@ -190,5 +183,4 @@ def _error(status: int, message: str) -> JSONResponse:
 
 
 def build_app() -> Starlette:
-    """Make the application with an empty ledger."""
     return Starlette(routes=MockOpenRouter().routes())

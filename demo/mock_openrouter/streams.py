@@ -1,4 +1,4 @@
-"""How the mock OpenRouter streams an answer: frames, comments, and pauses as asked for."""
+"""Streaming an answer of the mock OpenRouter: frames, comments and pauses."""
 
 import asyncio
 import json
@@ -14,18 +14,17 @@ _WORDS_BEFORE_HOLD = 3
 
 
 class Gate:
-    """Where the answers wait that `[[hold]]` keeps open."""
+    """Answers wait here because of `[[hold]]`."""
 
     def __init__(self) -> None:
         self._released = asyncio.Event()
 
     def release(self) -> None:
-        """Let all of them go on."""
         self._released.set()
         self._released = asyncio.Event()
 
     async def held(self) -> AsyncIterator[bytes]:
-        """Send comments until released; only sending notices that a client is gone."""
+        """Send comments until released; only sending detects that a client is gone."""
         released = self._released
         for _ in range(int(_HOLD_SECONDS / _STEP_SECONDS)):
             if released.is_set():
@@ -35,7 +34,7 @@ class Gate:
 
 
 async def send(answer: Answer, gate: Gate) -> AsyncIterator[bytes]:
-    """Send an answer as server-sent events, and note in the ledger how it ended."""
+    """Send an answer as server-sent events, and record in the ledger how it ended."""
     generation = answer.generation
     try:
         yield _COMMENT
@@ -45,8 +44,8 @@ async def send(answer: Answer, gate: Gate) -> AsyncIterator[bytes]:
                     yield comment
             async for comment in _pauses(generation.words, number):
                 yield comment
-            for part in _frames(chunk, in_pieces="split" in generation.words):
-                yield part
+            for frame in _frames(chunk, in_pieces="split" in generation.words):
+                yield frame
         if generation.status == "open":
             generation.status, generation.finish_reason = "ok", answer.finish_reason
         yield b"data: [DONE]\n\n"
@@ -56,7 +55,7 @@ async def send(answer: Answer, gate: Gate) -> AsyncIterator[bytes]:
 
 
 async def _pauses(words: Mapping[str, str], number: int) -> AsyncIterator[bytes]:
-    """Take the time that was asked for before a chunk: each, the first, or one in the middle."""
+    """Pause before a chunk as the prompt asks: before each, the first, or a middle one."""
     asked = {"slow": True, "first": number == 0, "pause": number == _WORDS_BEFORE_HOLD}
     seconds = sum(float(words.get(word) or 0) for word, is_due in asked.items() if is_due)
     while seconds > _STEP_SECONDS:

@@ -1,4 +1,4 @@
-"""`make demo-openwebui`: the real Open WebUI with the plugin in it, left running to click through.
+"""`make demo-openwebui`: the real Open WebUI with the plugin, left running to click through.
 
 Behind it stands the mock OpenRouter; each answer prints what was billed and what is booked.
 """
@@ -83,7 +83,7 @@ def main() -> int:
 
 
 def _furnish(installation: Installation, sidecar_url: str) -> None:
-    """Install the plugin in both hosts, the button for users, and let Alice and Bob in."""
+    """Install the plugin in both hosts and the button for users, create accounts."""
     admin = installation.admin
     admin.create_function("usage_ledger", PLUGIN, {"quiet_seconds": _QUIET_SECONDS})
     admin.upload_pipeline(PIPELINES, PLUGIN)
@@ -120,7 +120,7 @@ def _welcome(
 
 
 def _watch(console: Console, installation: Installation, store_path: Path, stopped: Event) -> None:
-    """Print one line whenever the bill or the books have changed."""
+    """Print one line whenever the bill or the bookings have changed."""
     store = EmbeddedStore(store_path)
     shown = ""
     with contextlib.closing(store):

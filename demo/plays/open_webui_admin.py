@@ -13,7 +13,7 @@ _TIMEOUT_SECONDS = 60.0
 
 @dataclass(frozen=True, kw_only=True)
 class Connection:
-    """An OpenAI-compatible server that Open WebUI is to use."""
+    """A connection of Open WebUI to an OpenAI-compatible server."""
 
     url: str
     key: str
@@ -38,7 +38,7 @@ class Connection:
 
 @dataclass(frozen=True, kw_only=True)
 class Person:
-    """Somebody who can sign in."""
+    """A user who can sign in."""
 
     name: str
     email: str
@@ -71,11 +71,9 @@ class Admin:
         self._client = open_client(url, person.token)
 
     def close(self) -> None:
-        """Close the connections."""
         self._client.close()
 
     def add_user(self, name: str, email: str, password: str) -> Person:
-        """Create an account for somebody else."""
         body = {"name": name, "email": email, "password": password, "role": "user"}
         answer = self.post("/api/v1/auths/add", body)
         return Person(
@@ -96,7 +94,7 @@ class Admin:
         self.load_models()
 
     def load_models(self) -> list[str]:
-        """Load the model list anew, as any page does; filters of Pipelines appear only by this."""
+        """Reload the model list, as any page does; only then filters of Pipelines appear."""
         answer = _ok(self._client.get("/api/models", params={"refresh": "true"}))
         return [model["id"] for model in answer["data"]]
 
@@ -117,12 +115,10 @@ class Admin:
         self.load_models()
 
     def pipelines(self, connection_index: int) -> list[str]:
-        """List the plugins that a Pipelines server has loaded."""
         answer = _ok(self._client.get("/api/v1/pipelines/", params={"urlIdx": connection_index}))
         return [pipeline["id"] for pipeline in answer["data"]]
 
     def delete_pipeline(self, connection_index: int, pipeline_id: str) -> None:
-        """Remove a plugin from a Pipelines server."""
         body = {"id": pipeline_id, "urlIdx": connection_index}
         _ok(self._client.request("DELETE", "/api/v1/pipelines/delete", json=body))
         self.load_models()
@@ -130,7 +126,7 @@ class Admin:
     def set_pipeline_valves(
         self, connection_index: int, pipeline_id: str, valves: Mapping[str, Any]
     ) -> None:
-        """Replace all valves of a plugin; one that is left out goes back to its default."""
+        """Replace all valves of a plugin; one that is left out is reset to its default."""
         path = f"/api/v1/pipelines/{pipeline_id}/valves/update?urlIdx={connection_index}"
         self.post(path, dict(valves))
 
@@ -154,11 +150,10 @@ class Admin:
         self.post(path, _function_body(function_id, source))
 
     def delete_function(self, function_id: str) -> None:
-        """Delete a Function."""
         _ok(self._client.delete(f"/api/v1/functions/id/{function_id}/delete"))
 
     def create_tool(self, tool_id: str, source: str) -> None:
-        """Create a tool that everybody may use."""
+        """Create a tool that all users may use."""
         body = {
             "id": tool_id,
             "name": tool_id.replace("_", " ").title(),
@@ -169,7 +164,6 @@ class Admin:
         self.post("/api/v1/tools/create", body)
 
     def create_preset(self, model_id: str, name: str, base_model_id: str | None) -> None:
-        """Create a workspace model on top of another one."""
         body = {
             "id": model_id,
             "name": name,
@@ -182,16 +176,15 @@ class Admin:
         self.load_models()
 
     def share_model(self, model_id: str, name: str) -> None:
-        """Give a model of a connection to everybody: users have actions on such models alone."""
+        """Share a model of a connection with all users: only then they have actions on it."""
         self.create_preset(model_id, name, None)
 
     def unshare_model(self, model_id: str) -> None:
-        """Take a model back."""
         self.post("/api/v1/models/model/delete", {"id": model_id})
         self.load_models()
 
     def create_arena(self, arena_id: str, name: str, model_ids: Sequence[str]) -> None:
-        """Create an arena that draws one of the models for each answer."""
+        """Create an arena: a random one of the models for each answer."""
         meta = {"model_ids": list(model_ids), "access_grants": _EVERYBODY}
         arena = {"id": arena_id, "name": name, "meta": meta}
         body = {"ENABLE_EVALUATION_ARENA_MODELS": True, "EVALUATION_ARENA_MODELS": [arena]}
@@ -205,12 +198,12 @@ class Admin:
         return channel_id
 
     def running_tasks(self) -> list[str]:
-        """List the answers that are being made right now."""
+        """Return the ids of the answers in progress."""
         tasks: list[str] = _ok(self._client.get("/api/tasks"))["tasks"]
         return tasks
 
     def post(self, path: str, body: Mapping[str, Any]) -> Any:
-        """Post to an admin endpoint; raises with Open WebUI's own words when it refuses."""
+        """Post to an admin endpoint; raises RuntimeError with Open WebUI's message."""
         return _ok(self._client.post(path, json=dict(body)))
 
 

@@ -44,8 +44,6 @@ class Charge:
 
 @dataclass(frozen=True)
 class Call:
-    """One call of a hook."""
-
     hook: Hook
     body: Body
     user: Mapping[str, str]
@@ -53,14 +51,14 @@ class Call:
 
 @dataclass(frozen=True)
 class Answer:
-    """The hook calls of one answer in their order, and what they will be billed."""
+    """The hook calls of one answer in order, and what will be charged for it."""
 
     calls: list[Call]
     charges: list[Charge]
 
 
 def a_day(random: Random, opening: datetime, answers: int) -> Iterator[Answer]:
-    """Play a working day that begins at `opening` (UTC), the busiest hour in its middle."""
+    """Return the answers of a working day from `opening` (UTC) on, busiest in the middle."""
     moments = sorted(random.triangular(0, 1) for _ in range(answers))
     for moment in moments:
         at = opening + moment * _WORKING_DAY
@@ -107,7 +105,7 @@ class _Author:
         return Answer(calls, charges)
 
     def _usage(self) -> Body:
-        """Write the usage object of one generation; its cost is exact, as a float of JSON."""
+        """Return the usage object of one generation; its cost is exact, as a float of JSON."""
         random = self._random
         prompt, completion = random.randint(20, 6000), random.randint(5, 900)
         cached = prompt * 3 // 4 if self._path == "cached prompt" else 0
@@ -232,7 +230,7 @@ class _Author:
 
 
 def _exact(sent: float) -> Decimal:
-    """Read a cost back from the number that went over the wire."""
+    """Return the exact cost of a float as JSON writes it."""
     return Decimal(repr(sent))
 
 

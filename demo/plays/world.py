@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class Client:
-    """An organization: whom it has, what it pays per dollar, where its days begin."""
+    """An organization with its users; `multiplier` is its markup."""
 
     organization_id: str
     name: str

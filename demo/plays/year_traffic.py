@@ -1,4 +1,4 @@
-"""A year of usage as the events that the hosts and the webhook would have booked, and its bill."""
+"""A year of usage as the events that hosts and webhook would have booked, and its bill."""
 
 import string
 from collections.abc import Iterator, Sequence
@@ -44,7 +44,7 @@ class YearBill:
 
 
 def day_weight(day: date, number: int) -> float:
-    """Say how busy a day is: growth over the year, the rhythm of a week, holidays."""
+    """Return how busy a day is: growth over the year, days of the week, holidays."""
     is_holiday = (day.month, day.day) >= (12, 21) or (day.month, day.day) <= (1, 3)
     season = 0.3 if is_holiday else 0.75 if day.month == 8 else 1.0
     return (0.4 + number / DAYS) * _WEEK[day.weekday()] * season
@@ -61,7 +61,6 @@ class YearAuthor:
         self.bill = YearBill()
 
     def names(self) -> Iterator[UserRow]:
-        """Return everybody's name."""
         for person in self._people:
             first = person.name.split()[0].lower()
             email = f"{first}@example.test"
@@ -70,7 +69,7 @@ class YearAuthor:
             )
 
     def rows(self, answers: int) -> Iterator[Row]:
-        """Return about so many answers of the year that ends now, with their tasks."""
+        """Return about this many answers of the year that ends now, with their tasks."""
         days = [self._now.date() - timedelta(days=DAYS - 1 - number) for number in range(DAYS)]
         weights = [day_weight(day, number) for number, day in enumerate(days)]
         per_weight = answers / sum(weights)
@@ -151,7 +150,7 @@ class YearAuthor:
         return new_event(**(fields | more | self._charged(person, at, cost)))
 
     def _charged(self, person: Person, at: datetime, cost: Decimal) -> dict[str, Any]:
-        """Return how a cost shows: known, at the provider of one's own key, or not yet."""
+        """Return how a cost is reported: known, at the provider of an own key, or pending."""
         chance = self._random.random()
         is_recent = self._now - at < timedelta(days=_UNSETTLED_DAYS)
         if is_recent and chance < 0.004:

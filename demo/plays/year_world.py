@@ -68,7 +68,7 @@ MODELS: Mapping[str, Priced] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Person:
-    """Somebody who asks: since which day of the year, how busily, on which models."""
+    """A user: since which day of the year, how active, on which models."""
 
     user_id: str
     name: str
@@ -93,7 +93,7 @@ def year_clients(random: Random) -> list[Client]:
 
 
 def year_people(random: Random, clients: Sequence[Client]) -> list[Person]:
-    """Return everybody, the newcomers that belong to nobody included."""
+    """Return all users, including the newcomers without an organization."""
     people = [
         _person(random, user_id, name, client)
         for client in clients
@@ -106,7 +106,7 @@ def year_people(random: Random, clients: Sequence[Client]) -> list[Person]:
 
 
 def year_exchange_rates(random: Random, last_day: date) -> Iterator[ExchangeRate]:
-    """Return a rate of each currency for every working day, as a central bank gives them."""
+    """Return a rate of each currency for every working day, as a central bank publishes them."""
     for currency, start in (("PLN", "3.65"), ("GBP", "0.76"), ("JPY", "150.2")):
         rate = Decimal(start)
         for back in range(DAYS + 7, -1, -1):
