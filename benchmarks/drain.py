@@ -18,8 +18,7 @@ from benchmarks.report import Table, ratio
 from benchmarks.servers import cpu_seconds, influxdb
 from benchmarks.sizes import Sizes
 from shared.core.event import UsageEvent
-from shared.spool.process import SpoolSettings
-from shared.spool.sqlite_spool import SqliteSpool
+from shared.spool.sqlite_spool import SpoolSettings, SqliteSpool
 from tests.support.services.influx import InfluxServer
 
 _ROOT = Path(__file__).resolve().parents[1]

@@ -86,7 +86,7 @@ def _batches(spool: SqliteSpool) -> Iterator[list[str]]:
     after = 0
     while rows := spool.take(_BATCH, after):
         after = rows[-1].row_id
-        yield [render_line(row.kind, row.json, row.store_ns, "usage_events") for row in rows]
+        yield [render_line(row.kind, row.json, row.point_time_ns, "usage_events") for row in rows]
 
 
 def _client(settings: InfluxSettings) -> InfluxDBClient:

@@ -6,7 +6,7 @@ from random import Random
 from uuid import UUID
 
 from shared.core.event import UsageEvent, new_event
-from shared.core.ids import store_ns
+from shared.core.ids import point_time_ns
 from shared.spool.port import SpooledRow
 
 USERS = 200
@@ -41,7 +41,7 @@ def observed_again(event: UsageEvent) -> UsageEvent:
 
 def spooled(events: Iterable[UsageEvent]) -> Iterator[SpooledRow]:
     for number, event in enumerate(events, 1):
-        place = store_ns(event.event_id, event.request_id, event.occurred_at)
+        place = point_time_ns(event.event_id, event.request_id, event.occurred_at)
         yield SpooledRow(number, "usage", event.event_id, event.to_json(), place, 0)
 
 

@@ -250,14 +250,18 @@ def has_store_time(occurred_at: datetime) -> bool:
     return _is_store_time(to_ms(occurred_at))
 
 
-def store_ns(event_id: str, request_id: str, occurred_at: datetime, moved: int = 0) -> int:
+def point_time_ns(
+    event_id: str, request_id: str, occurred_at: datetime, collision_offset: int = 0
+) -> int:
     """Return the nanosecond at which an event stands in a store that keeps one event per instant.
 
     The event's identity spreads it over the second that its generation id names, else over its
-    millisecond; `moved` counts the neighbours that already took a slot and wraps around inside that
-    span, so that no event leaves its second. A time that `has_store_time` denies stands in 1970.
+    millisecond; `collision_offset` counts the nanoseconds from there that others have taken, and
+    wraps around inside that span, so that no event leaves its second. A time that `has_store_time` denies stands in 1970.
     """
-    spread = int.from_bytes(blake2b(event_id.encode(), digest_size=8).digest(), "big") + moved
+    spread = (
+        int.from_bytes(blake2b(event_id.encode(), digest_size=8).digest(), "big") + collision_offset
+    )
     milliseconds = to_ms(occurred_at)
     if not _is_store_time(milliseconds):
         milliseconds = 0
@@ -451,7 +455,7 @@ def short_text(value: object, longest: int = 128) -> str:
     return value if isinstance(value, str) and len(value) <= longest else ""
 
 
-def host_id(value: object) -> str:
+def openwebui_id(value: object) -> str:
     """Return a chat or message id, empty when it is none: a turn is named by the two of them."""
     found = short_text(value, _HOST_ID_MAX)
     return found if found.isprintable() and not found.endswith("\\") else ""
@@ -627,7 +631,7 @@ _PART_MILLISECONDS_MAX = 60_000
 
 def task_id(metadata: dict[str, Any]) -> str:
     """Name a background task, which has no message, by chance."""
-    left = host_id(metadata.get(_TASK_KEY))
+    left = openwebui_id(metadata.get(_TASK_KEY))
     if not left.startswith(_TASK_PREFIX):
         left = f"{_TASK_PREFIX}{secrets.token_hex(12)}"
         metadata[_TASK_KEY] = left
@@ -1092,7 +1096,7 @@ class Inlet:
     chat_id: str
     message_id: str
     is_continued: bool
-    is_namesake: bool = False
+    is_duplicate_total: bool = False
     billing: Billing
     prompt_price: Decimal | None = None
     completion_price: Decimal | None = None
@@ -1115,14 +1119,14 @@ def read_inlet(
     # An arena draws a model for the chat; a background task names its own.
     drawn = "" if task else short_text(metadata.get("selected_model_id"))
     model, record = _resolve(metadata, drawn or requested, known)
-    message_id = host_id(metadata.get("message_id"))
+    message_id = openwebui_id(metadata.get("message_id"))
     return Inlet(
         at=now,
         user=user,
         requested_model=requested,
         model=model or f"unresolved:{requested}",
         task=task or "chat",
-        chat_id=host_id(metadata.get("chat_id")),
+        chat_id=openwebui_id(metadata.get("chat_id")),
         message_id=message_id,
         is_continued=bool(message_id) and metadata.get("assistant_message_id") == message_id,
         billing=_billing(model, record, extra_connections),
@@ -1268,14 +1272,14 @@ class InletMemory:
                 self._booked.popitem(last=False)
         return None if earlier is None else not earlier.issuperset(generation_ids)
 
-    def tell_apart(self, inlet: Inlet, total_tokens: int) -> Inlet:
+    def disambiguate(self, inlet: Inlet, total_tokens: int) -> Inlet:
         """Return the inlet of a continued answer, as a namesake where it is one."""
         key = ((inlet.chat_id, inlet.message_id), total_tokens)
         with self._lock:
             began = self._totals.setdefault(key, inlet.at)
             if len(self._totals) > INLETS_MAX:
                 self._totals.popitem(last=False)
-        return replace(inlet, is_namesake=began != inlet.at)
+        return replace(inlet, is_duplicate_total=began != inlet.at)
 
     def give_up(self, now: datetime, wait: timedelta) -> list[Inlet]:
         """Return the inlets that were silent for so long; an hour later forget them.
@@ -1358,8 +1362,8 @@ class BegunAnswers:
 
     def shown(self, metadata: dict[str, Any]) -> Inlet | None:
         """Wait no longer, something of the answer is seen; return how it began."""
-        name = host_id(answer_state(metadata)[WAITS_FOR])
-        return self.memory.answered(host_id(metadata.get("chat_id")), name) if name else None
+        name = openwebui_id(answer_state(metadata)[WAITS_FOR])
+        return self.memory.answered(openwebui_id(metadata.get("chat_id")), name) if name else None
 
 
 # --------------------------------------------------------------------------------------------------
@@ -1810,22 +1814,14 @@ PutOutcome = Literal["queued", "duplicate", "refused", "quarantined"]
 
 @dataclass(frozen=True)
 class SpooledRow:
-    """A row waiting in a spool. `store_ns` is its place in InfluxDB, fixed when it was queued."""
+    """A row that waits in a spool; its time in InfluxDB is fixed when it is queued."""
 
     row_id: int
     kind: RowKind
     event_id: str
     json: str
-    store_ns: int
+    point_time_ns: int
     attempts: int
-
-
-@dataclass(frozen=True)
-class OpenNote:
-    """A generation that has begun: the pending event to book should its usage never come."""
-
-    event: UsageEvent
-    last_seen: datetime
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -1843,25 +1839,12 @@ class SpoolStatus:
 
 
 class Spool(Protocol):
-    """The durable queue between capture and delivery; methods may be called from any thread."""
-
-    def put(self, rows: Sequence[Row]) -> Future[list[PutOutcome]]:
-        """Queue rows; the future is done when they would survive a power loss.
-
-        A duplicate of a queued or delivered event is no error. The future ends in SpoolFull or
-        another SpoolError when nothing was queued.
-        """
-
-    def note_open(self, event: UsageEvent) -> None:
-        """Remember a generation that has begun, without waiting for the disk."""
-
-    def note_seen(self, request_ids: Sequence[str]) -> None:
-        """Keep open generations of this process from expiring."""
+    """What delivery asks of a durable queue; methods may be called from any thread."""
 
     def take(self, limit: int, after_row_id: int = 0) -> list[SpooledRow]:
         """Return the oldest queued rows, at most `limit`, without changing them."""
 
-    def settle(
+    def acknowledge(
         self,
         accepted: Sequence[int] = (),
         rejected: Sequence[tuple[int, str]] = (),
@@ -1874,12 +1857,6 @@ class Spool(Protocol):
 
     def release(self, owner: str) -> None:
         """Give up the lease."""
-
-    def status(self) -> SpoolStatus:
-        """Return counts as of now."""
-
-    def close(self) -> None:
-        """Commit what waits and end the writer thread."""
 
 
 # --------------------------------------------------------------------------------------------------
@@ -2135,28 +2112,28 @@ _INTEGERS = {
 }
 
 
-def render_line(kind: str, text: str, store_ns: int, measurement: str) -> str:
+def render_line(kind: str, text: str, point_time_ns: int, measurement: str) -> str:
     """Write the row of a spool as one line that is the same, byte for byte, whenever it is written.
 
     `measurement` is where usage events go. Raises InvalidEvent when the row cannot be read.
     """
     name = measurement if kind == "usage" else MEASUREMENTS.get(kind, "")
     try:
-        return _render(kind, from_json(text), store_ns, name)
+        return _render(kind, from_json(text), point_time_ns, name)
     except (KeyError, TypeError, AttributeError, ValueError, ArithmeticError):
         # An older version wrote it or it is damaged: the model fills in what is missing or refuses.
         row = row_from_json(kind, text)
-    return _render(kind, row.model_dump(mode="json", exclude_none=True), store_ns, name)
+    return _render(kind, row.model_dump(mode="json", exclude_none=True), point_time_ns, name)
 
 
-def derived_milliseconds(store_ns: int, request_id: str) -> int:
+def derived_milliseconds(point_time_ns: int, request_id: str) -> int:
     """Return the instant that a line's time stands for, in milliseconds since 1970.
 
     A line's time holds the identity of its event below the second (ids that name one) or the
     millisecond; the few events that happened at another instant carry it as a field.
     """
-    second = store_ns // 10**9
-    return second * 1000 if generation_seconds(request_id) == second else store_ns // 10**6
+    second = point_time_ns // 10**9
+    return second * 1000 if generation_seconds(request_id) == second else point_time_ns // 10**6
 
 
 def escape_key(text: str) -> str:
@@ -2164,7 +2141,7 @@ def escape_key(text: str) -> str:
     return text.replace(",", "\\,").replace(" ", "\\ ")
 
 
-def _render(kind: str, row: Mapping[str, Any], store_ns: int, measurement: str) -> str:
+def _render(kind: str, row: Mapping[str, Any], point_time_ns: int, measurement: str) -> str:
     tags, labels = _write_labels(kind, tuple([row[name] for name in _LABELS[kind]]))
     fields = [_INTEGERS[kind].format(*[row[name] for name in INTEGER_FIELDS[kind]]), *labels]
     fields += [f"{name}={row[name]:d}i" for name in RARE_INTEGER_FIELDS[kind] if name in row]
@@ -2175,9 +2152,9 @@ def _render(kind: str, row: Mapping[str, Any], store_ns: int, measurement: str) 
     elif kind == "host":
         fields.append(f"counters={_quote_field(canonical_json(row['counters']))}")
     at = to_ms(datetime.fromisoformat(row["occurred_at"]))
-    if at != derived_milliseconds(store_ns, row.get("request_id", "")):
+    if at != derived_milliseconds(point_time_ns, row.get("request_id", "")):
         fields.append(f"occurred_at_ms={at}i")
-    return f"{escape_key(measurement)},{tags} {','.join(fields)} {store_ns}"
+    return f"{escape_key(measurement)},{tags} {','.join(fields)} {point_time_ns}"
 
 
 def _amount_fields(row: Mapping[str, Any]) -> list[str]:
@@ -2348,7 +2325,7 @@ class InfluxSink:
         for position, row in enumerate(rows):
             try:
                 lines.append(
-                    render_line(row.kind, row.json, row.store_ns, self._settings.measurement)
+                    render_line(row.kind, row.json, row.point_time_ns, self._settings.measurement)
                 )
             except InvalidEvent as error:
                 rejected.append((position, str(error)))
@@ -2787,7 +2764,7 @@ _ROUNDING_USD = Decimal("1e-12")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answer:
+class CapturedAnswer:
     """An answer as the outlet shows it: merged usage, no generation id."""
 
     source: CaptureSource
@@ -2833,7 +2810,7 @@ def generation_event(
 
 
 def turn_event(
-    answer: Answer, inlet: Inlet, client_org_id: str, now: datetime
+    answer: CapturedAnswer, inlet: Inlet, client_org_id: str, now: datetime
 ) -> tuple[UsageEvent, str | None]:
     """Build the event of a whole answer whose generations no hook showed.
 
@@ -2871,8 +2848,8 @@ def turn_event(
 
 
 def _turn_name(body: Mapping[str, Any], inlet: Inlet, total_tokens: int) -> str:
-    ids = host_id(body.get("chat_id")), host_id(body.get("id"))
-    if inlet.is_namesake:
+    ids = openwebui_id(body.get("chat_id")), openwebui_id(body.get("id"))
+    if inlet.is_duplicate_total:
         return part_request_id(*ids, inlet.at)
     return turn_request_id(*ids, total_tokens if inlet.is_continued else None)
 
@@ -3106,12 +3083,12 @@ class Batches:
     def mark(self) -> None:
         """Mark the rows that passed, now."""
         if self._passed:
-            self._spool.settle(accepted=self._passed)
+            self._spool.acknowledge(accepted=self._passed)
             self._passed = []
 
     def _mark_and_read(self, row_ids: Sequence[int], after_row_id: int) -> Sequence[SpooledRow]:
         if row_ids:
-            self._spool.settle(accepted=row_ids)
+            self._spool.acknowledge(accepted=row_ids)
         return self._read(after_row_id)
 
     def _read(self, after_row_id: int) -> Sequence[SpooledRow]:
@@ -3557,7 +3534,7 @@ class Delivery:
         """Settle rows; those that the store took are marked beside the next batch."""
         self._batches.passed(tally.accepted)
         if tally.rejected or kept:
-            self._spool.settle(rejected=list(tally.rejected.items()), kept=kept)
+            self._spool.acknowledge(rejected=list(tally.rejected.items()), kept=kept)
         self._counts.update(
             accepted=len(tally.accepted), rejected=len(tally.rejected), kept=len(kept)
         )
@@ -3734,7 +3711,9 @@ def upgrade_schema(
 # What a damaged file raises. sqlite3 cannot put damaged bytes of a schema into its own message.
 SPOOL_FILE_ERRORS = (sqlite3.DatabaseError, UnicodeDecodeError)
 _CORRUPT_CODES = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
-_COLUMNS = "row_id, kind, event_id, request_id, store_ns, state, attempts, words, queued_at, json"
+_COLUMNS = (
+    "row_id, kind, event_id, request_id, point_time_ns, state, attempts, message, queued_at, json"
+)
 
 
 def is_corrupt(error: BaseException) -> bool:
@@ -3766,7 +3745,7 @@ def rescue_rows(aside: Path, connection: sqlite3.Connection, now_ms: int) -> int
                 row,
             ).rowcount
     connection.execute(
-        "INSERT OR IGNORE INTO digests SELECT store_ns, event_id, 0, queued_at FROM rows"
+        "INSERT OR IGNORE INTO digests SELECT point_time_ns, event_id, 0, queued_at FROM rows"
     )
     connection.execute("DELETE FROM sqlite_sequence WHERE name = 'rows'")
     connection.execute("INSERT INTO sqlite_sequence VALUES ('rows', ?)", (now_ms,))
@@ -3925,10 +3904,10 @@ SPOOL_MIGRATIONS: tuple[tuple[str, ...], ...] = (
             kind TEXT NOT NULL,
             event_id BLOB NOT NULL,
             request_id TEXT NOT NULL,
-            store_ns INTEGER NOT NULL,
+            point_time_ns INTEGER NOT NULL,
             state TEXT NOT NULL,
             attempts INTEGER NOT NULL DEFAULT 0,
-            words TEXT NOT NULL DEFAULT '',
+            message TEXT NOT NULL DEFAULT '',
             queued_at INTEGER NOT NULL,
             json TEXT NOT NULL
         )""",
@@ -3941,7 +3920,7 @@ SPOOL_MIGRATIONS: tuple[tuple[str, ...], ...] = (
         # for almost each of them (28 us of an event, against 4). `is_delivered` and `changed_at`
         # (queued or delivered then) keep their size when they change, and so their page.
         """CREATE TABLE digests (
-            store_ns INTEGER PRIMARY KEY,
+            point_time_ns INTEGER PRIMARY KEY,
             event_id BLOB NOT NULL,
             is_delivered INTEGER NOT NULL,
             changed_at INTEGER NOT NULL
@@ -4203,7 +4182,7 @@ def spool_bytes_used(connection: sqlite3.Connection) -> int:
 # --------------------------------------------------------------------------------------------------
 # shared/spool/enqueue.py
 #
-# Queueing: what one transaction does with rows and notes that come in.
+# Queueing: what one transaction does with rows and open generations that come in.
 # --------------------------------------------------------------------------------------------------
 
 
@@ -4215,7 +4194,7 @@ _ROW_OVERHEAD_BYTES = 200
 
 _LOOK_UP_SQL = """SELECT
     EXISTS (SELECT 1 FROM digests WHERE event_id = :event_id),
-    EXISTS (SELECT 1 FROM digests WHERE store_ns = :store_ns),
+    EXISTS (SELECT 1 FROM digests WHERE point_time_ns = :point_time_ns),
     EXISTS (SELECT 1 FROM rows WHERE request_id = :request_id AND kind = 'usage'),
     EXISTS (SELECT 1 FROM open_generations WHERE request_id = :request_id)"""
 
@@ -4251,16 +4230,16 @@ class IncomingRow(NamedTuple):
 
 
 class KnownRow(NamedTuple):
-    """What the file knows of a row that comes in, of its place, its bill and its note."""
+    """What the file knows of a row: the row, its time in the store, its bill, its generation."""
 
     is_known: bool
-    is_taken: bool
+    is_time_taken: bool
     is_related: bool
     is_open: bool
 
 
 def incoming_row(row: Row, now: datetime, max_cost_usd: Decimal) -> IncomingRow:
-    """Make a row ready for the writer, at the caller's cost."""
+    """Serialize and check a row in the caller's thread, so that the writer need not."""
     return IncomingRow(
         kind=row.kind,
         event_id=row.event_id,
@@ -4274,7 +4253,7 @@ def incoming_row(row: Row, now: datetime, max_cost_usd: Decimal) -> IncomingRow:
 def queue_rows(
     tx: SpoolTransaction, rows: Sequence[IncomingRow], max_bytes: int
 ) -> list[PutOutcome]:
-    """Queue rows and close the notes they answer.
+    """Queue rows and close the open generations they complete.
 
     Raises SpoolFull before it has changed anything.
     """
@@ -4283,22 +4262,27 @@ def queue_rows(
 
 
 def queue_row(tx: SpoolTransaction, row: IncomingRow) -> PutOutcome:
-    """Queue one row whether there is room or not, and close the note it answers."""
+    """Queue one row whether there is room or not; its generation is open no longer."""
     if len(row.json) > _ROW_BYTES_MAX:
         tx.counted["refused_too_large"] += 1
         return "refused"
-    found, slot = _free_slot(tx.db, row)
-    outcome = "duplicate" if found.is_known else _insert_spool_row(tx, row, slot, found.is_related)
+    known, time_ns = _look_up_with_free_time(tx.db, row)
+    if known.is_known:
+        outcome: PutOutcome = "duplicate"
+    else:
+        outcome = _insert_spool_row(tx, row, time_ns, known.is_related)
     tx.counted[outcome] += 1
-    if found.is_open and row.kind == "usage":
+    if known.is_open and row.kind == "usage":
         tx.db.execute("DELETE FROM open_generations WHERE request_id = ?", (row.request_id,))
     return outcome
 
 
-def write_note(tx: SpoolTransaction, row: IncomingRow, owner: str, seen_ms: int) -> None:
-    """Remember a generation that has begun, or more of what is known of it.
+def upsert_open_generation(
+    tx: SpoolTransaction, row: IncomingRow, owner: str, seen_ms: int
+) -> None:
+    """Store a generation that has begun, or more of what is known of it.
 
-    A generation that somebody already booked needs no note; a note of another process stays his.
+    One that is booked already or belongs to another process is left alone.
     """
     tx.db.execute(
         "INSERT INTO open_generations (request_id, owner, last_seen, json)"
@@ -4310,18 +4294,18 @@ def write_note(tx: SpoolTransaction, row: IncomingRow, owner: str, seen_ms: int)
     )
 
 
-def _free_slot(db: sqlite3.Connection, row: IncomingRow) -> tuple[KnownRow, int]:
-    """Look a row up, at a place in the store that no other event of this spool has."""
-    for moved in count():
-        slot = store_ns(row.event_id, row.request_id, row.occurred_at, moved)
-        found = _look_up_row(db, row, slot)
-        if found.is_known or not found.is_taken:
+def _look_up_with_free_time(db: sqlite3.Connection, row: IncomingRow) -> tuple[KnownRow, int]:
+    """Look a row up, with a time in the store that no other event of this spool has."""
+    for collision_offset in count():
+        time_ns = point_time_ns(row.event_id, row.request_id, row.occurred_at, collision_offset)
+        known = _look_up_row(db, row, time_ns)
+        if known.is_known or not known.is_time_taken:
             break
-    return found, slot
+    return known, time_ns
 
 
 def _insert_spool_row(
-    tx: SpoolTransaction, row: IncomingRow, slot: int, is_related: bool
+    tx: SpoolTransaction, row: IncomingRow, time_ns: int, is_related: bool
 ) -> PutOutcome:
     if row.kind == "host":
         _keep_newest_host(tx, row)
@@ -4331,15 +4315,16 @@ def _insert_spool_row(
         tx.counted[f"quarantined_{row.quarantine}"] += 1
     outcome: PutOutcome = "quarantined" if row.quarantine else "queued"
     event_id = bytes.fromhex(row.event_id)
-    tx.db.execute("INSERT INTO digests VALUES (?, ?, 0, ?)", (slot, event_id, tx.now_ms))
+    tx.db.execute("INSERT INTO digests VALUES (?, ?, 0, ?)", (time_ns, event_id, tx.now_ms))
     tx.db.execute(
-        "INSERT INTO rows (kind, event_id, request_id, store_ns, state, words, queued_at, json)"
+        "INSERT INTO rows"
+        " (kind, event_id, request_id, point_time_ns, state, message, queued_at, json)"
         " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
         (
             row.kind,
             event_id,
             row.request_id,
-            slot,
+            time_ns,
             outcome,
             row.quarantine or "",
             tx.now_ms,
@@ -4349,17 +4334,17 @@ def _insert_spool_row(
     return outcome
 
 
-def _look_up_row(db: sqlite3.Connection, row: IncomingRow, slot: int) -> KnownRow:
+def _look_up_row(db: sqlite3.Connection, row: IncomingRow, time_ns: int) -> KnownRow:
     names = {
         "event_id": bytes.fromhex(row.event_id),
-        "store_ns": slot,
+        "point_time_ns": time_ns,
         "request_id": row.request_id,
     }
     return KnownRow(*map(bool, db.execute(_LOOK_UP_SQL, names).fetchone()))
 
 
 def _refuse_when_full(tx: SpoolTransaction, rows: Sequence[IncomingRow], max_bytes: int) -> None:
-    # Host rows are let in: each replaces the last one, and they say that the spool is full.
+    # Host rows are let in: each replaces the last one, and they report that the spool is full.
     new = [row for row in rows if row.kind != "host"]
     needed = sum(len(row.json) + _ROW_OVERHEAD_BYTES for row in new)
     if tx.room_for(needed, max_bytes) or all(_look_up_row(tx.db, row, 0).is_known for row in new):
@@ -4369,9 +4354,9 @@ def _refuse_when_full(tx: SpoolTransaction, rows: Sequence[IncomingRow], max_byt
 
 
 def _keep_newest_host(tx: SpoolTransaction, row: IncomingRow) -> None:
-    """Remember what a host last said; of what waits for delivery only the newest is of use.
+    """Keep the newest row of a host; older ones need no delivery any more.
 
-    What was said well in the future was said before a clock was set back: it does not last.
+    A row from well in the future was written before a clock was set back: any other replaces it.
     """
     tx.db.execute(
         "INSERT INTO hosts (host_id, occurred_at, json) VALUES (?, ?, ?)"
@@ -4386,7 +4371,7 @@ def _keep_newest_host(tx: SpoolTransaction, row: IncomingRow) -> None:
     )
     waiting = "FROM rows WHERE request_id = ? AND kind = 'host' AND state = 'queued'"
     tx.db.execute(
-        f"DELETE FROM digests WHERE store_ns IN (SELECT store_ns {waiting})",  # noqa: S608 - own words
+        f"DELETE FROM digests WHERE point_time_ns IN (SELECT point_time_ns {waiting})",  # noqa: S608 - own words
         (row.request_id,),
     )
     tx.db.execute(f"DELETE {waiting}", (row.request_id,))
@@ -4394,21 +4379,22 @@ def _keep_newest_host(tx: SpoolTransaction, row: IncomingRow) -> None:
 
 def _is_money_conflict(db: sqlite3.Connection, row: IncomingRow) -> bool:
     """Tell whether another observation of this bill, still here, was settled at another amount."""
-    mine = _settled_money(row.json)
+    mine = _settled_amounts(row.json)
     if mine is None:
         return False
     others = db.execute(
         "SELECT json FROM rows WHERE request_id = ? AND kind = 'usage'", (row.request_id,)
     )
-    return any(_settled_money(text) not in (None, mine) for (text,) in others)
+    return any(_settled_amounts(text) not in (None, mine) for (text,) in others)
 
 
-def _settled_money(text: str) -> tuple[Decimal, Decimal | None] | None:
+def _settled_amounts(text: str) -> tuple[str, str | None] | None:
+    """Return charge and upstream cost as every event writes them, None while it is pending."""
     try:
-        event = event_from_json(text)
-    except InvalidEvent:
-        return None  # written by a version whose rules differ; the projection looks again
-    return None if event.cost_usd is None else (event.cost_usd, event.upstream_cost_usd)
+        event = loads(text)
+    except ValueError:
+        return None  # damaged on disk; delivery will find out
+    return (event["cost_usd"], event.get("upstream_cost_usd")) if "cost_usd" in event else None
 
 
 def _row_request_id(row: Row) -> str:
@@ -4430,16 +4416,17 @@ def _row_quarantine(row: Row, now: datetime, max_cost_usd: Decimal) -> str | Non
 # --------------------------------------------------------------------------------------------------
 # shared/spool/acknowledge.py
 #
-# Marking: what one transaction does with rows and notes that are already there.
+# What one transaction does with rows and open generations that are already there.
 # --------------------------------------------------------------------------------------------------
 
 
-_LETTER_WORDS_MAX = 500
-_MARKS_AT_ONCE = 1000
-_MARKING_SECONDS = 0.02
+_MESSAGE_MAX = 500
+_ROWS_PER_STEP = 1000
+# A hook may wait behind one slice of a delivery's end.
+_SLICE_SECONDS = 0.02
 # A lease that ends later than this was written under a clock that has been corrected since.
 _LEASE_MAX_MS = 3_600_000
-# How long the owner of a note may be silent beyond the quiet time before others act for him.
+# How long an owner may be silent beyond the idle timeout before another process acts for it.
 _OWNER_GRACE_SECONDS = 60.0
 _PRUNE_ROWS = 500
 _VACUUM_PAGES = 128
@@ -4448,19 +4435,19 @@ _SPARE_PAGES = 256
 _HOST_DAYS = 35
 
 
-def mark_for_a_moment(
+def acknowledge_slice(
     tx: SpoolTransaction,
-    mark: Callable[[SpoolTransaction, Sequence[Any]], None],
+    change: Callable[[SpoolTransaction, Sequence[Any]], None],
     rows: Sequence[Any],
 ) -> int:
-    """Mark rows in one transaction for as long as a hook may wait behind; returns how many.
+    """Change the first rows, for as long as a hook may wait behind; returns how many.
 
     The more rows share a commit, the fewer pages each of them has written anew.
     """
-    done, end = 0, time.monotonic() + _MARKING_SECONDS
+    done, end = 0, time.monotonic() + _SLICE_SECONDS
     while done < len(rows) and (done == 0 or time.monotonic() < end):
-        mark(tx, rows[done : done + _MARKS_AT_ONCE])
-        done += _MARKS_AT_ONCE
+        change(tx, rows[done : done + _ROWS_PER_STEP])
+        done += _ROWS_PER_STEP
     return min(done, len(rows))
 
 
@@ -4471,13 +4458,13 @@ def accept_rows(tx: SpoolTransaction, row_ids: Sequence[int]) -> None:
     """
     among, ids = _among(row_ids)
     tx.db.execute(
-        "DELETE FROM digests WHERE store_ns IN"  # noqa: S608 - own words
-        f" (SELECT store_ns FROM rows WHERE {among} AND kind = 'host')",
+        "DELETE FROM digests WHERE point_time_ns IN"  # noqa: S608 - own words
+        f" (SELECT point_time_ns FROM rows WHERE {among} AND kind = 'host')",
         ids,
     )
     tx.db.execute(
         "UPDATE digests SET is_delivered = 1, changed_at = ?"  # noqa: S608 - own words
-        f" WHERE store_ns IN (SELECT store_ns FROM rows WHERE {among})",
+        f" WHERE point_time_ns IN (SELECT point_time_ns FROM rows WHERE {among})",
         (tx.now_ms, *ids),
     )
     done = tx.db.execute(f"DELETE FROM rows WHERE {among}", ids)  # noqa: S608 - own words
@@ -4485,18 +4472,18 @@ def accept_rows(tx: SpoolTransaction, row_ids: Sequence[int]) -> None:
 
 
 def reject_rows(tx: SpoolTransaction, row_ids: Sequence[tuple[int, str]]) -> None:
-    """Put rows aside with the server's words, for a person to look at."""
-    for row_id, words in row_ids:
+    """Put rows aside with the server's message, for a person to look at."""
+    for row_id, message in row_ids:
         done = tx.db.execute(
-            "UPDATE rows SET state = 'dead', attempts = attempts + 1, words = ?"
+            "UPDATE rows SET state = 'dead', attempts = attempts + 1, message = ?"
             " WHERE row_id = ? AND state = 'queued'",
-            (words[:_LETTER_WORDS_MAX], row_id),
+            (message[:_MESSAGE_MAX], row_id),
         )
         tx.counted["dead"] += done.rowcount
 
 
 def keep_rows(tx: SpoolTransaction, row_ids: Sequence[int]) -> None:
-    """Note that rows were tried and stay."""
+    """Count an attempt of rows that stay queued."""
     tx.db.execute(
         "UPDATE rows SET attempts = attempts + 1"
         " WHERE row_id IN (SELECT value FROM json_each(?)) AND state = 'queued'",
@@ -4507,7 +4494,7 @@ def keep_rows(tx: SpoolTransaction, row_ids: Sequence[int]) -> None:
 def replay_rows(tx: SpoolTransaction, states: Collection[str], kinds: Collection[str]) -> int:
     """Queue rows again that were put aside; returns how many."""
     done = tx.db.execute(
-        "UPDATE rows SET state = 'queued', attempts = 0, words = ''"
+        "UPDATE rows SET state = 'queued', attempts = 0, message = ''"
         " WHERE state IN (SELECT value FROM json_each(?)) AND state <> 'queued'"
         " AND kind IN (SELECT value FROM json_each(?))",
         (dumps(sorted(states)), dumps(sorted(kinds))),
@@ -4517,7 +4504,7 @@ def replay_rows(tx: SpoolTransaction, states: Collection[str], kinds: Collection
 
 
 def take_lease(tx: SpoolTransaction, owner: str, seconds: float) -> bool:
-    """Become or stay the one that delivers; renewed only in its second half, to spare the disk."""
+    """Take the lease or keep it; renewed only in its second half, to spare the disk."""
     held = tx.db.execute("SELECT owner, expires_at FROM lease").fetchone()
     left_ms = 0 if held is None else held[1] - tx.now_ms
     is_live = 0 < left_ms <= max(_LEASE_MAX_MS, seconds * 1000)
@@ -4533,18 +4520,16 @@ def take_lease(tx: SpoolTransaction, owner: str, seconds: float) -> bool:
 
 
 def holds_lease(tx: SpoolTransaction, owners: Collection[str]) -> bool:
-    """Tell whether one of these owners delivers this spool now."""
     held = tx.db.execute("SELECT owner FROM lease WHERE expires_at > ?", (tx.now_ms,)).fetchone()
     return held is not None and held[0] in owners
 
 
 def release_lease(tx: SpoolTransaction, owner: str) -> None:
-    """Give up the lease, if it is this owner's."""
     tx.db.execute("DELETE FROM lease WHERE owner = ?", (owner,))
 
 
-def refresh_notes(tx: SpoolTransaction, owner: str, seen: Mapping[str, int]) -> set[str]:
-    """Write down when the generations of an owner were last seen; returns those still open."""
+def refresh_open_generations(tx: SpoolTransaction, owner: str, seen: Mapping[str, int]) -> set[str]:
+    """Store when the generations of an owner were last seen; returns those still open."""
     still_open = {
         request_id
         for (request_id,) in tx.db.execute(
@@ -4558,16 +4543,16 @@ def refresh_notes(tx: SpoolTransaction, owner: str, seen: Mapping[str, int]) -> 
     return still_open
 
 
-def expire_notes(
+def expire_open_generations(
     tx: SpoolTransaction,
     owner: str,
     now: datetime,
-    quiet_seconds: float,
+    idle_timeout_seconds: float,
     max_cost_usd: Decimal,
     with_silent_owners: bool,
 ) -> int:
-    """Book what stayed open as pending, the event in and the note out in one transaction."""
-    quiet = to_ms(now - timedelta(seconds=quiet_seconds))
+    """Queue the pending events of generations that stayed open, and forget these."""
+    quiet = to_ms(now - timedelta(seconds=idle_timeout_seconds))
     silent = quiet - round(_OWNER_GRACE_SECONDS * 1000)
     expired = tx.db.execute(
         "SELECT request_id, json FROM open_generations WHERE (owner = ? AND last_seen <= ?)"
@@ -4588,7 +4573,7 @@ def prune_spool(tx: SpoolTransaction, digest_days: int) -> bool:
     """Forget old digests and give free pages back, in a small step; True when there may be more."""
     day_ms = 86_400_000
     pruned = tx.db.execute(
-        "DELETE FROM digests WHERE store_ns IN (SELECT store_ns FROM digests"
+        "DELETE FROM digests WHERE point_time_ns IN (SELECT point_time_ns FROM digests"
         " WHERE is_delivered AND changed_at < ? ORDER BY changed_at LIMIT ?)",
         (tx.now_ms - digest_days * day_ms, _PRUNE_ROWS),
     ).rowcount
@@ -4655,6 +4640,166 @@ class SpoolCounters:
         """Return the totals of this process."""
         with self._lock:
             return dict(self._totals)
+
+
+# --------------------------------------------------------------------------------------------------
+# shared/spool/queries.py
+#
+# Reading a spool: what waits, what was put aside, and the counts of its status.
+# --------------------------------------------------------------------------------------------------
+
+
+_LETTERS_PER_PAGE = 500
+AsideState = Literal["dead", "quarantined"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeadLetter:
+    """A row as a person reads it; dead and quarantined ones wait until somebody replays them.
+
+    `message` is the server's for a dead row, the reason for a quarantined one.
+    """
+
+    row_id: int
+    kind: RowKind
+    state: str
+    request_id: str
+    message: str
+    attempts: int
+    queued_at: datetime
+    json: str
+
+    def to_line(self) -> str:
+        """Write the letter as one line of JSON, the row inside it as an object.
+
+        A row that the disk damaged is no JSON any more: it stands there as the text it is.
+        """
+        return dumps(
+            {
+                "row_id": self.row_id,
+                "kind": self.kind,
+                "state": self.state,
+                "request_id": self.request_id,
+                "words": self.message,
+                "attempts": self.attempts,
+                "queued_at": self.queued_at.isoformat(),
+                "row": self._row(),
+            }
+        )
+
+    def _row(self) -> object:
+        try:
+            return loads(self.json)
+        except ValueError:
+            return self.json
+
+
+def read_queued(db: sqlite3.Connection, limit: int, after_row_id: int) -> list[SpooledRow]:
+    """Return the oldest queued rows after a given one."""
+    found = db.execute(
+        "SELECT row_id, kind, lower(hex(event_id)), json, point_time_ns, attempts FROM rows"
+        " WHERE state = 'queued' AND row_id > ? ORDER BY row_id LIMIT ?",
+        (after_row_id, limit),
+    )
+    return [SpooledRow(*values) for values in found]
+
+
+def read_letters(
+    db: sqlite3.Connection,
+    states: Collection[str],
+    kinds: Collection[str],
+    after_row_id: int,
+    limit: int,
+) -> list[DeadLetter]:
+    """Return rows that were put aside, in one of these states, the oldest first."""
+    return _read_page(
+        db,
+        # Named, because a million queued rows may stand between two letters.
+        "FROM rows INDEXED BY rows_put_aside WHERE state <> 'queued' AND row_id > ?"
+        " AND state IN (SELECT value FROM json_each(?))"
+        " AND kind IN (SELECT value FROM json_each(?)) ORDER BY row_id LIMIT ?",
+        (after_row_id, dumps(sorted(states)), dumps(sorted(kinds)), limit),
+    )
+
+
+def read_everything(db: sqlite3.Connection, after_row_id: int, limit: int) -> list[DeadLetter]:
+    """Return rows in whatever state, the oldest first."""
+    return _read_page(
+        db, "FROM rows WHERE row_id > ? ORDER BY row_id LIMIT ?", (after_row_id, limit)
+    )
+
+
+def read_hosts(db: sqlite3.Connection) -> list[HostRow]:
+    """Return the newest row of every host that used this file."""
+    hosts = []
+    for (text,) in db.execute("SELECT json FROM hosts ORDER BY host_id"):
+        with suppress(InvalidEvent):  # of a later version that says things we do not know
+            hosts.append(row_from_json("host", text))
+    return [host for host in hosts if isinstance(host, HostRow)]
+
+
+def read_status(db: sqlite3.Connection, unsaved: Mapping[str, int], max_bytes: int) -> SpoolStatus:
+    """Count what the file holds; `unsaved` counts are not in it yet."""
+    aside = dict(
+        db.execute("SELECT state, count(*) FROM rows WHERE state <> 'queued' GROUP BY state")
+    )
+    counters = dict(db.execute("SELECT reason, total FROM counters"))
+    for reason, by in unsaved.items():
+        counters[reason] = counters.get(reason, 0) + by
+    oldest = db.execute(
+        "SELECT queued_at FROM rows WHERE state = 'queued' ORDER BY row_id LIMIT 1"
+    ).fetchone()
+    return SpoolStatus(
+        queued=_count_of(db, "rows") - sum(aside.values()),
+        dead_letters=aside.get("dead", 0),
+        quarantined=aside.get("quarantined", 0),
+        open_generations=_count_of(db, "open_generations"),
+        oldest_queued_at=None if oldest is None else from_ms(oldest[0]),
+        size_bytes=spool_bytes_used(db),
+        size_limit_bytes=max_bytes,
+        counters=counters,
+    )
+
+
+def letters_by_page(
+    reading: Callable[[], AbstractContextManager[sqlite3.Connection]],
+    read: Callable[..., list[DeadLetter]],
+) -> Iterator[DeadLetter]:
+    """Read page by page: whoever reads slowly must not keep the log from being emptied."""
+    after = 0
+    while True:
+        with reading() as db:
+            page = read(db, after_row_id=after, limit=_LETTERS_PER_PAGE)
+        if not page:
+            return
+        yield from page
+        after = page[-1].row_id
+
+
+def _read_page(
+    db: sqlite3.Connection, source: str, values: tuple[int | str, ...]
+) -> list[DeadLetter]:
+    found = db.execute(
+        "SELECT row_id, kind, state, request_id, message, attempts, queued_at, json " + source,
+        values,
+    )
+    return [
+        DeadLetter(
+            row_id=row_id,
+            kind=kind,
+            state=state,
+            request_id=request_id,
+            message=message,
+            attempts=attempts,
+            queued_at=from_ms(queued_at),
+            json=text,
+        )
+        for row_id, kind, state, request_id, message, attempts, queued_at, text in found
+    ]
+
+
+def _count_of(db: sqlite3.Connection, table: Literal["rows", "open_generations"]) -> int:
+    return int(db.execute(f"SELECT count(*) FROM {table}").fetchone()[0])  # noqa: S608 - own names
 
 
 # --------------------------------------------------------------------------------------------------
@@ -4929,12 +5074,17 @@ class SpoolWriter:
 
 
 # --------------------------------------------------------------------------------------------------
-# shared/spool/process.py
+# shared/spool/sqlite_spool.py
 #
-# One process at a spool: its writer, its name and the open generations that it looks after.
+# The spool: the durable queue on local disk between capture and delivery, over sqlite3.
 # --------------------------------------------------------------------------------------------------
 
 
+SpoolAnswer = TypeVar("SpoolAnswer")
+_ROW_KINDS: tuple[str, ...] = get_args(RowKind)
+_ASIDE_STATES: tuple[AsideState, ...] = ("dead", "quarantined")
+# A delivery thread would rather give up than wait for ever for a disk that hangs.
+_DISK_ANSWER_SECONDS = 60.0
 # More generations than one host can have open; what comes beyond is not refreshed.
 _SEEN_MAX = 50_000
 # Between two small steps of tidying up: hooks come first.
@@ -4966,8 +5116,8 @@ class SpoolProcess:
         self._seen: dict[str, int] = {}
         self._lease_owners: set[str] = set()
 
-    def see(self, request_ids: Sequence[str]) -> None:
-        """Note in memory that these generations are alive; the file learns of it in a while."""
+    def touch(self, request_ids: Sequence[str]) -> None:
+        """Remember that these generations are alive; the next refresh stores it."""
         now_ms = to_ms(self._clock.now())
         for request_id in request_ids:
             if len(self._seen) < _SEEN_MAX or request_id in self._seen:
@@ -4980,14 +5130,14 @@ class SpoolProcess:
         self._lease_owners.add(owner)
         return True
 
-    def expire(self, tx: SpoolTransaction, now: datetime, quiet_seconds: float) -> int:
+    def expire(self, tx: SpoolTransaction, now: datetime, idle_timeout_seconds: float) -> int:
         """Book this process's quiet generations, and those of silent processes if it delivers."""
         self._refresh(tx)
-        return expire_notes(
+        return expire_open_generations(
             tx,
             self.owner,
             now,
-            quiet_seconds,
+            idle_timeout_seconds,
             self._settings.max_cost_usd,
             with_silent_owners=holds_lease(tx, self._lease_owners),
         )
@@ -4999,183 +5149,9 @@ class SpoolProcess:
 
     def _refresh(self, tx: SpoolTransaction) -> None:
         seen = dict(self._seen)
-        still_open = refresh_notes(tx, self.owner, seen)
+        still_open = refresh_open_generations(tx, self.owner, seen)
         for request_id in seen.keys() - still_open:
             self._seen.pop(request_id, None)
-
-
-# --------------------------------------------------------------------------------------------------
-# shared/spool/queries.py
-#
-# Reading a spool: what waits, what was put aside, and the counts of its status.
-# --------------------------------------------------------------------------------------------------
-
-
-_LETTERS_PER_PAGE = 500
-AsideState = Literal["dead", "quarantined"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class DeadLetter:
-    """A row as a person reads it; dead and quarantined ones wait until somebody replays them.
-
-    `words` are those of the server for a dead row, the reason for a quarantined one.
-    """
-
-    row_id: int
-    kind: RowKind
-    state: str
-    request_id: str
-    words: str
-    attempts: int
-    queued_at: datetime
-    json: str
-
-    def to_line(self) -> str:
-        """Write the letter as one line of JSON, the row inside it as an object.
-
-        A row that the disk damaged is no JSON any more: it stands there as the text it is.
-        """
-        return dumps(
-            {
-                "row_id": self.row_id,
-                "kind": self.kind,
-                "state": self.state,
-                "request_id": self.request_id,
-                "words": self.words,
-                "attempts": self.attempts,
-                "queued_at": self.queued_at.isoformat(),
-                "row": self._row(),
-            }
-        )
-
-    def _row(self) -> object:
-        try:
-            return loads(self.json)
-        except ValueError:
-            return self.json
-
-
-def read_queued(db: sqlite3.Connection, limit: int, after_row_id: int) -> list[SpooledRow]:
-    """Return the oldest queued rows after a given one."""
-    found = db.execute(
-        "SELECT row_id, kind, lower(hex(event_id)), json, store_ns, attempts FROM rows"
-        " WHERE state = 'queued' AND row_id > ? ORDER BY row_id LIMIT ?",
-        (after_row_id, limit),
-    )
-    return [SpooledRow(*values) for values in found]
-
-
-def read_letters(
-    db: sqlite3.Connection,
-    states: Collection[str],
-    kinds: Collection[str],
-    after_row_id: int,
-    limit: int,
-) -> list[DeadLetter]:
-    """Return rows that were put aside, in one of these states, the oldest first."""
-    return _read_page(
-        db,
-        # Named, because a million queued rows may stand between two letters.
-        "FROM rows INDEXED BY rows_put_aside WHERE state <> 'queued' AND row_id > ?"
-        " AND state IN (SELECT value FROM json_each(?))"
-        " AND kind IN (SELECT value FROM json_each(?)) ORDER BY row_id LIMIT ?",
-        (after_row_id, dumps(sorted(states)), dumps(sorted(kinds)), limit),
-    )
-
-
-def read_everything(db: sqlite3.Connection, after_row_id: int, limit: int) -> list[DeadLetter]:
-    """Return rows in whatever state, the oldest first."""
-    return _read_page(
-        db, "FROM rows WHERE row_id > ? ORDER BY row_id LIMIT ?", (after_row_id, limit)
-    )
-
-
-def read_hosts(db: sqlite3.Connection) -> list[HostRow]:
-    """Return the newest row of every host that used this file."""
-    hosts = []
-    for (text,) in db.execute("SELECT json FROM hosts ORDER BY host_id"):
-        with suppress(InvalidEvent):  # of a later version that says things we do not know
-            hosts.append(row_from_json("host", text))
-    return [host for host in hosts if isinstance(host, HostRow)]
-
-
-def read_status(db: sqlite3.Connection, unsaved: Mapping[str, int], max_bytes: int) -> SpoolStatus:
-    """Count what the file holds; `unsaved` counts are not in it yet."""
-    aside = dict(
-        db.execute("SELECT state, count(*) FROM rows WHERE state <> 'queued' GROUP BY state")
-    )
-    counters = dict(db.execute("SELECT reason, total FROM counters"))
-    for reason, by in unsaved.items():
-        counters[reason] = counters.get(reason, 0) + by
-    oldest = db.execute(
-        "SELECT queued_at FROM rows WHERE state = 'queued' ORDER BY row_id LIMIT 1"
-    ).fetchone()
-    return SpoolStatus(
-        queued=_count_of(db, "rows") - sum(aside.values()),
-        dead_letters=aside.get("dead", 0),
-        quarantined=aside.get("quarantined", 0),
-        open_generations=_count_of(db, "open_generations"),
-        oldest_queued_at=None if oldest is None else from_ms(oldest[0]),
-        size_bytes=spool_bytes_used(db),
-        size_limit_bytes=max_bytes,
-        counters=counters,
-    )
-
-
-def letters_by_page(
-    reading: Callable[[], AbstractContextManager[sqlite3.Connection]],
-    read: Callable[..., list[DeadLetter]],
-) -> Iterator[DeadLetter]:
-    """Read page by page: whoever reads slowly must not keep the log from being emptied."""
-    after = 0
-    while True:
-        with reading() as db:
-            page = read(db, after_row_id=after, limit=_LETTERS_PER_PAGE)
-        if not page:
-            return
-        yield from page
-        after = page[-1].row_id
-
-
-def _read_page(
-    db: sqlite3.Connection, source: str, values: tuple[int | str, ...]
-) -> list[DeadLetter]:
-    found = db.execute(
-        "SELECT row_id, kind, state, request_id, words, attempts, queued_at, json " + source,
-        values,
-    )
-    return [
-        DeadLetter(
-            row_id=row_id,
-            kind=kind,
-            state=state,
-            request_id=request_id,
-            words=words,
-            attempts=attempts,
-            queued_at=from_ms(queued_at),
-            json=text,
-        )
-        for row_id, kind, state, request_id, words, attempts, queued_at, text in found
-    ]
-
-
-def _count_of(db: sqlite3.Connection, table: Literal["rows", "open_generations"]) -> int:
-    return int(db.execute(f"SELECT count(*) FROM {table}").fetchone()[0])  # noqa: S608 - own names
-
-
-# --------------------------------------------------------------------------------------------------
-# shared/spool/sqlite_spool.py
-#
-# The spool: the durable queue on local disk between capture and delivery, over sqlite3.
-# --------------------------------------------------------------------------------------------------
-
-
-SpoolAnswer = TypeVar("SpoolAnswer")
-_ROW_KINDS: tuple[str, ...] = get_args(RowKind)
-_ASIDE_STATES: tuple[AsideState, ...] = ("dead", "quarantined")
-# A delivery thread would rather give up than wait for ever for a disk that hangs.
-_DISK_ANSWER_SECONDS = 60.0
 
 
 class SqliteSpool:
@@ -5214,7 +5190,7 @@ class SqliteSpool:
         """Keep what a host says of itself and queue it, in place of an older one that waits."""
         return self.put([row])
 
-    def note_open(self, event: UsageEvent) -> None:
+    def track(self, event: UsageEvent) -> None:
         """Remember a generation that has begun, or what is known of it by now; waits for nothing.
 
         `event` is the pending event to book if nothing better comes. The note outlives the process
@@ -5225,27 +5201,27 @@ class SqliteSpool:
         owner = self._process.owner
         seen_ms = to_ms(now)
         self._process.writer.submit(
-            lambda tx: write_note(tx, row, owner, seen_ms), is_awaited=False
+            lambda tx: upsert_open_generation(tx, row, owner, seen_ms), is_awaited=False
         )
 
-    def note_seen(self, request_ids: Sequence[str]) -> None:
+    def touch(self, request_ids: Sequence[str]) -> None:
         """Keep open generations of this process from expiring; costs a microsecond, no disk."""
-        self._process.see(request_ids)
+        self._process.touch(request_ids)
 
-    def expire_open(self, now: datetime, quiet_seconds: float) -> int:
+    def expire_open(self, now: datetime, idle_timeout_seconds: float) -> int:
         """Book generations as pending that this process has not seen for a while; returns how many.
 
         Whoever holds the lease also books those of processes that are silent a minute longer.
         """
         process = self._process
-        return self._wait(lambda tx: process.expire(tx, now, quiet_seconds))
+        return self._wait(lambda tx: process.expire(tx, now, idle_timeout_seconds))
 
     def take(self, limit: int, after_row_id: int = 0) -> list[SpooledRow]:
         """Return the oldest queued rows, at most `limit`, without changing them."""
         with self._reading() as db:
             return read_queued(db, limit, after_row_id)
 
-    def settle(
+    def acknowledge(
         self,
         accepted: Sequence[int] = (),
         rejected: Sequence[tuple[int, str]] = (),
@@ -5253,17 +5229,17 @@ class SqliteSpool:
     ) -> None:
         """End a delivery: accepted rows are done, rejected ones are put aside, kept ones wait.
 
-        Marking a row twice changes nothing; a crash in between leaves rows queued.
+        Acknowledging a row twice changes nothing; a crash in between leaves rows queued.
         """
-        marks: tuple[tuple[Callable[..., None], Sequence[Any]], ...] = (
+        changes: tuple[tuple[Callable[..., None], Sequence[Any]], ...] = (
             (accept_rows, accepted),
             (reject_rows, rejected),
             (keep_rows, kept),
         )
-        for mark, rows in marks:
+        for change, rows in changes:
             done = 0
             while done < len(rows):
-                done += self._wait(partial(mark_for_a_moment, mark=mark, rows=rows[done:]))
+                done += self._wait(partial(acknowledge_slice, change=change, rows=rows[done:]))
 
     def lease(self, owner: str, seconds: float) -> bool:
         """Become or stay the one that delivers this spool; False while another one is."""
@@ -5354,6 +5330,42 @@ def _stop_writers(processes: dict[int, SpoolProcess]) -> None:
     mine = processes.get(os.getpid())
     if mine is not None:
         mine.writer.stop()
+
+
+async def put_within(
+    spool: SqliteSpool, rows: Sequence[Row], seconds: float = 0.25
+) -> list[PutOutcome] | None:
+    """Queue rows and wait for the disk, but not longer than this; None when it took longer.
+
+    An overrun is counted and the commit goes on. Raises SpoolError when nothing was queued.
+    """
+    future = spool.put(rows)
+    loop = asyncio.get_running_loop()
+    is_over = loop.create_future()
+    # asyncio's own wrap_future and wait do the same, and take half as long again as the put.
+    future.add_done_callback(partial(_call_loop, loop, is_over))
+    timer = loop.call_later(seconds, _wake_hook, is_over)
+    try:
+        await is_over
+    finally:
+        timer.cancel()
+    if not future.done():
+        spool.count("overrun")
+        return None
+    return future.result()
+
+
+def _call_loop(
+    loop: asyncio.AbstractEventLoop, is_over: asyncio.Future[None], _done: Future[Any]
+) -> None:
+    # The loop may have been closed meanwhile: nobody waits any more.
+    with suppress(RuntimeError):
+        loop.call_soon_threadsafe(_wake_hook, is_over)
+
+
+def _wake_hook(is_over: asyncio.Future[None]) -> None:
+    if not is_over.done():
+        is_over.set_result(None)
 
 
 # --------------------------------------------------------------------------------------------------
@@ -5525,8 +5537,8 @@ class Recording:
     def _refresh(self) -> None:
         """Keep living generations open, and write down how far their running totals have come."""
         for event in self.open.take_grown(self.settings.client_org_id, self.clock.now()):
-            self.spool.note_open(event)
-        self.spool.note_seen(self.open.take_seen())
+            self.spool.track(event)
+        self.spool.touch(self.open.take_seen())
 
     def _expire(self) -> None:
         """Book as pending what stayed open, also that of a process that is gone.
@@ -5542,49 +5554,6 @@ class Recording:
 
     def _state(self) -> None:
         self.spool.put_host(self.state())
-
-
-# --------------------------------------------------------------------------------------------------
-# shared/spool/waiting.py
-#
-# Waiting for a spool on an event loop, for a while and no longer.
-# --------------------------------------------------------------------------------------------------
-
-
-async def put_within(
-    spool: SqliteSpool, rows: Sequence[Row], seconds: float = 0.25
-) -> list[PutOutcome] | None:
-    """Queue rows and wait for the disk, but not longer than this; None when it took longer.
-
-    An overrun is counted and the commit goes on. Raises SpoolError when nothing was queued.
-    """
-    future = spool.put(rows)
-    loop = asyncio.get_running_loop()
-    is_over = loop.create_future()
-    # asyncio's own wrap_future and wait do the same, and take half as long again as the put.
-    future.add_done_callback(partial(_call_loop, loop, is_over))
-    timer = loop.call_later(seconds, _wake_hook, is_over)
-    try:
-        await is_over
-    finally:
-        timer.cancel()
-    if not future.done():
-        spool.count("overrun")
-        return None
-    return future.result()
-
-
-def _call_loop(
-    loop: asyncio.AbstractEventLoop, is_over: asyncio.Future[None], _done: Future[Any]
-) -> None:
-    # The loop may have been closed meanwhile: nobody waits any more.
-    with suppress(RuntimeError):
-        loop.call_soon_threadsafe(_wake_hook, is_over)
-
-
-def _wake_hook(is_over: asyncio.Future[None]) -> None:
-    if not is_over.done():
-        is_over.set_result(None)
 
 
 # --------------------------------------------------------------------------------------------------
@@ -5658,7 +5627,7 @@ class Recorder:
         """Hand the note of a generation that has begun to the spool, without waiting."""
         event = self._build(valves, draft)
         if event is not None:
-            self.follow(valves).spool.note_open(event)
+            self.follow(valves).spool.track(event)
 
     async def put(self, valves: UsageValves, rows: Sequence[Row]) -> bool:
         """Queue rows durably; True when they are in the spool, or will be in a moment.
@@ -5791,7 +5760,7 @@ class StreamCapture:
         """
         first = answer.state["first"]
         if first and not answer.metadata.get("message_id"):
-            named = {**answer.metadata, "message_id": host_id(body.get("id"))}
+            named = {**answer.metadata, "message_id": openwebui_id(body.get("id"))}
             self._recorder.note_open(answer.valves, partial(generation_event, first, named))
 
     def _saw_part(self, event: dict[str, Any], metadata: dict[str, Any]) -> None:
@@ -6025,9 +5994,9 @@ class Filter:
         if usage and is_metered:
             if begun is not None and inlet.is_continued:
                 total_tokens = parse_usage(usage, merged=True).total_tokens
-                inlet = self._begun.memory.tell_apart(inlet, total_tokens)
+                inlet = self._begun.memory.disambiguate(inlet, total_tokens)
             state = await self._streams.state(metadata)
-            answer = Answer(
+            answer = CapturedAnswer(
                 source="function",
                 user=inlet.user,
                 body=body,
@@ -6203,7 +6172,10 @@ class Pipeline:
             self._recorder.counters.count("ignored_outlet")
             return
         settings = self._recorder.follow(self.valves).settings
-        ids = {"chat_id": host_id(body.get("chat_id")), "message_id": host_id(body.get("id"))}
+        ids = {
+            "chat_id": openwebui_id(body.get("chat_id")),
+            "message_id": openwebui_id(body.get("id")),
+        }
         remembered = self._memory.answered(**ids)
         inlet = remembered or self._read_inlet(ids, body, user, settings)
         usage = json_object(message.get("usage"))
@@ -6215,8 +6187,12 @@ class Pipeline:
                 # It may well be continued: then the name of its first part is taken.
                 inlet = replace(inlet, is_continued=bool(inlet.chat_id))
             elif inlet.is_continued:
-                inlet = self._memory.tell_apart(inlet, parse_usage(usage, merged=True).total_tokens)
-            answer = Answer(source="pipeline", user=host_user_id(user), body=body, message=message)
+                inlet = self._memory.disambiguate(
+                    inlet, parse_usage(usage, merged=True).total_tokens
+                )
+            answer = CapturedAnswer(
+                source="pipeline", user=host_user_id(user), body=body, message=message
+            )
             await self._recorder.book(self.valves, partial(turn_event, answer, inlet))
         elif not usage and (remembered or is_metered):
             await self._put_rows(unmetered_rows([inlet], settings))

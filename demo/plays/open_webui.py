@@ -31,7 +31,7 @@ from demo.sidecar import sidecar_environment, sidecar_server
 from shared.core.money import format_usd, parse_usd
 from shared.event_store.port import Window
 from shared.event_store.sqlite.store import EmbeddedStore
-from shared.projection.resolution import resolve, uncancelled
+from shared.projection.resolution import resolve, still_unmetered
 
 FOLDER = ROOT / "var" / "demo-openwebui"
 # Short, so that a person sees a stopped answer become pending while looking on.
@@ -144,7 +144,7 @@ def _state(installation: Installation, store: EmbeddedStore) -> str:
     bills = [bill.event for bill in resolve(events).bills]
     booked = sum((event.cost_usd or parse_usd(0) for event in bills), parse_usd(0))
     unknown = sum(not event.is_settled for event in bills)
-    unmetered = len(uncancelled(store.unmetered(window), events))
+    unmetered = len(still_unmetered(store.unmetered(window), events))
     return (
         f"billed {len(rows)} generations, ${format_usd(billed)} | booked {len(bills) - unknown}, "
         f"${format_usd(booked)} | pending {unknown} | unmetered {unmetered}"

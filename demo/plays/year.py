@@ -138,7 +138,7 @@ def _batches(rows: Iterator[Row]) -> Iterator[list[Row]]:
 def _spooled(rows: Iterable[Row]) -> Sequence[SpooledRow]:
     """Return rows as a spool does; the embedded store ignores `store_ns`."""
     return [
-        SpooledRow(number, row.kind, row.event_id, row.to_json(), store_ns=0, attempts=0)
+        SpooledRow(number, row.kind, row.event_id, row.to_json(), point_time_ns=0, attempts=0)
         for number, row in enumerate(rows)
     ]
 

@@ -7,7 +7,7 @@ from itertools import islice
 from typing import TypeVar
 
 from shared.core.event import UsageEvent
-from shared.core.ids import store_ns
+from shared.core.ids import point_time_ns
 from shared.core.rows import UnmeteredRow, UserRow
 from shared.delivery.retry import RetrySchedule
 from shared.delivery.sender import Sender, Tally
@@ -34,7 +34,7 @@ class PointTimes:
     def assign(self, event: UsageEvent) -> int:
         event_id, offset = event.event_id, 0
         while True:
-            time_ns = store_ns(event_id, event.request_id, event.occurred_at, offset)
+            time_ns = point_time_ns(event_id, event.request_id, event.occurred_at, offset)
             if self._taken.setdefault(time_ns, event_id) == event_id:
                 break
             offset += 1
@@ -84,5 +84,5 @@ def _event_row(number: int, event: UsageEvent, point_times: PointTimes) -> Spool
 
 
 def _side_row(number: int, row: UnmeteredRow | UserRow) -> SpooledRow:
-    time_ns = store_ns(row.event_id, "", row.occurred_at)
+    time_ns = point_time_ns(row.event_id, "", row.occurred_at)
     return SpooledRow(number, row.kind, row.event_id, row.to_json(), time_ns, 0)

@@ -8,7 +8,7 @@ from pipelines.src.dedup_keys import part_began
 from pipelines.src.function.answer_state import WAITS_FOR, answer_state
 from pipelines.src.in_flight import InletMemory
 from shared.capture.inlet import Inlet
-from shared.capture.openwebui import host_id, json_object
+from shared.capture.openwebui import json_object, openwebui_id
 
 
 class BegunAnswers:
@@ -33,5 +33,5 @@ class BegunAnswers:
 
     def shown(self, metadata: dict[str, Any]) -> Inlet | None:
         """Wait no longer, something of the answer is seen; return how it began."""
-        name = host_id(answer_state(metadata)[WAITS_FOR])
-        return self.memory.answered(host_id(metadata.get("chat_id")), name) if name else None
+        name = openwebui_id(answer_state(metadata)[WAITS_FOR])
+        return self.memory.answered(openwebui_id(metadata.get("chat_id")), name) if name else None

@@ -7,7 +7,7 @@ import secrets
 from datetime import datetime
 from typing import Any
 
-from shared.capture.openwebui import host_id
+from shared.capture.openwebui import openwebui_id
 from shared.core.time import from_ms, to_ms
 
 _TASK_KEY = "usage_ledger_task"
@@ -18,7 +18,7 @@ _PART_MILLISECONDS_MAX = 60_000
 
 def task_id(metadata: dict[str, Any]) -> str:
     """Name a background task, which has no message, by chance."""
-    left = host_id(metadata.get(_TASK_KEY))
+    left = openwebui_id(metadata.get(_TASK_KEY))
     if not left.startswith(_TASK_PREFIX):
         left = f"{_TASK_PREFIX}{secrets.token_hex(12)}"
         metadata[_TASK_KEY] = left

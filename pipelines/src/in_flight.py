@@ -84,14 +84,14 @@ class InletMemory:
                 self._booked.popitem(last=False)
         return None if earlier is None else not earlier.issuperset(generation_ids)
 
-    def tell_apart(self, inlet: Inlet, total_tokens: int) -> Inlet:
+    def disambiguate(self, inlet: Inlet, total_tokens: int) -> Inlet:
         """Return the inlet of a continued answer, as a namesake where it is one."""
         key = ((inlet.chat_id, inlet.message_id), total_tokens)
         with self._lock:
             began = self._totals.setdefault(key, inlet.at)
             if len(self._totals) > INLETS_MAX:
                 self._totals.popitem(last=False)
-        return replace(inlet, is_namesake=began != inlet.at)
+        return replace(inlet, is_duplicate_total=began != inlet.at)
 
     def give_up(self, now: datetime, wait: timedelta) -> list[Inlet]:
         """Return the inlets that were silent for so long; an hour later forget them.

@@ -17,7 +17,7 @@ from shared.core.clock import SYSTEM_CLOCK, Clock
 from shared.core.event import UsageEvent
 from shared.core.rows import Row
 from shared.errors import InvalidEvent, SpoolError
-from shared.spool.waiting import put_within
+from shared.spool.sqlite_spool import put_within
 
 # 250 ms in all: in a Function a hook may have waited for the host's own settings before.
 WAIT_SECONDS: Mapping[HostKind, float] = {"function": 0.2, "pipeline": 0.25}
@@ -83,7 +83,7 @@ class Recorder:
         """Hand the note of a generation that has begun to the spool, without waiting."""
         event = self._build(valves, draft)
         if event is not None:
-            self.follow(valves).spool.note_open(event)
+            self.follow(valves).spool.track(event)
 
     async def put(self, valves: UsageValves, rows: Sequence[Row]) -> bool:
         """Queue rows durably; True when they are in the spool, or will be in a moment.

@@ -21,8 +21,7 @@ from shared.delivery.state import DeliveryPolicy, DeliveryStatus
 from shared.delivery.thread import DeliveryThread
 from shared.errors import UsageError
 from shared.event_store.influx.write import InfluxSink
-from shared.spool.process import SpoolSettings
-from shared.spool.sqlite_spool import SqliteSpool
+from shared.spool.sqlite_spool import SpoolSettings, SqliteSpool
 
 HostKind = Literal["function", "pipeline"]
 Overdue = Callable[[PluginSettings, datetime], Sequence[Row]]
@@ -186,8 +185,8 @@ class Recording:
     def _refresh(self) -> None:
         """Keep living generations open, and write down how far their running totals have come."""
         for event in self.open.take_grown(self.settings.client_org_id, self.clock.now()):
-            self.spool.note_open(event)
-        self.spool.note_seen(self.open.take_seen())
+            self.spool.track(event)
+        self.spool.touch(self.open.take_seen())
 
     def _expire(self) -> None:
         """Book as pending what stayed open, also that of a process that is gone.

@@ -61,7 +61,7 @@ def dead_letters(paths: Paths = None) -> None:
                 letter.state,
                 letter.request_id,
                 str(letter.attempts),
-                letter.words,
+                letter.message,
             )
     OUT.print(table if table.row_count else "no dead letters")
 

@@ -13,8 +13,7 @@ from shared.delivery.delivery import Delivery
 from shared.delivery.port import EventSink
 from shared.delivery.state import DeliveryPolicy, DeliveryResult
 from shared.errors import SpoolError
-from shared.spool.process import SpoolSettings
-from shared.spool.sqlite_spool import SqliteSpool
+from shared.spool.sqlite_spool import SpoolSettings, SqliteSpool
 
 log = logging.getLogger("owui_usage")
 

@@ -16,7 +16,7 @@ from shared.projection.organization import OrganizationDefaults
 from shared.projection.projection import Projection, ProjectionSettings
 from shared.projection.run_report import RunReport
 from shared.settings import Settings
-from shared.spool.process import SpoolSettings
+from shared.spool.sqlite_spool import SpoolSettings
 from shared.summary_db.summaries import SqlSummaries, open_summaries
 
 log = logging.getLogger("owui_usage")

@@ -10,10 +10,10 @@ from shared.capture.inlet import Inlet
 from shared.capture.openwebui import (
     answer_key_hash,
     chunk_finish_reason,
-    host_id,
     is_one_text,
     json_object,
     message_time,
+    openwebui_id,
     short_text,
 )
 from shared.capture.usage import Usage, parse_usage, upstream_cost
@@ -27,7 +27,7 @@ _ROUNDING_USD = Decimal("1e-12")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answer:
+class CapturedAnswer:
     """An answer as the outlet shows it: merged usage, no generation id."""
 
     source: CaptureSource
@@ -73,7 +73,7 @@ def generation_event(
 
 
 def turn_event(
-    answer: Answer, inlet: Inlet, client_org_id: str, now: datetime
+    answer: CapturedAnswer, inlet: Inlet, client_org_id: str, now: datetime
 ) -> tuple[UsageEvent, str | None]:
     """Build the event of a whole answer whose generations no hook showed.
 
@@ -111,8 +111,8 @@ def turn_event(
 
 
 def _turn_name(body: Mapping[str, Any], inlet: Inlet, total_tokens: int) -> str:
-    ids = host_id(body.get("chat_id")), host_id(body.get("id"))
-    if inlet.is_namesake:
+    ids = openwebui_id(body.get("chat_id")), openwebui_id(body.get("id"))
+    if inlet.is_duplicate_total:
         return part_request_id(*ids, inlet.at)
     return turn_request_id(*ids, total_tokens if inlet.is_continued else None)
 

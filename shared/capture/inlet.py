@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 from shared.capture.openwebui import (
     ModelRecord,
-    host_id,
     openrouter_model,
+    openwebui_id,
     read_model_record,
     short_text,
 )
@@ -38,7 +38,7 @@ class Inlet:
     chat_id: str
     message_id: str
     is_continued: bool
-    is_namesake: bool = False
+    is_duplicate_total: bool = False
     billing: Billing
     prompt_price: Decimal | None = None
     completion_price: Decimal | None = None
@@ -61,14 +61,14 @@ def read_inlet(
     # An arena draws a model for the chat; a background task names its own.
     drawn = "" if task else short_text(metadata.get("selected_model_id"))
     model, record = _resolve(metadata, drawn or requested, known)
-    message_id = host_id(metadata.get("message_id"))
+    message_id = openwebui_id(metadata.get("message_id"))
     return Inlet(
         at=now,
         user=user,
         requested_model=requested,
         model=model or f"unresolved:{requested}",
         task=task or "chat",
-        chat_id=host_id(metadata.get("chat_id")),
+        chat_id=openwebui_id(metadata.get("chat_id")),
         message_id=message_id,
         is_continued=bool(message_id) and metadata.get("assistant_message_id") == message_id,
         billing=_billing(model, record, extra_connections),

@@ -50,7 +50,7 @@ def short_text(value: object, longest: int = 128) -> str:
     return value if isinstance(value, str) and len(value) <= longest else ""
 
 
-def host_id(value: object) -> str:
+def openwebui_id(value: object) -> str:
     """Return a chat or message id, empty when it is none: a turn is named by the two of them."""
     found = short_text(value, _HOST_ID_MAX)
     return found if found.isprintable() and not found.endswith("\\") else ""

@@ -56,14 +56,18 @@ def has_store_time(occurred_at: datetime) -> bool:
     return _is_store_time(to_ms(occurred_at))
 
 
-def store_ns(event_id: str, request_id: str, occurred_at: datetime, moved: int = 0) -> int:
+def point_time_ns(
+    event_id: str, request_id: str, occurred_at: datetime, collision_offset: int = 0
+) -> int:
     """Return the nanosecond at which an event stands in a store that keeps one event per instant.
 
     The event's identity spreads it over the second that its generation id names, else over its
-    millisecond; `moved` counts the neighbours that already took a slot and wraps around inside that
-    span, so that no event leaves its second. A time that `has_store_time` denies stands in 1970.
+    millisecond; `collision_offset` counts the nanoseconds from there that others have taken, and
+    wraps around inside that span, so that no event leaves its second. A time that `has_store_time`
+    denies stands in 1970.
     """
-    spread = int.from_bytes(blake2b(event_id.encode(), digest_size=8).digest(), "big") + moved
+    spread = int.from_bytes(blake2b(event_id.encode(), digest_size=8).digest(), "big")
+    spread += collision_offset
     milliseconds = to_ms(occurred_at)
     if not _is_store_time(milliseconds):
         milliseconds = 0

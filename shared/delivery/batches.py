@@ -91,12 +91,12 @@ class Batches:
     def mark(self) -> None:
         """Mark the rows that passed, now."""
         if self._passed:
-            self._spool.settle(accepted=self._passed)
+            self._spool.acknowledge(accepted=self._passed)
             self._passed = []
 
     def _mark_and_read(self, row_ids: Sequence[int], after_row_id: int) -> Sequence[SpooledRow]:
         if row_ids:
-            self._spool.settle(accepted=row_ids)
+            self._spool.acknowledge(accepted=row_ids)
         return self._read(after_row_id)
 
     def _read(self, after_row_id: int) -> Sequence[SpooledRow]:

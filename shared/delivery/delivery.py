@@ -146,7 +146,7 @@ class Delivery:
         """Settle rows; those that the store took are marked beside the next batch."""
         self._batches.passed(tally.accepted)
         if tally.rejected or kept:
-            self._spool.settle(rejected=list(tally.rejected.items()), kept=kept)
+            self._spool.acknowledge(rejected=list(tally.rejected.items()), kept=kept)
         self._counts.update(
             accepted=len(tally.accepted), rejected=len(tally.rejected), kept=len(kept)
         )

@@ -20,12 +20,12 @@ class EventStores(CombinedStore):
 
     INFLUXDB_FIRST_ENABLED decides for everything but the webhook, which has `webhook_sink`. A store
     that is not written to goes on being read, so that flags can be turned at any time. A write to
-    InfluxDB may take at least `patience_ms`. Raises ConfigError for a flag without the settings
+    InfluxDB may take at least `min_timeout_ms`. Raises ConfigError for a flag without the settings
     that it needs.
     """
 
-    def __init__(self, settings: Settings, patience_ms: int = 0) -> None:
-        found = influx_of(settings, patience_ms)
+    def __init__(self, settings: Settings, min_timeout_ms: int = 0) -> None:
+        found = influx_of(settings, min_timeout_ms)
         self._embedded = EmbeddedStore(settings.usage_store_path)
         self._known = Holdings(settings.usage_store_path)
         self._influx = InfluxStore(found) if found else None
@@ -57,7 +57,7 @@ class EventStores(CombinedStore):
         self._embedded.close()
 
 
-def influx_of(settings: Settings, patience_ms: int = 0) -> InfluxSettings | None:
+def influx_of(settings: Settings, min_timeout_ms: int = 0) -> InfluxSettings | None:
     """Return where InfluxDB is, or None when it is not described and no flag needs it.
 
     Raises ConfigError with the name of what is missing while a flag needs it.
@@ -65,10 +65,10 @@ def influx_of(settings: Settings, patience_ms: int = 0) -> InfluxSettings | None
     described = all(value for _, value in _place(settings))
     if not described and not (settings.influxdb_first_enabled or settings.webhook_to_influx):
         return None
-    return influx_needed(settings, patience_ms)
+    return influx_needed(settings, min_timeout_ms)
 
 
-def influx_needed(settings: Settings, patience_ms: int = 0) -> InfluxSettings:
+def influx_needed(settings: Settings, min_timeout_ms: int = 0) -> InfluxSettings:
     """Return where InfluxDB is. Raises ConfigError with the name of what is missing."""
     for variable, value in _place(settings):
         if not value:
@@ -81,7 +81,7 @@ def influx_needed(settings: Settings, patience_ms: int = 0) -> InfluxSettings:
         org=(settings.influxdb_cloud_org if cloud else settings.influxdb_org) or "-",
         bucket=bucket,
         measurement=settings.influxdb_measurement,
-        write_timeout_ms=max(settings.influxdb_write_timeout, patience_ms),
+        write_timeout_ms=max(settings.influxdb_write_timeout, min_timeout_ms),
         read_token=_text(settings.influxdb_read_token),
     )
 

@@ -11,7 +11,7 @@ from shared.core.rows import UnmeteredRow
 from shared.errors import ProjectionError
 from shared.event_store.port import UsageGroup, UsageSums, Window
 from shared.projection.organization import Directory
-from shared.projection.resolution import Resolution, uncancelled
+from shared.projection.resolution import Resolution, still_unmetered
 from shared.projection.summary import (
     DayFacts,
     DayFinding,
@@ -74,7 +74,7 @@ class DayBooks:
 
     def add_unmetered(self, rows: Sequence[UnmeteredRow], events: Iterable[UsageEvent]) -> None:
         """Count the unmetered rows of the day that no event of their answer explains."""
-        for row in uncancelled(rows, events):
+        for row in still_unmetered(rows, events):
             organization = self._place(row)
             if organization is not None:
                 self._unmetered[organization, row.external_user, row.model, row.task] += 1

@@ -84,7 +84,7 @@ def resolve(
     return Resolution(bills, findings)
 
 
-def uncancelled(
+def still_unmetered(
     unmetered: Iterable[UnmeteredRow], events: Iterable[UsageEvent]
 ) -> list[UnmeteredRow]:
     """Return the unmetered rows that no event explains, each once.

@@ -1,4 +1,4 @@
-"""Marking: what one transaction does with rows and notes that are already there."""
+"""What one transaction does with rows and open generations that are already there."""
 
 import sqlite3
 import time
@@ -14,12 +14,13 @@ from shared.core.time import to_ms
 from shared.errors import InvalidEvent
 from shared.spool.enqueue import SpoolTransaction, incoming_row, queue_row
 
-_LETTER_WORDS_MAX = 500
-_MARKS_AT_ONCE = 1000
-_MARKING_SECONDS = 0.02
+_MESSAGE_MAX = 500
+_ROWS_PER_STEP = 1000
+# A hook may wait behind one slice of a delivery's end.
+_SLICE_SECONDS = 0.02
 # A lease that ends later than this was written under a clock that has been corrected since.
 _LEASE_MAX_MS = 3_600_000
-# How long the owner of a note may be silent beyond the quiet time before others act for him.
+# How long an owner may be silent beyond the idle timeout before another process acts for it.
 _OWNER_GRACE_SECONDS = 60.0
 _PRUNE_ROWS = 500
 _VACUUM_PAGES = 128
@@ -28,19 +29,19 @@ _SPARE_PAGES = 256
 _HOST_DAYS = 35
 
 
-def mark_for_a_moment(
+def acknowledge_slice(
     tx: SpoolTransaction,
-    mark: Callable[[SpoolTransaction, Sequence[Any]], None],
+    change: Callable[[SpoolTransaction, Sequence[Any]], None],
     rows: Sequence[Any],
 ) -> int:
-    """Mark rows in one transaction for as long as a hook may wait behind; returns how many.
+    """Change the first rows, for as long as a hook may wait behind; returns how many.
 
     The more rows share a commit, the fewer pages each of them has written anew.
     """
-    done, end = 0, time.monotonic() + _MARKING_SECONDS
+    done, end = 0, time.monotonic() + _SLICE_SECONDS
     while done < len(rows) and (done == 0 or time.monotonic() < end):
-        mark(tx, rows[done : done + _MARKS_AT_ONCE])
-        done += _MARKS_AT_ONCE
+        change(tx, rows[done : done + _ROWS_PER_STEP])
+        done += _ROWS_PER_STEP
     return min(done, len(rows))
 
 
@@ -51,13 +52,13 @@ def accept_rows(tx: SpoolTransaction, row_ids: Sequence[int]) -> None:
     """
     among, ids = _among(row_ids)
     tx.db.execute(
-        "DELETE FROM digests WHERE store_ns IN"  # noqa: S608 - own words
-        f" (SELECT store_ns FROM rows WHERE {among} AND kind = 'host')",
+        "DELETE FROM digests WHERE point_time_ns IN"  # noqa: S608 - own words
+        f" (SELECT point_time_ns FROM rows WHERE {among} AND kind = 'host')",
         ids,
     )
     tx.db.execute(
         "UPDATE digests SET is_delivered = 1, changed_at = ?"  # noqa: S608 - own words
-        f" WHERE store_ns IN (SELECT store_ns FROM rows WHERE {among})",
+        f" WHERE point_time_ns IN (SELECT point_time_ns FROM rows WHERE {among})",
         (tx.now_ms, *ids),
     )
     done = tx.db.execute(f"DELETE FROM rows WHERE {among}", ids)  # noqa: S608 - own words
@@ -65,18 +66,18 @@ def accept_rows(tx: SpoolTransaction, row_ids: Sequence[int]) -> None:
 
 
 def reject_rows(tx: SpoolTransaction, row_ids: Sequence[tuple[int, str]]) -> None:
-    """Put rows aside with the server's words, for a person to look at."""
-    for row_id, words in row_ids:
+    """Put rows aside with the server's message, for a person to look at."""
+    for row_id, message in row_ids:
         done = tx.db.execute(
-            "UPDATE rows SET state = 'dead', attempts = attempts + 1, words = ?"
+            "UPDATE rows SET state = 'dead', attempts = attempts + 1, message = ?"
             " WHERE row_id = ? AND state = 'queued'",
-            (words[:_LETTER_WORDS_MAX], row_id),
+            (message[:_MESSAGE_MAX], row_id),
         )
         tx.counted["dead"] += done.rowcount
 
 
 def keep_rows(tx: SpoolTransaction, row_ids: Sequence[int]) -> None:
-    """Note that rows were tried and stay."""
+    """Count an attempt of rows that stay queued."""
     tx.db.execute(
         "UPDATE rows SET attempts = attempts + 1"
         " WHERE row_id IN (SELECT value FROM json_each(?)) AND state = 'queued'",
@@ -87,7 +88,7 @@ def keep_rows(tx: SpoolTransaction, row_ids: Sequence[int]) -> None:
 def replay_rows(tx: SpoolTransaction, states: Collection[str], kinds: Collection[str]) -> int:
     """Queue rows again that were put aside; returns how many."""
     done = tx.db.execute(
-        "UPDATE rows SET state = 'queued', attempts = 0, words = ''"
+        "UPDATE rows SET state = 'queued', attempts = 0, message = ''"
         " WHERE state IN (SELECT value FROM json_each(?)) AND state <> 'queued'"
         " AND kind IN (SELECT value FROM json_each(?))",
         (dumps(sorted(states)), dumps(sorted(kinds))),
@@ -97,7 +98,7 @@ def replay_rows(tx: SpoolTransaction, states: Collection[str], kinds: Collection
 
 
 def take_lease(tx: SpoolTransaction, owner: str, seconds: float) -> bool:
-    """Become or stay the one that delivers; renewed only in its second half, to spare the disk."""
+    """Take the lease or keep it; renewed only in its second half, to spare the disk."""
     held = tx.db.execute("SELECT owner, expires_at FROM lease").fetchone()
     left_ms = 0 if held is None else held[1] - tx.now_ms
     is_live = 0 < left_ms <= max(_LEASE_MAX_MS, seconds * 1000)
@@ -113,18 +114,16 @@ def take_lease(tx: SpoolTransaction, owner: str, seconds: float) -> bool:
 
 
 def holds_lease(tx: SpoolTransaction, owners: Collection[str]) -> bool:
-    """Tell whether one of these owners delivers this spool now."""
     held = tx.db.execute("SELECT owner FROM lease WHERE expires_at > ?", (tx.now_ms,)).fetchone()
     return held is not None and held[0] in owners
 
 
 def release_lease(tx: SpoolTransaction, owner: str) -> None:
-    """Give up the lease, if it is this owner's."""
     tx.db.execute("DELETE FROM lease WHERE owner = ?", (owner,))
 
 
-def refresh_notes(tx: SpoolTransaction, owner: str, seen: Mapping[str, int]) -> set[str]:
-    """Write down when the generations of an owner were last seen; returns those still open."""
+def refresh_open_generations(tx: SpoolTransaction, owner: str, seen: Mapping[str, int]) -> set[str]:
+    """Store when the generations of an owner were last seen; returns those still open."""
     still_open = {
         request_id
         for (request_id,) in tx.db.execute(
@@ -138,16 +137,16 @@ def refresh_notes(tx: SpoolTransaction, owner: str, seen: Mapping[str, int]) -> 
     return still_open
 
 
-def expire_notes(
+def expire_open_generations(
     tx: SpoolTransaction,
     owner: str,
     now: datetime,
-    quiet_seconds: float,
+    idle_timeout_seconds: float,
     max_cost_usd: Decimal,
     with_silent_owners: bool,
 ) -> int:
-    """Book what stayed open as pending, the event in and the note out in one transaction."""
-    quiet = to_ms(now - timedelta(seconds=quiet_seconds))
+    """Queue the pending events of generations that stayed open, and forget these."""
+    quiet = to_ms(now - timedelta(seconds=idle_timeout_seconds))
     silent = quiet - round(_OWNER_GRACE_SECONDS * 1000)
     expired = tx.db.execute(
         "SELECT request_id, json FROM open_generations WHERE (owner = ? AND last_seen <= ?)"
@@ -168,7 +167,7 @@ def prune_spool(tx: SpoolTransaction, digest_days: int) -> bool:
     """Forget old digests and give free pages back, in a small step; True when there may be more."""
     day_ms = 86_400_000
     pruned = tx.db.execute(
-        "DELETE FROM digests WHERE store_ns IN (SELECT store_ns FROM digests"
+        "DELETE FROM digests WHERE point_time_ns IN (SELECT point_time_ns FROM digests"
         " WHERE is_delivered AND changed_at < ? ORDER BY changed_at LIMIT ?)",
         (tx.now_ms - digest_days * day_ms, _PRUNE_ROWS),
     ).rowcount

@@ -12,7 +12,9 @@ from shared.errors import InvalidEvent
 # What a damaged file raises. sqlite3 cannot put damaged bytes of a schema into its own message.
 SPOOL_FILE_ERRORS = (sqlite3.DatabaseError, UnicodeDecodeError)
 _CORRUPT_CODES = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
-_COLUMNS = "row_id, kind, event_id, request_id, store_ns, state, attempts, words, queued_at, json"
+_COLUMNS = (
+    "row_id, kind, event_id, request_id, point_time_ns, state, attempts, message, queued_at, json"
+)
 
 
 def is_corrupt(error: BaseException) -> bool:
@@ -44,7 +46,7 @@ def rescue_rows(aside: Path, connection: sqlite3.Connection, now_ms: int) -> int
                 row,
             ).rowcount
     connection.execute(
-        "INSERT OR IGNORE INTO digests SELECT store_ns, event_id, 0, queued_at FROM rows"
+        "INSERT OR IGNORE INTO digests SELECT point_time_ns, event_id, 0, queued_at FROM rows"
     )
     connection.execute("DELETE FROM sqlite_sequence WHERE name = 'rows'")
     connection.execute("INSERT INTO sqlite_sequence VALUES ('rows', ?)", (now_ms,))

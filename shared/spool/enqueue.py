@@ -1,4 +1,4 @@
-"""Queueing: what one transaction does with rows and notes that come in."""
+"""Queueing: what one transaction does with rows and open generations that come in."""
 
 import sqlite3
 from collections import Counter
@@ -7,13 +7,14 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from itertools import count
+from json import loads
 from typing import NamedTuple
 
-from shared.core.event import UsageEvent, event_from_json, quarantine_reason
-from shared.core.ids import has_store_time, store_ns
+from shared.core.event import UsageEvent, quarantine_reason
+from shared.core.ids import has_store_time, point_time_ns
 from shared.core.rows import HostRow, Row, UserRow, row_time
 from shared.core.time import to_ms
-from shared.errors import InvalidEvent, SpoolFull
+from shared.errors import SpoolFull
 from shared.spool.file import spool_bytes_used
 from shared.spool.port import PutOutcome
 
@@ -25,7 +26,7 @@ _ROW_OVERHEAD_BYTES = 200
 
 _LOOK_UP_SQL = """SELECT
     EXISTS (SELECT 1 FROM digests WHERE event_id = :event_id),
-    EXISTS (SELECT 1 FROM digests WHERE store_ns = :store_ns),
+    EXISTS (SELECT 1 FROM digests WHERE point_time_ns = :point_time_ns),
     EXISTS (SELECT 1 FROM rows WHERE request_id = :request_id AND kind = 'usage'),
     EXISTS (SELECT 1 FROM open_generations WHERE request_id = :request_id)"""
 
@@ -61,16 +62,16 @@ class IncomingRow(NamedTuple):
 
 
 class KnownRow(NamedTuple):
-    """What the file knows of a row that comes in, of its place, its bill and its note."""
+    """What the file knows of a row: the row, its time in the store, its bill, its generation."""
 
     is_known: bool
-    is_taken: bool
+    is_time_taken: bool
     is_related: bool
     is_open: bool
 
 
 def incoming_row(row: Row, now: datetime, max_cost_usd: Decimal) -> IncomingRow:
-    """Make a row ready for the writer, at the caller's cost."""
+    """Serialize and check a row in the caller's thread, so that the writer need not."""
     return IncomingRow(
         kind=row.kind,
         event_id=row.event_id,
@@ -84,7 +85,7 @@ def incoming_row(row: Row, now: datetime, max_cost_usd: Decimal) -> IncomingRow:
 def queue_rows(
     tx: SpoolTransaction, rows: Sequence[IncomingRow], max_bytes: int
 ) -> list[PutOutcome]:
-    """Queue rows and close the notes they answer.
+    """Queue rows and close the open generations they complete.
 
     Raises SpoolFull before it has changed anything.
     """
@@ -93,22 +94,27 @@ def queue_rows(
 
 
 def queue_row(tx: SpoolTransaction, row: IncomingRow) -> PutOutcome:
-    """Queue one row whether there is room or not, and close the note it answers."""
+    """Queue one row whether there is room or not; its generation is open no longer."""
     if len(row.json) > _ROW_BYTES_MAX:
         tx.counted["refused_too_large"] += 1
         return "refused"
-    found, slot = _free_slot(tx.db, row)
-    outcome = "duplicate" if found.is_known else _insert_spool_row(tx, row, slot, found.is_related)
+    known, time_ns = _look_up_with_free_time(tx.db, row)
+    if known.is_known:
+        outcome: PutOutcome = "duplicate"
+    else:
+        outcome = _insert_spool_row(tx, row, time_ns, known.is_related)
     tx.counted[outcome] += 1
-    if found.is_open and row.kind == "usage":
+    if known.is_open and row.kind == "usage":
         tx.db.execute("DELETE FROM open_generations WHERE request_id = ?", (row.request_id,))
     return outcome
 
 
-def write_note(tx: SpoolTransaction, row: IncomingRow, owner: str, seen_ms: int) -> None:
-    """Remember a generation that has begun, or more of what is known of it.
+def upsert_open_generation(
+    tx: SpoolTransaction, row: IncomingRow, owner: str, seen_ms: int
+) -> None:
+    """Store a generation that has begun, or more of what is known of it.
 
-    A generation that somebody already booked needs no note; a note of another process stays his.
+    One that is booked already or belongs to another process is left alone.
     """
     tx.db.execute(
         "INSERT INTO open_generations (request_id, owner, last_seen, json)"
@@ -120,18 +126,18 @@ def write_note(tx: SpoolTransaction, row: IncomingRow, owner: str, seen_ms: int)
     )
 
 
-def _free_slot(db: sqlite3.Connection, row: IncomingRow) -> tuple[KnownRow, int]:
-    """Look a row up, at a place in the store that no other event of this spool has."""
-    for moved in count():
-        slot = store_ns(row.event_id, row.request_id, row.occurred_at, moved)
-        found = _look_up_row(db, row, slot)
-        if found.is_known or not found.is_taken:
+def _look_up_with_free_time(db: sqlite3.Connection, row: IncomingRow) -> tuple[KnownRow, int]:
+    """Look a row up, with a time in the store that no other event of this spool has."""
+    for collision_offset in count():
+        time_ns = point_time_ns(row.event_id, row.request_id, row.occurred_at, collision_offset)
+        known = _look_up_row(db, row, time_ns)
+        if known.is_known or not known.is_time_taken:
             break
-    return found, slot
+    return known, time_ns
 
 
 def _insert_spool_row(
-    tx: SpoolTransaction, row: IncomingRow, slot: int, is_related: bool
+    tx: SpoolTransaction, row: IncomingRow, time_ns: int, is_related: bool
 ) -> PutOutcome:
     if row.kind == "host":
         _keep_newest_host(tx, row)
@@ -141,15 +147,16 @@ def _insert_spool_row(
         tx.counted[f"quarantined_{row.quarantine}"] += 1
     outcome: PutOutcome = "quarantined" if row.quarantine else "queued"
     event_id = bytes.fromhex(row.event_id)
-    tx.db.execute("INSERT INTO digests VALUES (?, ?, 0, ?)", (slot, event_id, tx.now_ms))
+    tx.db.execute("INSERT INTO digests VALUES (?, ?, 0, ?)", (time_ns, event_id, tx.now_ms))
     tx.db.execute(
-        "INSERT INTO rows (kind, event_id, request_id, store_ns, state, words, queued_at, json)"
+        "INSERT INTO rows"
+        " (kind, event_id, request_id, point_time_ns, state, message, queued_at, json)"
         " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
         (
             row.kind,
             event_id,
             row.request_id,
-            slot,
+            time_ns,
             outcome,
             row.quarantine or "",
             tx.now_ms,
@@ -159,17 +166,17 @@ def _insert_spool_row(
     return outcome
 
 
-def _look_up_row(db: sqlite3.Connection, row: IncomingRow, slot: int) -> KnownRow:
+def _look_up_row(db: sqlite3.Connection, row: IncomingRow, time_ns: int) -> KnownRow:
     names = {
         "event_id": bytes.fromhex(row.event_id),
-        "store_ns": slot,
+        "point_time_ns": time_ns,
         "request_id": row.request_id,
     }
     return KnownRow(*map(bool, db.execute(_LOOK_UP_SQL, names).fetchone()))
 
 
 def _refuse_when_full(tx: SpoolTransaction, rows: Sequence[IncomingRow], max_bytes: int) -> None:
-    # Host rows are let in: each replaces the last one, and they say that the spool is full.
+    # Host rows are let in: each replaces the last one, and they report that the spool is full.
     new = [row for row in rows if row.kind != "host"]
     needed = sum(len(row.json) + _ROW_OVERHEAD_BYTES for row in new)
     if tx.room_for(needed, max_bytes) or all(_look_up_row(tx.db, row, 0).is_known for row in new):
@@ -179,9 +186,9 @@ def _refuse_when_full(tx: SpoolTransaction, rows: Sequence[IncomingRow], max_byt
 
 
 def _keep_newest_host(tx: SpoolTransaction, row: IncomingRow) -> None:
-    """Remember what a host last said; of what waits for delivery only the newest is of use.
+    """Keep the newest row of a host; older ones need no delivery any more.
 
-    What was said well in the future was said before a clock was set back: it does not last.
+    A row from well in the future was written before a clock was set back: any other replaces it.
     """
     tx.db.execute(
         "INSERT INTO hosts (host_id, occurred_at, json) VALUES (?, ?, ?)"
@@ -196,7 +203,7 @@ def _keep_newest_host(tx: SpoolTransaction, row: IncomingRow) -> None:
     )
     waiting = "FROM rows WHERE request_id = ? AND kind = 'host' AND state = 'queued'"
     tx.db.execute(
-        f"DELETE FROM digests WHERE store_ns IN (SELECT store_ns {waiting})",  # noqa: S608 - own words
+        f"DELETE FROM digests WHERE point_time_ns IN (SELECT point_time_ns {waiting})",  # noqa: S608 - own words
         (row.request_id,),
     )
     tx.db.execute(f"DELETE {waiting}", (row.request_id,))
@@ -204,21 +211,22 @@ def _keep_newest_host(tx: SpoolTransaction, row: IncomingRow) -> None:
 
 def _is_money_conflict(db: sqlite3.Connection, row: IncomingRow) -> bool:
     """Tell whether another observation of this bill, still here, was settled at another amount."""
-    mine = _settled_money(row.json)
+    mine = _settled_amounts(row.json)
     if mine is None:
         return False
     others = db.execute(
         "SELECT json FROM rows WHERE request_id = ? AND kind = 'usage'", (row.request_id,)
     )
-    return any(_settled_money(text) not in (None, mine) for (text,) in others)
+    return any(_settled_amounts(text) not in (None, mine) for (text,) in others)
 
 
-def _settled_money(text: str) -> tuple[Decimal, Decimal | None] | None:
+def _settled_amounts(text: str) -> tuple[str, str | None] | None:
+    """Return charge and upstream cost as every event writes them, None while it is pending."""
     try:
-        event = event_from_json(text)
-    except InvalidEvent:
-        return None  # written by a version whose rules differ; the projection looks again
-    return None if event.cost_usd is None else (event.cost_usd, event.upstream_cost_usd)
+        event = loads(text)
+    except ValueError:
+        return None  # damaged on disk; delivery will find out
+    return (event["cost_usd"], event.get("upstream_cost_usd")) if "cost_usd" in event else None
 
 
 def _row_request_id(row: Row) -> str:

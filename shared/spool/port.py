@@ -1,35 +1,25 @@
 """The seam to the disk: what capture and delivery ask of a durable queue."""
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, Protocol
 
-from shared.core.event import UsageEvent
-from shared.core.rows import Row, RowKind
+from shared.core.rows import RowKind
 
 PutOutcome = Literal["queued", "duplicate", "refused", "quarantined"]
 
 
 @dataclass(frozen=True)
 class SpooledRow:
-    """A row waiting in a spool. `store_ns` is its place in InfluxDB, fixed when it was queued."""
+    """A row that waits in a spool; its time in InfluxDB is fixed when it is queued."""
 
     row_id: int
     kind: RowKind
     event_id: str
     json: str
-    store_ns: int
+    point_time_ns: int
     attempts: int
-
-
-@dataclass(frozen=True)
-class OpenNote:
-    """A generation that has begun: the pending event to book should its usage never come."""
-
-    event: UsageEvent
-    last_seen: datetime
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,25 +37,12 @@ class SpoolStatus:
 
 
 class Spool(Protocol):
-    """The durable queue between capture and delivery; methods may be called from any thread."""
-
-    def put(self, rows: Sequence[Row]) -> Future[list[PutOutcome]]:
-        """Queue rows; the future is done when they would survive a power loss.
-
-        A duplicate of a queued or delivered event is no error. The future ends in SpoolFull or
-        another SpoolError when nothing was queued.
-        """
-
-    def note_open(self, event: UsageEvent) -> None:
-        """Remember a generation that has begun, without waiting for the disk."""
-
-    def note_seen(self, request_ids: Sequence[str]) -> None:
-        """Keep open generations of this process from expiring."""
+    """What delivery asks of a durable queue; methods may be called from any thread."""
 
     def take(self, limit: int, after_row_id: int = 0) -> list[SpooledRow]:
         """Return the oldest queued rows, at most `limit`, without changing them."""
 
-    def settle(
+    def acknowledge(
         self,
         accepted: Sequence[int] = (),
         rejected: Sequence[tuple[int, str]] = (),
@@ -78,9 +55,3 @@ class Spool(Protocol):
 
     def release(self, owner: str) -> None:
         """Give up the lease."""
-
-    def status(self) -> SpoolStatus:
-        """Return counts as of now."""
-
-    def close(self) -> None:
-        """Commit what waits and end the writer thread."""

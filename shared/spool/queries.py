@@ -22,14 +22,14 @@ AsideState = Literal["dead", "quarantined"]
 class DeadLetter:
     """A row as a person reads it; dead and quarantined ones wait until somebody replays them.
 
-    `words` are those of the server for a dead row, the reason for a quarantined one.
+    `message` is the server's for a dead row, the reason for a quarantined one.
     """
 
     row_id: int
     kind: RowKind
     state: str
     request_id: str
-    words: str
+    message: str
     attempts: int
     queued_at: datetime
     json: str
@@ -45,7 +45,7 @@ class DeadLetter:
                 "kind": self.kind,
                 "state": self.state,
                 "request_id": self.request_id,
-                "words": self.words,
+                "words": self.message,
                 "attempts": self.attempts,
                 "queued_at": self.queued_at.isoformat(),
                 "row": self._row(),
@@ -62,7 +62,7 @@ class DeadLetter:
 def read_queued(db: sqlite3.Connection, limit: int, after_row_id: int) -> list[SpooledRow]:
     """Return the oldest queued rows after a given one."""
     found = db.execute(
-        "SELECT row_id, kind, lower(hex(event_id)), json, store_ns, attempts FROM rows"
+        "SELECT row_id, kind, lower(hex(event_id)), json, point_time_ns, attempts FROM rows"
         " WHERE state = 'queued' AND row_id > ? ORDER BY row_id LIMIT ?",
         (after_row_id, limit),
     )
@@ -145,7 +145,7 @@ def _read_page(
     db: sqlite3.Connection, source: str, values: tuple[int | str, ...]
 ) -> list[DeadLetter]:
     found = db.execute(
-        "SELECT row_id, kind, state, request_id, words, attempts, queued_at, json " + source,
+        "SELECT row_id, kind, state, request_id, message, attempts, queued_at, json " + source,
         values,
     )
     return [
@@ -154,12 +154,12 @@ def _read_page(
             kind=kind,
             state=state,
             request_id=request_id,
-            words=words,
+            message=message,
             attempts=attempts,
             queued_at=from_ms(queued_at),
             json=text,
         )
-        for row_id, kind, state, request_id, words, attempts, queued_at, text in found
+        for row_id, kind, state, request_id, message, attempts, queued_at, text in found
     ]
 
 

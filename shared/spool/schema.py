@@ -22,10 +22,10 @@ SPOOL_MIGRATIONS: tuple[tuple[str, ...], ...] = (
             kind TEXT NOT NULL,
             event_id BLOB NOT NULL,
             request_id TEXT NOT NULL,
-            store_ns INTEGER NOT NULL,
+            point_time_ns INTEGER NOT NULL,
             state TEXT NOT NULL,
             attempts INTEGER NOT NULL DEFAULT 0,
-            words TEXT NOT NULL DEFAULT '',
+            message TEXT NOT NULL DEFAULT '',
             queued_at INTEGER NOT NULL,
             json TEXT NOT NULL
         )""",
@@ -38,7 +38,7 @@ SPOOL_MIGRATIONS: tuple[tuple[str, ...], ...] = (
         # for almost each of them (28 us of an event, against 4). `is_delivered` and `changed_at`
         # (queued or delivered then) keep their size when they change, and so their page.
         """CREATE TABLE digests (
-            store_ns INTEGER PRIMARY KEY,
+            point_time_ns INTEGER PRIMARY KEY,
             event_id BLOB NOT NULL,
             is_delivered INTEGER NOT NULL,
             changed_at INTEGER NOT NULL

@@ -1,12 +1,16 @@
 """The spool: the durable queue on local disk between capture and delivery, over sqlite3."""
 
+import asyncio
 import os
+import secrets
 import sqlite3
 import weakref
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar, get_args
@@ -18,16 +22,22 @@ from shared.core.time import to_ms
 from shared.errors import SpoolError
 from shared.spool.acknowledge import (
     accept_rows,
+    acknowledge_slice,
+    expire_open_generations,
+    holds_lease,
     keep_rows,
-    mark_for_a_moment,
+    prune_spool,
+    refresh_open_generations,
     reject_rows,
     release_lease,
     replay_rows,
+    take_lease,
 )
+from shared.spool.counters import SpoolCounters
 from shared.spool.damage import SPOOL_FILE_ERRORS
-from shared.spool.enqueue import SpoolTransaction, incoming_row, queue_rows, write_note
+from shared.spool.enqueue import SpoolTransaction, incoming_row, queue_rows, upsert_open_generation
+from shared.spool.file import SpoolFile, Synchronous
 from shared.spool.port import PutOutcome, SpooledRow, SpoolStatus
-from shared.spool.process import SpoolProcess, SpoolSettings
 from shared.spool.queries import (
     AsideState,
     DeadLetter,
@@ -38,12 +48,80 @@ from shared.spool.queries import (
     read_queued,
     read_status,
 )
+from shared.spool.writer import SpoolWriter
 
 SpoolAnswer = TypeVar("SpoolAnswer")
 _ROW_KINDS: tuple[str, ...] = get_args(RowKind)
 _ASIDE_STATES: tuple[AsideState, ...] = ("dead", "quarantined")
 # A delivery thread would rather give up than wait for ever for a disk that hangs.
 _DISK_ANSWER_SECONDS = 60.0
+# More generations than one host can have open; what comes beyond is not refreshed.
+_SEEN_MAX = 50_000
+# Between two small steps of tidying up: hooks come first.
+_PRUNE_PAUSE_SECONDS = 0.1
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpoolSettings:
+    """What an admin can set about a spool."""
+
+    max_bytes: int = 1024 * 1024**2
+    max_cost_usd: Decimal = Decimal(10_000)
+    synchronous: Synchronous = "FULL"
+    digest_days: int = 35
+    refresh_seconds: float = 30.0
+    close_seconds: float = 5.0
+
+
+class SpoolProcess:
+    """What a spool keeps per process; a forked child begins with a new one."""
+
+    def __init__(self, path: Path, settings: SpoolSettings, clock: Clock) -> None:
+        self.owner = secrets.token_hex(8)
+        self.counters = SpoolCounters()
+        self.file = SpoolFile(path, settings.synchronous, clock, self.counters.add)
+        self.writer = SpoolWriter(self.file, self.counters, clock, self._keep_up)
+        self._settings = settings
+        self._clock = clock
+        self._seen: dict[str, int] = {}
+        self._lease_owners: set[str] = set()
+
+    def touch(self, request_ids: Sequence[str]) -> None:
+        """Remember that these generations are alive; the next refresh stores it."""
+        now_ms = to_ms(self._clock.now())
+        for request_id in request_ids:
+            if len(self._seen) < _SEEN_MAX or request_id in self._seen:
+                self._seen[request_id] = now_ms
+
+    def lease(self, tx: SpoolTransaction, owner: str, seconds: float) -> bool:
+        """Try to deliver this spool in the name of an owner."""
+        if not take_lease(tx, owner, seconds):
+            return False
+        self._lease_owners.add(owner)
+        return True
+
+    def expire(self, tx: SpoolTransaction, now: datetime, idle_timeout_seconds: float) -> int:
+        """Book this process's quiet generations, and those of silent processes if it delivers."""
+        self._refresh(tx)
+        return expire_open_generations(
+            tx,
+            self.owner,
+            now,
+            idle_timeout_seconds,
+            self._settings.max_cost_usd,
+            with_silent_owners=holds_lease(tx, self._lease_owners),
+        )
+
+    def _keep_up(self, tx: SpoolTransaction) -> float:
+        self._refresh(tx)
+        has_more = prune_spool(tx, self._settings.digest_days)
+        return _PRUNE_PAUSE_SECONDS if has_more else self._settings.refresh_seconds
+
+    def _refresh(self, tx: SpoolTransaction) -> None:
+        seen = dict(self._seen)
+        still_open = refresh_open_generations(tx, self.owner, seen)
+        for request_id in seen.keys() - still_open:
+            self._seen.pop(request_id, None)
 
 
 class SqliteSpool:
@@ -82,7 +160,7 @@ class SqliteSpool:
         """Keep what a host says of itself and queue it, in place of an older one that waits."""
         return self.put([row])
 
-    def note_open(self, event: UsageEvent) -> None:
+    def track(self, event: UsageEvent) -> None:
         """Remember a generation that has begun, or what is known of it by now; waits for nothing.
 
         `event` is the pending event to book if nothing better comes. The note outlives the process
@@ -93,27 +171,27 @@ class SqliteSpool:
         owner = self._process.owner
         seen_ms = to_ms(now)
         self._process.writer.submit(
-            lambda tx: write_note(tx, row, owner, seen_ms), is_awaited=False
+            lambda tx: upsert_open_generation(tx, row, owner, seen_ms), is_awaited=False
         )
 
-    def note_seen(self, request_ids: Sequence[str]) -> None:
+    def touch(self, request_ids: Sequence[str]) -> None:
         """Keep open generations of this process from expiring; costs a microsecond, no disk."""
-        self._process.see(request_ids)
+        self._process.touch(request_ids)
 
-    def expire_open(self, now: datetime, quiet_seconds: float) -> int:
+    def expire_open(self, now: datetime, idle_timeout_seconds: float) -> int:
         """Book generations as pending that this process has not seen for a while; returns how many.
 
         Whoever holds the lease also books those of processes that are silent a minute longer.
         """
         process = self._process
-        return self._wait(lambda tx: process.expire(tx, now, quiet_seconds))
+        return self._wait(lambda tx: process.expire(tx, now, idle_timeout_seconds))
 
     def take(self, limit: int, after_row_id: int = 0) -> list[SpooledRow]:
         """Return the oldest queued rows, at most `limit`, without changing them."""
         with self._reading() as db:
             return read_queued(db, limit, after_row_id)
 
-    def settle(
+    def acknowledge(
         self,
         accepted: Sequence[int] = (),
         rejected: Sequence[tuple[int, str]] = (),
@@ -121,17 +199,17 @@ class SqliteSpool:
     ) -> None:
         """End a delivery: accepted rows are done, rejected ones are put aside, kept ones wait.
 
-        Marking a row twice changes nothing; a crash in between leaves rows queued.
+        Acknowledging a row twice changes nothing; a crash in between leaves rows queued.
         """
-        marks: tuple[tuple[Callable[..., None], Sequence[Any]], ...] = (
+        changes: tuple[tuple[Callable[..., None], Sequence[Any]], ...] = (
             (accept_rows, accepted),
             (reject_rows, rejected),
             (keep_rows, kept),
         )
-        for mark, rows in marks:
+        for change, rows in changes:
             done = 0
             while done < len(rows):
-                done += self._wait(partial(mark_for_a_moment, mark=mark, rows=rows[done:]))
+                done += self._wait(partial(acknowledge_slice, change=change, rows=rows[done:]))
 
     def lease(self, owner: str, seconds: float) -> bool:
         """Become or stay the one that delivers this spool; False while another one is."""
@@ -222,3 +300,39 @@ def _stop_writers(processes: dict[int, SpoolProcess]) -> None:
     mine = processes.get(os.getpid())
     if mine is not None:
         mine.writer.stop()
+
+
+async def put_within(
+    spool: SqliteSpool, rows: Sequence[Row], seconds: float = 0.25
+) -> list[PutOutcome] | None:
+    """Queue rows and wait for the disk, but not longer than this; None when it took longer.
+
+    An overrun is counted and the commit goes on. Raises SpoolError when nothing was queued.
+    """
+    future = spool.put(rows)
+    loop = asyncio.get_running_loop()
+    is_over = loop.create_future()
+    # asyncio's own wrap_future and wait do the same, and take half as long again as the put.
+    future.add_done_callback(partial(_call_loop, loop, is_over))
+    timer = loop.call_later(seconds, _wake_hook, is_over)
+    try:
+        await is_over
+    finally:
+        timer.cancel()
+    if not future.done():
+        spool.count("overrun")
+        return None
+    return future.result()
+
+
+def _call_loop(
+    loop: asyncio.AbstractEventLoop, is_over: asyncio.Future[None], _done: Future[Any]
+) -> None:
+    # The loop may have been closed meanwhile: nobody waits any more.
+    with suppress(RuntimeError):
+        loop.call_soon_threadsafe(_wake_hook, is_over)
+
+
+def _wake_hook(is_over: asyncio.Future[None]) -> None:
+    if not is_over.done():
+        is_over.set_result(None)

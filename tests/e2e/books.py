@@ -12,7 +12,7 @@ from shared.core.rows import UnmeteredRow
 from shared.delivery.delivery import Delivery
 from shared.event_store.port import Window
 from shared.event_store.sqlite.store import EmbeddedStore
-from shared.projection.resolution import Bill, resolve, uncancelled
+from shared.projection.resolution import Bill, resolve, still_unmetered
 from shared.spool.port import SpoolStatus
 from shared.spool.sqlite_spool import SqliteSpool
 
@@ -40,7 +40,7 @@ class Books:
         window = Window(now - timedelta(days=1), now + timedelta(days=1))
         events = list(self._store.events(window))
         self.bills = resolve(events).bills
-        self.unmetered = uncancelled(self._store.unmetered(window), events)
+        self.unmetered = still_unmetered(self._store.unmetered(window), events)
 
     def _drain(self, spool: SqliteSpool) -> bool:
         delivery = Delivery(spool, self._store, "books-of-a-test", SystemClock())

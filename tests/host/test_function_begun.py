@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from shared.projection.resolution import uncancelled
+from shared.projection.resolution import still_unmetered
 from tests.host.bodies import (
     ALICE_HERSELF,
     FOREIGN,
@@ -123,7 +123,7 @@ async def test_one_that_comes_after_all_is_booked_and_no_longer_unmetered(plugin
     give_up(plugin)
     await plugin.outlet(outlet(), __metadata__=answer)
     assert len(events(plugin)) == 1
-    assert uncancelled(unmetered(plugin), events(plugin)) == []
+    assert still_unmetered(unmetered(plugin), events(plugin)) == []
 
 
 async def test_both_hosts_name_a_silent_answer_and_each_part_of_it_alike(
@@ -142,7 +142,7 @@ async def test_both_hosts_name_a_silent_answer_and_each_part_of_it_alike(
             give_up(plugin)
         rows = [*unmetered(pipeline), *unmetered(function)]
     assert len(rows) == 4
-    assert len(uncancelled(rows, [])) == 2
+    assert len(still_unmetered(rows, [])) == 2
 
 
 async def test_the_same_file_installed_twice_lists_it_once(

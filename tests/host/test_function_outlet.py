@@ -10,7 +10,7 @@ import pytest
 
 from shared.core.rows import UserRow
 from shared.core.time import to_ms
-from shared.projection.resolution import uncancelled
+from shared.projection.resolution import still_unmetered
 from tests.host.bodies import (
     ALICE_HERSELF,
     RECORD,
@@ -118,7 +118,7 @@ async def test_an_answer_of_the_api_without_usage_is_pending_by_the_name_of_its_
     assert (event.request_id, event.cost_source) == (generation_id(), "none")
     assert (event.chat_id, event.message_id) == (None, "msg_1")
     row = unmetered(request_id="turn::msg_1", chat_id="", message_id="msg_1", task="chat")
-    assert uncancelled([row], [event]) == []
+    assert still_unmetered([row], [event]) == []
 
 
 async def test_an_answer_of_the_api_with_usage_is_no_longer_open(plugin: Any) -> None:

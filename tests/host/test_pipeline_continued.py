@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from shared.projection.resolution import resolve, uncancelled
+from shared.projection.resolution import resolve, still_unmetered
 from tests.host.bodies import ALICE_HERSELF, continued, outlet, request
 from tests.host.plugin import events, load_as_pipeline, running, unmetered
 
@@ -57,7 +57,7 @@ def books(plugin: Any) -> list[str]:
         (bill.event.occurred_at, bill.event.cost_source) for bill in resolve(events(plugin)).bills
     ]
     left = [
-        (row.occurred_at, "unmetered") for row in uncancelled(unmetered(plugin), events(plugin))
+        (row.occurred_at, "unmetered") for row in still_unmetered(unmetered(plugin), events(plugin))
     ]
     return [kind for _, kind in sorted(bills + left)]
 

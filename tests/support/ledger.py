@@ -118,7 +118,7 @@ def spooled(rows: Iterable[Row]) -> list[SpooledRow]:
             kind=row.kind,
             event_id=row.event_id,
             json=row.to_json(),
-            store_ns=0,
+            point_time_ns=0,
             attempts=0,
         )
         for number, row in enumerate(rows)

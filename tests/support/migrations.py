@@ -15,7 +15,7 @@ from migration_tools.cli import app
 from migration_tools.importing.writer import PointTimes
 from migration_tools.ledger import Ledger
 from shared.core.event import UsageEvent
-from shared.core.ids import store_ns
+from shared.core.ids import point_time_ns
 from shared.core.rows import Row
 from shared.event_store.influx.write import InfluxSettings
 from shared.event_store.port import Window
@@ -99,7 +99,7 @@ def store_rows(rows: Sequence[Row]) -> list[SpooledRow]:
 def _time_ns(point_times: PointTimes, row: Row) -> int:
     if isinstance(row, UsageEvent):
         return point_times.assign(row)
-    return store_ns(row.event_id, "", row.occurred_at)
+    return point_time_ns(row.event_id, "", row.occurred_at)
 
 
 def lab_in(folder: Path, monkeypatch: pytest.MonkeyPatch, **settings: str) -> Lab:

@@ -18,7 +18,7 @@ def main(path: str, first: str, count: str) -> None:
     waiting: deque[tuple[str, Future[list[PutOutcome]]]] = deque()
     for number in range(int(first), int(first) + int(count)):
         event = settled(request_id=generation_id(number))
-        spool.note_open(pending(request_id=generation_id(number)))
+        spool.track(pending(request_id=generation_id(number)))
         waiting.append((event.event_id, spool.put([event])))
         if len(waiting) == IN_FLIGHT:
             report(*waiting.popleft())

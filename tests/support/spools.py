@@ -1,14 +1,12 @@
 """A spool in memory and a clock that is set by hand, for tests of what drains a spool."""
 
 from collections.abc import Sequence
-from concurrent.futures import Future
 from datetime import datetime, timedelta
 from threading import Event
 
-from shared.core.event import UsageEvent
-from shared.core.ids import store_ns
+from shared.core.ids import point_time_ns
 from shared.core.rows import Row
-from shared.spool.port import PutOutcome, SpooledRow, SpoolStatus
+from shared.spool.port import SpooledRow
 from tests.support.builders import NOON
 
 
@@ -47,7 +45,9 @@ def spooled(rows: Sequence[Row], first_id: int = 1) -> list[SpooledRow]:
             kind=row.kind,
             event_id=row.event_id,
             json=row.to_json(),
-            store_ns=store_ns(row.event_id, getattr(row, "request_id", ""), row.occurred_at),
+            point_time_ns=point_time_ns(
+                row.event_id, getattr(row, "request_id", ""), row.occurred_at
+            ),
             attempts=0,
         )
         for position, row in enumerate(rows)
@@ -68,7 +68,7 @@ class MemorySpool:
     def take(self, limit: int, after_row_id: int = 0) -> list[SpooledRow]:
         return [row for row in self.queue if row.row_id > after_row_id][:limit]
 
-    def settle(
+    def acknowledge(
         self,
         accepted: Sequence[int] = (),
         rejected: Sequence[tuple[int, str]] = (),
@@ -90,20 +90,5 @@ class MemorySpool:
         if self.holder == owner:
             self.holder = None
 
-    def put(self, rows: Sequence[Row]) -> Future[list[PutOutcome]]:
+    def put(self, rows: Sequence[Row]) -> None:
         self.queue += spooled(rows, first_id=len(self.queue) + len(self.accepted) + 1)
-        done: Future[list[PutOutcome]] = Future()
-        done.set_result(["queued" for _ in rows])
-        return done
-
-    def note_open(self, event: UsageEvent) -> None:
-        raise AssertionError("delivery notes nothing")
-
-    def note_seen(self, request_ids: Sequence[str]) -> None:
-        raise AssertionError("delivery notes nothing")
-
-    def status(self) -> SpoolStatus:
-        raise AssertionError("delivery asks for no status")
-
-    def close(self) -> None:
-        self.holder = None

@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, create_engine, inspect, make_url, text
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
-from shared.capture.openwebui import host_id, json_object
+from shared.capture.openwebui import json_object, openwebui_id
 from shared.core.ids import digest
 from shared.errors import MigrationError
 
@@ -118,8 +118,8 @@ def _from_messages(
             message = json_object(shown.get(message_id))
             if usage:
                 yield StoredAnswer(
-                    chat_id=host_id(chat_id),
-                    message_id=host_id(message_id),
+                    chat_id=openwebui_id(chat_id),
+                    message_id=openwebui_id(message_id),
                     user_id=str(row.user_id or ""),
                     model_id=str(row.model_id or ""),
                     created_at=int(row.created_at),
@@ -137,8 +137,8 @@ def _from_chats(connection: Connection, start: int, end: int) -> Iterator[Stored
             usage = json_object(message.get("usage"))
             if usage and isinstance(at, int | float) and start <= at < end:
                 yield StoredAnswer(
-                    chat_id=host_id(row.id),
-                    message_id=host_id(message_id),
+                    chat_id=openwebui_id(row.id),
+                    message_id=openwebui_id(message_id),
                     user_id=str(row.user_id or ""),
                     model_id=str(message.get("model") or ""),
                     created_at=int(at),

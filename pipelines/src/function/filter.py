@@ -17,7 +17,7 @@ from pipelines.src.recorder import Recorder
 from pipelines.src.silent_answers import silent_rows, unmetered_rows
 from pipelines.src.user_directory import UserDirectory
 from pipelines.src.valves import FunctionUserValves, FunctionValves
-from shared.capture.events import Answer, turn_event
+from shared.capture.events import CapturedAnswer, turn_event
 from shared.capture.inlet import Inlet, read_inlet
 from shared.capture.openwebui import (
     KEY_HASH,
@@ -167,9 +167,9 @@ class Filter:
         if usage and is_metered:
             if begun is not None and inlet.is_continued:
                 total_tokens = parse_usage(usage, merged=True).total_tokens
-                inlet = self._begun.memory.tell_apart(inlet, total_tokens)
+                inlet = self._begun.memory.disambiguate(inlet, total_tokens)
             state = await self._streams.state(metadata)
-            answer = Answer(
+            answer = CapturedAnswer(
                 source="function",
                 user=inlet.user,
                 body=body,

@@ -17,11 +17,11 @@ from shared.capture.openwebui import (
     KEY_HASH,
     LEDGER_KEY,
     generation_chunk,
-    host_id,
     is_openrouter_generation,
     is_response_event,
     is_running_total,
     json_object,
+    openwebui_id,
 )
 
 
@@ -84,7 +84,7 @@ class StreamCapture:
         """
         first = answer.state["first"]
         if first and not answer.metadata.get("message_id"):
-            named = {**answer.metadata, "message_id": host_id(body.get("id"))}
+            named = {**answer.metadata, "message_id": openwebui_id(body.get("id"))}
             self._recorder.note_open(answer.valves, partial(generation_event, first, named))
 
     def _saw_part(self, event: dict[str, Any], metadata: dict[str, Any]) -> None:

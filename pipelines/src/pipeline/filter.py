@@ -14,15 +14,15 @@ from pipelines.src.settings import PluginSettings
 from pipelines.src.silent_answers import silent_rows, unmetered_rows
 from pipelines.src.user_directory import UserDirectory
 from pipelines.src.valves import PipelineValves
-from shared.capture.events import Answer, is_merged_wrongly, turn_event
+from shared.capture.events import CapturedAnswer, is_merged_wrongly, turn_event
 from shared.capture.inlet import Inlet, is_fresh, read_inlet
 from shared.capture.openwebui import (
     answer_message,
     has_openrouter_usage,
-    host_id,
     host_user_id,
     json_object,
     ledger_ids,
+    openwebui_id,
     read_model_record,
     short_text,
 )
@@ -134,7 +134,10 @@ class Pipeline:
             self._recorder.counters.count("ignored_outlet")
             return
         settings = self._recorder.follow(self.valves).settings
-        ids = {"chat_id": host_id(body.get("chat_id")), "message_id": host_id(body.get("id"))}
+        ids = {
+            "chat_id": openwebui_id(body.get("chat_id")),
+            "message_id": openwebui_id(body.get("id")),
+        }
         remembered = self._memory.answered(**ids)
         inlet = remembered or self._read_inlet(ids, body, user, settings)
         usage = json_object(message.get("usage"))
@@ -146,8 +149,12 @@ class Pipeline:
                 # It may well be continued: then the name of its first part is taken.
                 inlet = replace(inlet, is_continued=bool(inlet.chat_id))
             elif inlet.is_continued:
-                inlet = self._memory.tell_apart(inlet, parse_usage(usage, merged=True).total_tokens)
-            answer = Answer(source="pipeline", user=host_user_id(user), body=body, message=message)
+                inlet = self._memory.disambiguate(
+                    inlet, parse_usage(usage, merged=True).total_tokens
+                )
+            answer = CapturedAnswer(
+                source="pipeline", user=host_user_id(user), body=body, message=message
+            )
             await self._recorder.book(self.valves, partial(turn_event, answer, inlet))
         elif not usage and (remembered or is_metered):
             await self._put_rows(unmetered_rows([inlet], settings))

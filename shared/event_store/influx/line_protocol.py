@@ -93,28 +93,28 @@ _INTEGERS = {
 }
 
 
-def render_line(kind: str, text: str, store_ns: int, measurement: str) -> str:
+def render_line(kind: str, text: str, point_time_ns: int, measurement: str) -> str:
     """Write the row of a spool as one line that is the same, byte for byte, whenever it is written.
 
     `measurement` is where usage events go. Raises InvalidEvent when the row cannot be read.
     """
     name = measurement if kind == "usage" else MEASUREMENTS.get(kind, "")
     try:
-        return _render(kind, from_json(text), store_ns, name)
+        return _render(kind, from_json(text), point_time_ns, name)
     except (KeyError, TypeError, AttributeError, ValueError, ArithmeticError):
         # An older version wrote it or it is damaged: the model fills in what is missing or refuses.
         row = row_from_json(kind, text)
-    return _render(kind, row.model_dump(mode="json", exclude_none=True), store_ns, name)
+    return _render(kind, row.model_dump(mode="json", exclude_none=True), point_time_ns, name)
 
 
-def derived_milliseconds(store_ns: int, request_id: str) -> int:
+def derived_milliseconds(point_time_ns: int, request_id: str) -> int:
     """Return the instant that a line's time stands for, in milliseconds since 1970.
 
     A line's time holds the identity of its event below the second (ids that name one) or the
     millisecond; the few events that happened at another instant carry it as a field.
     """
-    second = store_ns // 10**9
-    return second * 1000 if generation_seconds(request_id) == second else store_ns // 10**6
+    second = point_time_ns // 10**9
+    return second * 1000 if generation_seconds(request_id) == second else point_time_ns // 10**6
 
 
 def escape_key(text: str) -> str:
@@ -122,7 +122,7 @@ def escape_key(text: str) -> str:
     return text.replace(",", "\\,").replace(" ", "\\ ")
 
 
-def _render(kind: str, row: Mapping[str, Any], store_ns: int, measurement: str) -> str:
+def _render(kind: str, row: Mapping[str, Any], point_time_ns: int, measurement: str) -> str:
     tags, labels = _write_labels(kind, tuple([row[name] for name in _LABELS[kind]]))
     fields = [_INTEGERS[kind].format(*[row[name] for name in INTEGER_FIELDS[kind]]), *labels]
     fields += [f"{name}={row[name]:d}i" for name in RARE_INTEGER_FIELDS[kind] if name in row]
@@ -133,9 +133,9 @@ def _render(kind: str, row: Mapping[str, Any], store_ns: int, measurement: str) 
     elif kind == "host":
         fields.append(f"counters={_quote_field(canonical_json(row['counters']))}")
     at = to_ms(datetime.fromisoformat(row["occurred_at"]))
-    if at != derived_milliseconds(store_ns, row.get("request_id", "")):
+    if at != derived_milliseconds(point_time_ns, row.get("request_id", "")):
         fields.append(f"occurred_at_ms={at}i")
-    return f"{escape_key(measurement)},{tags} {','.join(fields)} {store_ns}"
+    return f"{escape_key(measurement)},{tags} {','.join(fields)} {point_time_ns}"
 
 
 def _amount_fields(row: Mapping[str, Any]) -> list[str]:

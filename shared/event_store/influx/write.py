@@ -95,7 +95,7 @@ class InfluxSink:
         for position, row in enumerate(rows):
             try:
                 lines.append(
-                    render_line(row.kind, row.json, row.store_ns, self._settings.measurement)
+                    render_line(row.kind, row.json, row.point_time_ns, self._settings.measurement)
                 )
             except InvalidEvent as error:
                 rejected.append((position, str(error)))

@@ -156,8 +156,8 @@ def test_only_the_window_counts_for_what_is_repeated(store: EventStore) -> None:
 
 def test_a_damaged_row_is_rejected_alone(store: EventStore) -> None:
     good, damaged, stranger = spooled([settled(), pending(), turn()])
-    broken = SpooledRow(2, "usage", damaged.event_id, '{"request_id":', damaged.store_ns, 0)
-    unknown: Any = SpooledRow(3, "poem", stranger.event_id, "{}", stranger.store_ns, 0)  # type: ignore[arg-type]
+    broken = SpooledRow(2, "usage", damaged.event_id, '{"request_id":', damaged.point_time_ns, 0)
+    unknown: Any = SpooledRow(3, "poem", stranger.event_id, "{}", stranger.point_time_ns, 0)  # type: ignore[arg-type]
     result = store.write([good, broken, unknown])
     assert result.accepted == [0]
     assert [position for position, _ in result.rejected] == [1, 2]

@@ -65,7 +65,7 @@ def test_a_row_of_an_older_version_is_read_with_defaults(store: EventStore) -> N
         "a_field_of_another_version": 1,
     }
     [row] = spooled([settled(request_id=f"gen-{NOON_SECONDS}-old")])
-    store.write([SpooledRow(1, "usage", row.event_id, dumps(old), row.store_ns, 0)])
+    store.write([SpooledRow(1, "usage", row.event_id, dumps(old), row.point_time_ns, 0)])
     [event] = read(store)
     assert (event.external_user, event.task, event.cost_usd) == (BOB, "chat", Decimal("0.5"))
 

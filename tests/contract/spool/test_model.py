@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from shared.core.event import UsageEvent
-from shared.spool.process import SpoolSettings
-from shared.spool.sqlite_spool import SqliteSpool
+from shared.spool.sqlite_spool import SpoolSettings, SqliteSpool
 from tests.support.builders import generation_id, pending, settled
 from tests.support.spools import SetClock
 
@@ -65,7 +64,7 @@ class SpoolModel(RuleBasedStateMachine):
         event = pending(request_id=generation_id(number))
         kept = {row.request_id for row in self.spool.dead_letters()}
         waiting = {row.json for row in self.spool.take(100)}
-        self.spool.note_open(event)
+        self.spool.track(event)
         if event.request_id not in kept and not any(event.request_id in row for row in waiting):
             self.open.add(event.request_id)
 
@@ -82,7 +81,7 @@ class SpoolModel(RuleBasedStateMachine):
         rows = self.spool.take(limit)
         fates = st.sampled_from(["accepted", "rejected", "kept"])
         ends = [(row, data.draw(fates)) for row in rows]
-        self.spool.settle(
+        self.spool.acknowledge(
             accepted=[row.row_id for row, fate in ends if fate == "accepted"],
             rejected=[(row.row_id, "no") for row, fate in ends if fate == "rejected"],
             kept=[row.row_id for row, fate in ends if fate == "kept"],

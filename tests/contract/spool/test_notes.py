@@ -10,8 +10,7 @@ import pytest
 
 from shared.core.event import UsageEvent, event_from_json
 from shared.core.time import to_ms
-from shared.spool.process import SpoolSettings
-from shared.spool.sqlite_spool import SqliteSpool
+from shared.spool.sqlite_spool import SpoolSettings, SqliteSpool
 from tests.support.builders import NOON, generation_id, pending, settled
 from tests.support.spools import SetClock
 from tests.support.waiting import wait_for
@@ -50,7 +49,7 @@ def booked(spool: SqliteSpool) -> list[UsageEvent]:
 
 
 def test_usage_closes_the_note(alice: SqliteSpool, clock: SetClock) -> None:
-    alice.note_open(pending())
+    alice.track(pending())
     assert alice.put([settled()]).result(10) == ["queued"]
     assert alice.status().open_generations == 0
     clock.move(1000)
@@ -59,7 +58,7 @@ def test_usage_closes_the_note(alice: SqliteSpool, clock: SetClock) -> None:
 
 
 def test_silence_books_the_generation_as_pending(alice: SqliteSpool, clock: SetClock) -> None:
-    alice.note_open(pending())
+    alice.track(pending())
     clock.move(119)
     assert alice.expire_open(clock.now(), QUIET) == 0
     clock.move(1)
@@ -71,10 +70,10 @@ def test_silence_books_the_generation_as_pending(alice: SqliteSpool, clock: SetC
 
 
 def test_a_generation_that_is_seen_stays_open(alice: SqliteSpool, clock: SetClock) -> None:
-    alice.note_open(pending())
+    alice.track(pending())
     for _ in range(5):
         clock.move(100)
-        alice.note_seen([generation_id()])
+        alice.touch([generation_id()])
         assert alice.expire_open(clock.now(), QUIET) == 0
     clock.move(120)
     assert alice.expire_open(clock.now(), QUIET) == 1
@@ -83,7 +82,7 @@ def test_a_generation_that_is_seen_stays_open(alice: SqliteSpool, clock: SetCloc
 def test_usage_that_comes_after_the_silence_still_prices_it(
     alice: SqliteSpool, clock: SetClock
 ) -> None:
-    alice.note_open(pending())
+    alice.track(pending())
     clock.move(500)
     alice.expire_open(clock.now(), QUIET)
     assert alice.put([settled()]).result(10) == ["queued"]
@@ -91,8 +90,8 @@ def test_usage_that_comes_after_the_silence_still_prices_it(
 
 
 def test_what_is_known_by_now_replaces_the_note(alice: SqliteSpool, clock: SetClock) -> None:
-    alice.note_open(pending())
-    alice.note_open(pending(output_tokens=7, total_tokens=7))
+    alice.track(pending())
+    alice.track(pending(output_tokens=7, total_tokens=7))
     clock.move(500)
     alice.expire_open(clock.now(), QUIET)
     assert booked(alice) == [pending(output_tokens=7, total_tokens=7)]
@@ -102,7 +101,7 @@ def test_a_generation_that_is_booked_is_not_noted_again(
     alice: SqliteSpool, bob: SqliteSpool
 ) -> None:
     alice.put([settled()]).result(10)
-    bob.note_open(pending())
+    bob.track(pending())
     assert bob.put([]).result(10) == []
     assert bob.status().open_generations == 0
 
@@ -110,7 +109,7 @@ def test_a_generation_that_is_booked_is_not_noted_again(
 def test_others_leave_the_notes_of_a_live_owner_alone(
     alice: SqliteSpool, bob: SqliteSpool, clock: SetClock
 ) -> None:
-    alice.note_open(pending())
+    alice.track(pending())
     assert bob.lease("bob", 30)
     clock.move(QUIET + 59)
     assert bob.lease("bob", 30)
@@ -120,7 +119,7 @@ def test_others_leave_the_notes_of_a_live_owner_alone(
 def test_whoever_delivers_books_what_a_dead_process_left_open(
     alice: SqliteSpool, bob: SqliteSpool, clock: SetClock
 ) -> None:
-    alice.note_open(pending())
+    alice.track(pending())
     alice.close()
     clock.move(QUIET + 60)
     assert bob.expire_open(clock.now(), QUIET) == 0  # does not deliver
@@ -132,10 +131,10 @@ def test_whoever_delivers_books_what_a_dead_process_left_open(
 def test_upkeep_tells_others_that_a_generation_is_alive(path: Path, clock: SetClock) -> None:
     alice = SqliteSpool(path, settings=SpoolSettings(refresh_seconds=0.01), clock=clock)
     bob = SqliteSpool(path, clock=clock)
-    alice.note_open(pending())
+    alice.track(pending())
     wait_for(lambda: bob.status().open_generations == 1)
     clock.move(QUIET + 60)
-    alice.note_seen([generation_id()])
+    alice.touch([generation_id()])
     with closing(sqlite3.connect(path)) as file:
         wait_for(
             lambda: file.execute(
@@ -151,8 +150,8 @@ def test_upkeep_tells_others_that_a_generation_is_alive(path: Path, clock: SetCl
 
 def test_generations_that_ended_are_not_remembered(path: Path, clock: SetClock) -> None:
     spool = SqliteSpool(path, settings=SpoolSettings(refresh_seconds=0.01), clock=clock)
-    spool.note_open(pending())
-    spool.note_seen([generation_id()])
+    spool.track(pending())
+    spool.touch([generation_id()])
     spool.put([settled()]).result(10)
     wait_for(lambda: not spool._process._seen)
     spool.close()
@@ -162,7 +161,7 @@ def test_a_note_that_expires_in_a_full_spool_is_booked_all_the_same(
     path: Path, clock: SetClock
 ) -> None:
     spool = SqliteSpool(path, settings=SpoolSettings(max_bytes=1), clock=clock)
-    spool.note_open(pending())
+    spool.track(pending())
     clock.move(500)
     assert spool.expire_open(clock.now(), QUIET) == 1
     assert booked(spool) == [pending()]
@@ -170,7 +169,7 @@ def test_a_note_that_expires_in_a_full_spool_is_booked_all_the_same(
 
 
 def test_a_quarantined_pending_event_closes_its_note(alice: SqliteSpool, clock: SetClock) -> None:
-    alice.note_open(pending(occurred_at=NOON + timedelta(hours=5)))
+    alice.track(pending(occurred_at=NOON + timedelta(hours=5)))
     clock.move(600)
     assert alice.expire_open(clock.now(), QUIET) == 1
     assert alice.status().quarantined == 1

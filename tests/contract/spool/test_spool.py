@@ -10,11 +10,10 @@ from pathlib import Path
 import pytest
 
 from shared.core.event import event_from_json
-from shared.core.ids import store_ns
+from shared.core.ids import point_time_ns
 from shared.core.rows import HostRow, Row, UnmeteredRow, UserRow
 from shared.errors import SpoolError, SpoolFull
-from shared.spool.process import SpoolSettings
-from shared.spool.sqlite_spool import SqliteSpool
+from shared.spool.sqlite_spool import SpoolSettings, SqliteSpool
 from tests.support.builders import ALICE, BOB, NOON, generation_id, pending, settled, turn
 from tests.support.spools import SetClock
 
@@ -39,7 +38,7 @@ def put(spool: SqliteSpool, *rows: Row) -> list[str]:
 
 def deliver_all(spool: SqliteSpool) -> int:
     taken = spool.take(5000)
-    spool.settle(accepted=[row.row_id for row in taken])
+    spool.acknowledge(accepted=[row.row_id for row in taken])
     return len(taken)
 
 
@@ -60,7 +59,7 @@ def test_a_queued_event_comes_back_as_it_was(spool: SqliteSpool) -> None:
     (row,) = spool.take(10)
     assert event_from_json(row.json) == event
     assert (row.kind, row.event_id, row.attempts) == ("usage", event.event_id, 0)
-    assert row.store_ns == store_ns(event.event_id, event.request_id, event.occurred_at)
+    assert row.point_time_ns == point_time_ns(event.event_id, event.request_id, event.occurred_at)
 
 
 def test_rows_are_taken_in_the_order_of_their_arrival(spool: SqliteSpool) -> None:
@@ -108,14 +107,14 @@ def test_an_event_moves_when_its_place_in_the_store_is_taken(
     spool: SqliteSpool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "shared.spool.enqueue.store_ns", lambda _event, _request, _at, moved=0: 1000 + moved
+        "shared.spool.enqueue.point_time_ns", lambda _event, _request, _at, offset: 1000 + offset
     )
     put(spool, settled())
     put(spool, settled(request_id=generation_id(2)), settled(request_id=generation_id(3)))
-    assert [row.store_ns for row in spool.take(10)] == [1000, 1001, 1002]
+    assert [row.point_time_ns for row in spool.take(10)] == [1000, 1001, 1002]
     deliver_all(spool)
     put(spool, settled(request_id=generation_id(4)))
-    assert [row.store_ns for row in spool.take(10)] == [1003]
+    assert [row.point_time_ns for row in spool.take(10)] == [1003]
 
 
 def test_an_amount_above_the_limit_waits_for_a_person(spool: SqliteSpool) -> None:
@@ -124,7 +123,7 @@ def test_an_amount_above_the_limit_waits_for_a_person(spool: SqliteSpool) -> Non
     assert put(spool, event) == ["duplicate"]
     assert spool.take(10) == []
     (letter,) = spool.dead_letters()
-    assert (letter.state, letter.words) == ("quarantined", "cost_above_limit")
+    assert (letter.state, letter.message) == ("quarantined", "cost_above_limit")
     status = spool.status()
     assert (status.queued, status.quarantined) == (0, 1)
     assert status.counters["quarantined_cost_above_limit"] == 1
@@ -133,7 +132,7 @@ def test_an_amount_above_the_limit_waits_for_a_person(spool: SqliteSpool) -> Non
 def test_a_time_far_ahead_waits_for_a_person_and_goes_when_replayed(spool: SqliteSpool) -> None:
     put(spool, settled(occurred_at=NOON + timedelta(hours=2)))
     put(spool, settled(occurred_at=NOON.replace(year=9999), source="import:1"))
-    assert [letter.words for letter in spool.dead_letters()] == [
+    assert [letter.message for letter in spool.dead_letters()] == [
         "in_the_future",
         "time_out_of_range",
     ]
@@ -147,11 +146,13 @@ def test_a_time_far_ahead_waits_for_a_person_and_goes_when_replayed(spool: Sqlit
 def test_a_rejected_row_is_kept_with_the_words_of_the_server(spool: SqliteSpool) -> None:
     put(spool, settled(), settled(request_id=generation_id(2)))
     bad, good = spool.take(10)
-    spool.settle(accepted=[good.row_id], rejected=[(bad.row_id, "unable to parse " + "x" * 900)])
+    spool.acknowledge(
+        accepted=[good.row_id], rejected=[(bad.row_id, "unable to parse " + "x" * 900)]
+    )
     (letter,) = spool.dead_letters()
     assert letter.row_id == bad.row_id
-    assert letter.words.startswith("unable to parse")
-    assert len(letter.words) == 500
+    assert letter.message.startswith("unable to parse")
+    assert len(letter.message) == 500
     assert (letter.attempts, spool.status().dead_letters) == (1, 1)
     assert spool.replay() == 1
     assert [(row.row_id, row.attempts) for row in spool.take(10)] == [(bad.row_id, 0)]
@@ -160,16 +161,16 @@ def test_a_rejected_row_is_kept_with_the_words_of_the_server(spool: SqliteSpool)
 def test_kept_rows_count_their_attempts(spool: SqliteSpool) -> None:
     put(spool, settled())
     (row,) = spool.take(1)
-    spool.settle(kept=[row.row_id])
-    spool.settle(kept=[row.row_id])
+    spool.acknowledge(kept=[row.row_id])
+    spool.acknowledge(kept=[row.row_id])
     assert spool.take(1) == [replace(row, attempts=2)]
 
 
 def test_marking_twice_changes_nothing(spool: SqliteSpool) -> None:
     put(spool, settled())
     (row,) = spool.take(1)
-    spool.settle(accepted=[row.row_id])
-    spool.settle(accepted=[row.row_id], rejected=[(row.row_id, "late")], kept=[row.row_id])
+    spool.acknowledge(accepted=[row.row_id])
+    spool.acknowledge(accepted=[row.row_id], rejected=[(row.row_id, "late")], kept=[row.row_id])
     status = spool.status()
     assert (status.queued, status.dead_letters) == (0, 0)
     assert status.counters["delivered"] == 1
@@ -178,19 +179,19 @@ def test_marking_twice_changes_nothing(spool: SqliteSpool) -> None:
 def test_a_dead_letter_keeps_its_first_words_and_is_counted_once(spool: SqliteSpool) -> None:
     put(spool, settled())
     (row,) = spool.take(1)
-    spool.settle(rejected=[(row.row_id, "unable to parse")])
-    spool.settle(rejected=[(row.row_id, "late")], kept=[row.row_id])
+    spool.acknowledge(rejected=[(row.row_id, "unable to parse")])
+    spool.acknowledge(rejected=[(row.row_id, "late")], kept=[row.row_id])
     (letter,) = spool.dead_letters()
-    assert (letter.words, letter.attempts) == ("unable to parse", 1)
+    assert (letter.message, letter.attempts) == ("unable to parse", 1)
     assert spool.status().counters["dead"] == 1
 
 
 def test_a_late_mark_never_hits_a_younger_row(spool: SqliteSpool) -> None:
     put(spool, settled())
     (old,) = spool.take(1)
-    spool.settle(accepted=[old.row_id])
+    spool.acknowledge(accepted=[old.row_id])
     put(spool, settled(request_id=generation_id(2)))
-    spool.settle(accepted=[old.row_id])
+    spool.acknowledge(accepted=[old.row_id])
     assert len(spool.take(10)) == 1
 
 
@@ -304,7 +305,7 @@ def test_the_export_is_readable_json_of_every_row(spool: SqliteSpool) -> None:
 def test_reading_page_by_page_loses_no_letter(spool: SqliteSpool) -> None:
     put(spool, *(settled(request_id=generation_id(number)) for number in range(1201)))
     rows = spool.take(2000)
-    spool.settle(rejected=[(row.row_id, "no") for row in rows])
+    spool.acknowledge(rejected=[(row.row_id, "no") for row in rows])
     assert [letter.row_id for letter in spool.dead_letters()] == [row.row_id for row in rows]
 
 

@@ -14,8 +14,7 @@ from shared.errors import Misconfigured
 from shared.event_store.influx.store import InfluxStore
 from shared.event_store.influx.write import InfluxSettings, InfluxSink
 from shared.event_store.port import Window
-from shared.spool.process import SpoolSettings
-from shared.spool.sqlite_spool import SqliteSpool
+from shared.spool.sqlite_spool import SpoolSettings, SqliteSpool
 from tests.support.builders import NOON, generation_id, pending, settled, turn, unmetered
 from tests.support.services.delivering import Delivering
 from tests.support.services.influx import InfluxServer, influx_server

@@ -27,7 +27,7 @@ def fill(path: Path) -> list[SpooledRow]:
     with opened(path) as spool:
         spool.put([settled(request_id=generation_id(n)) for n in range(COUNT)]).result(20)
         rows = spool.take(COUNT)
-        spool.settle(rejected=[(rows[0].row_id, "why not")])
+        spool.acknowledge(rejected=[(rows[0].row_id, "why not")])
     merge_log(path)
     return rows
 
@@ -61,7 +61,7 @@ def test_no_row_is_lost_with_another_table_or_an_index(path: Path, name: str) ->
         *rescued, last = spool.take(COUNT + 1)
         assert rescued == rows[1:]
         assert event_from_json(last.json) == new
-        assert [letter.words for letter in spool.dead_letters()] == ["why not"]
+        assert [letter.message for letter in spool.dead_letters()] == ["why not"]
         counters = spool.status().counters
         assert (counters["corrupt_file"], counters["rescued"]) == (1, COUNT)
 
@@ -106,6 +106,6 @@ def test_a_mark_that_comes_late_hits_no_row_of_the_new_file(path: Path) -> None:
     with opened(path) as spool:
         new = [settled(request_id=generation_id(1000 + n)) for n in range(COUNT)]
         assert spool.put(new).result(20) == ["queued"] * COUNT
-        spool.settle(accepted=[row.row_id for row in rows])
+        spool.acknowledge(accepted=[row.row_id for row in rows])
         assert len(spool.take(2 * COUNT)) == COUNT
         assert "rescued" not in spool.status().counters

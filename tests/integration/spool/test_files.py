@@ -15,8 +15,7 @@ import pytest
 from shared.core.event import event_from_json
 from shared.core.rows import HostRow
 from shared.errors import InvalidEvent, SpoolError
-from shared.spool.process import SpoolSettings
-from shared.spool.sqlite_spool import SqliteSpool
+from shared.spool.sqlite_spool import SpoolSettings, SqliteSpool
 from tests.conftest import ROOT
 from tests.support.builders import NOON, generation_id, settled
 from tests.support.spool_files import merge_log, opened
@@ -160,7 +159,7 @@ def test_a_row_whose_letters_are_damaged_is_refused_alone(path: Path) -> None:
         ]
         with pytest.raises(InvalidEvent):
             event_from_json(damaged.json)
-        spool.settle(rejected=[(damaged.row_id, "no JSON")])
+        spool.acknowledge(rejected=[(damaged.row_id, "no JSON")])
         (letter,) = spool.dead_letters()
         assert json.loads(letter.to_line())["row"] == damaged.json
 
@@ -194,11 +193,11 @@ def test_old_digests_go_and_younger_ones_stay(path: Path) -> None:
     spool = SqliteSpool(path, clock=clock)
     old = [settled(request_id=generation_id(n)) for n in range(1200)]
     spool.put(old).result(20)
-    spool.settle(accepted=[row.row_id for row in spool.take(5000)])
+    spool.acknowledge(accepted=[row.row_id for row in spool.take(5000)])
     clock.move(34 * 86_400)
     young = settled(request_id=generation_id(5000))
     spool.put([young]).result(20)
-    spool.settle(accepted=[row.row_id for row in spool.take(5000)])
+    spool.acknowledge(accepted=[row.row_id for row in spool.take(5000)])
     spool.close()
     clock.move(2 * 86_400)
     spool = SqliteSpool(path, clock=clock)
@@ -216,7 +215,7 @@ def test_delivered_rows_give_their_space_back_to_the_disk(path: Path) -> None:
             spool.put(events).result(20)
         full = number_of(path, "page_count")
         while rows := spool.take(1000):
-            spool.settle(accepted=[row.row_id for row in rows])
+            spool.acknowledge(accepted=[row.row_id for row in rows])
         wait_for(lambda: number_of(path, "page_count") < full / 2)
         assert spool.status().size_bytes < full * 4096 / 2
 
@@ -296,7 +295,7 @@ def test_a_host_row_leaves_no_digest(path: Path) -> None:
         assert digests() == 2
         newest, event = spool.take(10)
         assert (newest.kind, event.kind) == ("host", "usage")
-        spool.settle(accepted=[newest.row_id, event.row_id])
+        spool.acknowledge(accepted=[newest.row_id, event.row_id])
         assert digests() == 1
 
 

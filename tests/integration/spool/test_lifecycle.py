@@ -18,9 +18,7 @@ from shared.spool import writer as spool_writer
 from shared.spool.file import SpoolFile
 from shared.spool.lock import spool_lock
 from shared.spool.port import PutOutcome
-from shared.spool.process import SpoolSettings
-from shared.spool.sqlite_spool import SqliteSpool
-from shared.spool.waiting import put_within
+from shared.spool.sqlite_spool import SpoolSettings, SqliteSpool, put_within
 from tests.conftest import ROOT
 from tests.support.builders import generation_id, pending, settled
 from tests.support.spools import SetClock
@@ -177,7 +175,7 @@ def test_reading_starts_no_thread(path: Path) -> None:
 def test_a_dropped_spool_commits_what_waits_and_leaves_no_thread(path: Path) -> None:
     spool = SqliteSpool(path, clock=SetClock())
     with spool_lock(path):
-        spool.note_open(pending())
+        spool.track(pending())
         waiting = [spool.put([settled(request_id=generation_id(n))]) for n in range(50)]
         assert len(writer_threads()) == 1
         del spool

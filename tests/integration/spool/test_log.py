@@ -11,8 +11,7 @@ import pytest
 
 from shared.spool import writer as spool_writer
 from shared.spool.file import SpoolFile
-from shared.spool.process import SpoolSettings
-from shared.spool.sqlite_spool import SqliteSpool
+from shared.spool.sqlite_spool import SpoolSettings, SqliteSpool
 from tests.support.builders import generation_id, pending, settled
 from tests.support.spools import SetClock
 from tests.support.waiting import wait_for
@@ -112,7 +111,7 @@ def test_only_what_somebody_awaits_is_synced_at_once(path: Path, transactions: l
     wait_for(lambda: transactions[-1:] == ["checkpoint"])
     assert set(transactions) == {"synchronous 2", "checkpoint"}
     transactions.clear()
-    spool.note_open(pending(request_id=generation_id(2)))
+    spool.track(pending(request_id=generation_id(2)))
     wait_for(lambda: transactions)
     assert transactions[0] == "synchronous 1"
     spool.close()
@@ -126,7 +125,7 @@ def test_a_note_that_nothing_follows_is_synced_soon(
     spool.put([settled()]).result(20)
     wait_for(lambda: transactions[-1:] == ["checkpoint"])
     transactions.clear()
-    spool.note_open(pending(request_id=generation_id(2)))
+    spool.track(pending(request_id=generation_id(2)))
     wait_for(lambda: transactions == ["synchronous 1", "checkpoint"])
     spool.close()
 
@@ -139,7 +138,7 @@ def test_an_empty_commit_does_not_pass_for_the_sync_of_a_note(
     wait_for(lambda: transactions[-1:] == ["checkpoint"])
     transactions.clear()
     monkeypatch.setattr(spool_writer, "_UNSYNCED_SECONDS", 0.2)
-    spool.note_open(pending(request_id=generation_id(2)))
+    spool.track(pending(request_id=generation_id(2)))
     wait_for(lambda: transactions)
     spool.put([]).result(20)
     wait_for(lambda: transactions == ["synchronous 1", "synchronous 2", "checkpoint"])

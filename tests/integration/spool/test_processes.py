@@ -67,7 +67,7 @@ class Drain:
     def _run(self) -> None:
         while not self._stop.wait(0.02):
             rows = self._spool.take(200)
-            self._spool.settle(accepted=[row.row_id for row in rows])
+            self._spool.acknowledge(accepted=[row.row_id for row in rows])
             self.delivered.update(row.event_id for row in rows)
 
 

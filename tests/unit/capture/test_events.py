@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from shared.capture.events import Answer, generation_event, turn_event
+from shared.capture.events import CapturedAnswer, generation_event, turn_event
 from shared.capture.inlet import Inlet, is_fresh, read_inlet, unmetered_row
 from shared.capture.openwebui import ModelRecord, read_model_record
 from shared.core.event import UsageEvent
@@ -47,7 +47,10 @@ def booked(answer: dict[str, Any], inlet: Inlet, **body: Any) -> UsageEvent:
     message = {"id": "message-1", "role": "assistant"} | answer
     whole = {"id": "message-1", "chat_id": "chat-1", "model": "openai/gpt-5-mini"} | body
     event, _ = turn_event(
-        Answer(source="pipeline", user=ALICE, body=whole, message=message), inlet, "acme", NOON
+        CapturedAnswer(source="pipeline", user=ALICE, body=whole, message=message),
+        inlet,
+        "acme",
+        NOON,
     )
     return event
 

@@ -10,12 +10,12 @@ from shared.capture.openwebui import (
     answer_message,
     chunk_finish_reason,
     has_openrouter_usage,
-    host_id,
     is_openrouter_chunk,
     is_running_total,
     ledger_ids,
     message_time,
     openrouter_model,
+    openwebui_id,
     read_model_record,
 )
 from tests.support.builders import generation_id
@@ -165,6 +165,6 @@ def test_a_message_time_is_seconds_since_1970() -> None:
 
 
 def test_an_id_that_cannot_name_a_turn_is_no_id() -> None:
-    assert host_id("channel:0b5cf1a4-2f0e-4c57-9f4c-5a3a6a3c0b3e")
+    assert openwebui_id("channel:0b5cf1a4-2f0e-4c57-9f4c-5a3a6a3c0b3e")
     for raw in (None, 7, "x" * 69, "a\nb", "\x00", "a\\", "\ud800"):
-        assert host_id(raw) == ""
+        assert openwebui_id(raw) == ""

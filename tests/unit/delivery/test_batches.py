@@ -22,8 +22,8 @@ class Watched:
         self.has_read, self.has_marked = threading.Event(), threading.Event()
         self.fails = False
         self.threads: set[str] = set()
-        self._take, self._settle = at.spool.take, at.spool.settle
-        at.spool.take, at.spool.settle = self.take, self.settle  # type: ignore[method-assign]
+        self._take, self._acknowledge = at.spool.take, at.spool.acknowledge
+        at.spool.take, at.spool.acknowledge = self.take, self.acknowledge  # type: ignore[method-assign]
 
     def take(self, limit: int, after_row_id: int = 0) -> list[SpooledRow]:
         self.threads.add(threading.current_thread().name)
@@ -31,7 +31,7 @@ class Watched:
         self.has_read.set()
         return rows
 
-    def settle(
+    def acknowledge(
         self,
         accepted: Sequence[int] = (),
         rejected: Sequence[tuple[int, str]] = (),
@@ -39,7 +39,7 @@ class Watched:
     ) -> None:
         if self.fails:
             raise SpoolError("the disk is gone")
-        self._settle(accepted, rejected, kept)
+        self._acknowledge(accepted, rejected, kept)
         self.has_marked.set()
 
 

@@ -105,7 +105,7 @@ def test_three_failed_deliveries_open_the_breaker_for_thirty_seconds() -> None:
     at.sink.script = in_turn()
     assert at.delivery.run_once().accepted == 3
     assert at.delivery.status().breaker == "half_open"
-    at.spool.put([settled(request_id=generation_id(99))]).result()
+    at.spool.put([settled(request_id=generation_id(99))])
     at.delivery.run_once()
     assert at.delivery.status().breaker == "closed"
 

@@ -31,7 +31,7 @@ def test_a_refusal_says_nothing_about_the_health_of_the_store() -> None:
     at.delivery.run_once()
     assert at.delivery.status().breaker == "closed"
     for number in range(5):
-        at.spool.put([settled(request_id=generation_id(50 + number))]).result()
+        at.spool.put([settled(request_id=generation_id(50 + number))])
         at.sink.script = always(BatchRefused("bad"))
         at.delivery.run_once()
     assert at.delivery.status().breaker == "closed"

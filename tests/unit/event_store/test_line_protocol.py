@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.core.ids import store_ns
+from shared.core.ids import point_time_ns
 from shared.core.rows import HostRow, UserRow
 from shared.errors import InvalidEvent
 from shared.event_store.influx.line_protocol import derived_milliseconds, escape_key, render_line
@@ -107,7 +107,7 @@ def test_the_instant_of_an_event_can_always_be_told_from_its_line(
     at = NOON + milliseconds * MILLISECOND
     request_id = generation_id(1, NOON_SECONDS - is_early) if has_seconds else "turn:c:m"
     event = settled(request_id=request_id, occurred_at=at)
-    ns = store_ns(event.event_id, request_id, at)
+    ns = point_time_ns(event.event_id, request_id, at)
     written = line(event, ns)
     expected = NOON_SECONDS * 1000 + milliseconds
     is_told = f"occurred_at_ms={expected}i" in written

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from shared.core.event import UsageEvent
 from shared.core.ids import part_request_id
-from shared.projection.resolution import Bill, resolve, uncancelled
+from shared.projection.resolution import Bill, resolve, still_unmetered
 from tests.support.builders import (
     ALICE,
     BOB,
@@ -179,7 +179,7 @@ def test_a_silent_part_is_cancelled_by_its_outlet_or_by_a_later_generation(
     name = part_request_id("chat-1", "message-1", NOON)
     silent = unmetered(request_id=name, message_id="message-1", task="chat")
     task = unmetered()
-    left = uncancelled([silent, task, task], [event])
+    left = still_unmetered([silent, task, task], [event])
     expected = {task.request_id} if cancelled else {task.request_id, silent.request_id}
     assert {row.request_id for row in left} == expected
     assert len(left) == len(expected)
@@ -187,7 +187,7 @@ def test_a_silent_part_is_cancelled_by_its_outlet_or_by_a_later_generation(
 
 def test_a_late_outlet_cancels_the_row_that_has_its_name() -> None:
     row = unmetered(request_id=turn().request_id, message_id="message-1", task="chat")
-    assert uncancelled([row], [turn(occurred_at=NOON - timedelta(minutes=1))]) == []
+    assert still_unmetered([row], [turn(occurred_at=NOON - timedelta(minutes=1))]) == []
 
 
 @pytest.mark.parametrize(("message_id", "cancelled"), [("msg_1", True), ("msg_2", False)])
@@ -196,4 +196,4 @@ def test_an_answer_of_the_api_is_cancelled_by_the_generation_that_has_its_messag
 ) -> None:
     row = unmetered(request_id="turn::msg_1", chat_id="", message_id="msg_1", task="chat")
     begun = pending(chat_id="", message_id=message_id, occurred_at=NOON - timedelta(minutes=9))
-    assert uncancelled([row], [begun]) == ([] if cancelled else [row])
+    assert still_unmetered([row], [begun]) == ([] if cancelled else [row])
