@@ -257,11 +257,11 @@ def point_time_ns(
 
     The event's identity spreads it over the second that its generation id names, else over its
     millisecond; `collision_offset` counts the nanoseconds from there that others have taken, and
-    wraps around inside that span, so that no event leaves its second. A time that `has_store_time` denies stands in 1970.
+    wraps around inside that span, so that no event leaves its second. A time that `has_store_time`
+    denies stands in 1970.
     """
-    spread = (
-        int.from_bytes(blake2b(event_id.encode(), digest_size=8).digest(), "big") + collision_offset
-    )
+    spread = int.from_bytes(blake2b(event_id.encode(), digest_size=8).digest(), "big")
+    spread += collision_offset
     milliseconds = to_ms(occurred_at)
     if not _is_store_time(milliseconds):
         milliseconds = 0
