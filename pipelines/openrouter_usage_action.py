@@ -10,6 +10,9 @@ asks the sidecar for the figures of whoever is signed in and shows them in a dia
 nowhere: an embedded page is kept with the message and shown to all whom the chat is shared with.
 """
 
+# Saved in Open WebUI's editor the file stays as it was shipped: its formatter leaves it alone.
+# fmt: off
+
 import asyncio
 import logging
 import os

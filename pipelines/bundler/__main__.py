@@ -4,11 +4,13 @@
 """
 
 import argparse
+import ast
 import re
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from pipelines.bundler.reach import names_in, reached_names, without_unreached
 from pipelines.bundler.source_module import (
     REWRITTEN_PHRASES,
     FlatteningRefused,
@@ -20,6 +22,7 @@ from pipelines.bundler.source_module import (
 ROOT = Path(__file__).resolve().parents[2]
 TARGET = Path("pipelines/openrouter_usage_filter.py")
 ENTRIES = ("pipelines.src.function.filter", "pipelines.src.pipeline.filter")
+ENTRY_CLASSES = ("Filter", "Pipeline")
 # Line 1 is exactly three quotes, or Open WebUI sees no frontmatter; there is no `requirements:`
 # line, so loading needs neither pip nor a network.
 FRONTMATTER = '''"""
@@ -32,7 +35,10 @@ description: Books every dollar OpenRouter bills to a person, a model and a task
 One file for both hosts of Open WebUI: a Pipelines filter (class Pipeline) and a Function filter
 (class Filter). It needs no package and no network to load. Generated from pipelines/src and
 shared by `make bundle`; edit those, not this.
-"""'''
+"""
+
+# Saved in Open WebUI's editor the file stays as it was shipped: its formatter leaves it alone.
+# fmt: off'''
 _VERSION_HEADING = re.compile(r"^#+ +\[?v?(\d+\.\d+\.\d+[^\s\]]*)\]?", re.MULTILINE)
 _VERSION_LINE = re.compile(r'^VERSION = "[^"]*"$', re.MULTILINE)
 
@@ -63,26 +69,41 @@ def modules_in_order(entries: Sequence[str], root: Path) -> list[SourceModule]:
     return list(done.values())
 
 
-def flatten(entries: Sequence[str], root: Path, version: str) -> str:
-    """Return the text of the one file.
+def flatten(
+    modules: Sequence[SourceModule], version: str, entry_classes: Sequence[str] = ENTRY_CLASSES
+) -> str:
+    """Return the text of the one file: what the entry classes reach of the modules.
 
-    Raises FlatteningRefused when a source breaks a rule or a name would mean two things.
+    Raises FlatteningRefused when a name would mean two things.
     """
-    modules = modules_in_order(entries, root)
-    merged = _check_one_meaning(modules)
-    head = f"{FRONTMATTER.format(version=version)}\n\n{_import_block(modules)}\n\n"
-    parts = []
+    bodies = _merged_bodies(modules)
+    reached = reached_names(bodies.values(), entry_classes)
+    sections, used = [], set[str]()
     for module in modules:
-        body = module.body
-        for text in merged.get(module.name, []):
-            body = body.replace(f"{text}\n", "", 1)
-        body = _VERSION_LINE.sub(f'VERSION = "{version}"', body)
-        parts.append(f"{_banner(module)}\n\n\n{body.strip()}")
-    text = head + "\n\n\n".join(parts) + "\n"
+        body = without_unreached(bodies[module.name], reached)
+        if body:
+            used |= names_in(ast.parse(body))
+            body = _VERSION_LINE.sub(f'VERSION = "{version}"', body)
+            sections.append(f"{_banner(module)}\n\n\n{body}")
+    imports = {found for module in modules for found in module.imports if found.binds in used}
+    head = f"{FRONTMATTER.format(version=version)}\n\n{_import_block(imports)}\n\n"
+    text = head + "\n\n\n".join(sections) + "\n"
     for number, line in enumerate(text.splitlines(), 1):
         if any(phrase in line for phrase in REWRITTEN_PHRASES) or not line.isascii():
             raise FlatteningRefused(TARGET, number, "the frontmatter breaks a rule of the text")
     return text
+
+
+def _merged_bodies(modules: Sequence[SourceModule]) -> dict[str, str]:
+    """Return the code of each module; a line that several share stands in the first one only."""
+    repeated = _check_one_meaning(modules)
+    bodies = {}
+    for module in modules:
+        body = f"{module.body}\n"
+        for text in repeated.get(module.name, []):
+            body = body.replace(f"{text}\n", "", 1)
+        bodies[module.name] = body.strip()
+    return bodies
 
 
 def _check_one_meaning(modules: Iterable[SourceModule]) -> dict[str, list[str]]:
@@ -108,9 +129,8 @@ def _two_meanings(name: str, first: Path, second: Path, line: int) -> Flattening
     return FlatteningRefused(second, line, f"{name} already means something else in {first}")
 
 
-def _import_block(modules: Iterable[SourceModule]) -> str:
-    """Merge the imports of all modules: the standard library first, then the rest."""
-    imports = {found for module in modules for found in module.imports}
+def _import_block(imports: set[Import]) -> str:
+    """Write imports as ruff sorts them: the standard library first, then the rest."""
     standard = {found for found in imports if _is_standard(found)}
     blocks = [_import_lines(block) for block in (standard, imports - standard) if block]
     return "\n\n".join("\n".join(lines) for lines in blocks)
@@ -165,7 +185,8 @@ def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> int:
     parser.add_argument("--check", action="store_true", help="fail when the file is stale")
     wants_check = parser.parse_args(arguments).check
     try:
-        text = flatten(ENTRIES, root, released_version(root))
+        modules = modules_in_order(ENTRIES, root)
+        text = flatten(modules, released_version(root))
     except FlatteningRefused as refusal:
         sys.stderr.write(f"{refusal}\n")
         return 1

@@ -12,7 +12,10 @@ REWRITTEN_PHRASES = tuple(f"from {name}" for name in ("utils", "apps", "main", "
 # The loaders of Open WebUI take the first of these they find for the plugin itself.
 HOST_CLASSES = frozenset({"Pipe", "Action", "Event", "Tools"})
 HOST_NAMES = frozenset({"__file__", "__name__", "__spec__", "__path__"})
-_SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)
+_SCOPES = (
+    *(ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda),
+    *(ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp),
+)
 
 
 class FlatteningRefused(Exception):
@@ -143,7 +146,7 @@ def _definitions(tree: ast.Module, text: str, path: Path) -> dict[str, tuple[str
     found: dict[str, tuple[str, int]] = {}
     for statement in tree.body:
         source = ast.get_source_segment(text, statement) or ""
-        for name in _bound_names(statement):
+        for name in bound_names(statement):
             if name in HOST_CLASSES:
                 rule = f"Open WebUI would take a top-level {name} for the plugin"
                 raise FlatteningRefused(path, statement.lineno, rule)
@@ -154,7 +157,8 @@ def _definitions(tree: ast.Module, text: str, path: Path) -> dict[str, tuple[str
     return found
 
 
-def _bound_names(statement: ast.stmt) -> list[str]:
+def bound_names(statement: ast.stmt) -> list[str]:
+    """Return the names that a top-level statement defines; none for an import."""
     if isinstance(statement, ast.Import | ast.ImportFrom):
         return []
     names, waiting = [], [statement]

@@ -4,8 +4,17 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.bundler.__main__ import ROOT, TARGET, flatten, main, released_version
+from pipelines.bundler.__main__ import (
+    ROOT,
+    TARGET,
+    flatten,
+    main,
+    modules_in_order,
+    released_version,
+)
 from pipelines.bundler.source_module import FlatteningRefused
+
+ENTRIES_OF_TESTS = ("TWO", "total", "VERSION")
 
 
 class Tree:
@@ -30,8 +39,9 @@ class Tree:
         """Write the plugin's module: its docstring, a blank line, these lines."""
         self.write("shared/plugin.py", "\n".join(['"""The plugin."""', "", *lines, ""]))
 
-    def flatten(self) -> str:
-        return flatten(["shared.plugin"], self.root, "1.2.3")
+    def flatten(self, *entry_classes: str) -> str:
+        modules = modules_in_order(["shared.plugin"], self.root)
+        return flatten(modules, "1.2.3", entry_classes or ENTRIES_OF_TESTS)
 
 
 @pytest.fixture
@@ -59,7 +69,7 @@ def test_check_fails_for_a_stale_file_and_passes_for_a_fresh_one(tmp_path: Path)
 
 
 def test_modules_stand_in_the_order_of_their_need_with_imports_merged_on_top(tree: Tree) -> None:
-    tree.plugin("import os", OURS, "", "TWO = ONE + ONE")
+    tree.plugin("import os", OURS, "", "TWO = ONE + len(os.sep)")
     text = tree.flatten()
     order = [
         "import os\n",
@@ -90,10 +100,27 @@ def test_comments_docstrings_and_the_words_of_a_module_are_kept(tree: Tree) -> N
         assert kept in text
 
 
+def test_what_the_entries_do_not_reach_is_left_out_with_its_comments(tree: Tree) -> None:
+    unused = ["# spare", "@cache", "def spare() -> int:", "    return Decimal(THREE)"]
+    used = ["# of TWO", "HALF = ONE / 2", "", "", "def total() -> int:", "    return HALF"]
+    tree.plugin("from functools import cache", OURS, "", "THREE = 3", *unused, "", "", *used)
+    text = tree.flatten("total")
+    assert "# of TWO\nHALF = ONE / 2\n" in text
+    assert "from decimal import Decimal\n" in text
+    for left_out in ("THREE", "spare", "cache"):
+        assert left_out not in text
+
+
+def test_a_module_of_which_nothing_is_reached_leaves_no_trace(tree: Tree) -> None:
+    tree.plugin(OURS, "", "THREE = 3", "", "", "def total() -> int:", "    return THREE")
+    assert "decimal" not in tree.flatten("total")
+    assert "shared/money.py" not in tree.flatten("total")
+
+
 def test_a_line_that_several_modules_share_stands_once(tree: Tree) -> None:
     line = 'logger = logging.getLogger("owui_usage")\n'
     tree.write("shared/money.py", f'"""Money."""\n\nimport logging\n\n{line}\nONE = 1\n')
-    tree.plugin("import logging", "", OURS, "", f"{line}", "TWO = ONE")
+    tree.plugin("import logging", "", OURS, "", f"{line}", "TWO = logger, ONE")
     assert tree.flatten().count(line) == 1
 
 
