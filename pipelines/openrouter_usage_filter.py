@@ -10,6 +10,9 @@ One file for both hosts of Open WebUI: a Pipelines filter (class Pipeline) and a
 shared by `make bundle`; edit those, not this.
 """
 
+# Saved in Open WebUI's editor the file stays as it was shipped: its formatter leaves it alone.
+# fmt: off
+
 import asyncio
 import atexit
 import logging
@@ -111,14 +114,6 @@ class UsageError(Exception):
     """Root of all errors of this project."""
 
 
-class ConfigError(UsageError):
-    """A setting has a value that cannot be used."""
-
-    def __init__(self, name: str, value: object, problem: str) -> None:
-        self.name = name
-        super().__init__(f"{name}: {problem} (got {str(value)[:80]!r})")
-
-
 class InvalidEvent(UsageError):
     """Input that cannot become an event.
 
@@ -174,26 +169,6 @@ class BatchRefused(DeliveryError):
 
 class TooLarge(DeliveryError):
     """The batch is larger than the store or a proxy accepts (413)."""
-
-
-class CircuitOpen(UsageError):
-    """The breaker is open: nothing was attempted."""
-
-
-class ProjectionError(UsageError):
-    """A day could not be projected; its summaries stay as they were."""
-
-
-class WouldShrink(ProjectionError):
-    """The event store shows fewer events than it did before: expired, emptied or the wrong one."""
-
-
-class MigrationError(UsageError):
-    """An import, a backup or a verification cannot go on; what was done so far stays whole."""
-
-
-class RollbackRefused(MigrationError):
-    """An import cannot be taken out exactly; nothing was changed."""
 
 
 # --------------------------------------------------------------------------------------------------
@@ -285,11 +260,6 @@ def part_request_id(chat_id: str, message_id: str, began: datetime) -> str:
     return f"{turn_request_id(chat_id, message_id)}:@{to_ms(began)}"
 
 
-def is_part_request_id(request_id: str) -> bool:
-    """Tell whether this names a part of a continued answer by when it began."""
-    return request_id.startswith("turn:") and request_id.rpartition(":")[2].startswith("@")
-
-
 def key_hash(api_key: str) -> str:
     """Return the first 8 hex digits of the sha256 of an OpenRouter key: it tells keys apart."""
     return sha256(api_key.encode()).hexdigest()[:8]
@@ -334,8 +304,6 @@ def _clean_text(text: str) -> str:
 # --------------------------------------------------------------------------------------------------
 
 
-PICO_PER_USD = 10**12
-PPM = 1_000_000
 _STEP = Decimal(1).scaleb(-12)
 # int64 pico-USD, the column type of every store here, ends at 9.2 million USD.
 _MAX_PICO = 2**63 - 1
@@ -377,35 +345,10 @@ def to_pico(amount: Decimal) -> int:
     return int(amount.scaleb(12))
 
 
-def from_pico(pico: int) -> Decimal:
-    """Convert pico-USD to US dollars, exactly and however large the sum is."""
-    sign, digits = (1, -pico) if pico < 0 else (0, pico)
-    return Decimal((sign, tuple(int(digit) for digit in str(digits)), -12))
-
-
 def format_usd(amount: Decimal) -> str:
     """Write an amount without exponent and without trailing zeros: `0.00000074`, `0`, `1300`."""
     text = format(amount, "f")
     return text.rstrip("0").rstrip(".") if "." in text else text
-
-
-def rate_ppm(multiplier: object) -> int:
-    """Convert a markup multiplier such as `1.3` to parts per million.
-
-    Raises UnusableCost when it is no usable number or has more than six decimals.
-    """
-    amount = parse_usd(multiplier)
-    if amount != amount.quantize(Decimal("0.000001")):
-        raise UnusableCost("more_than_six_decimals", "markup", multiplier)
-    return int(amount.scaleb(6))
-
-
-def apply_rate(raw_pico: int, ppm: int) -> int:
-    """Return `raw * rate` in pico-USD, rounded half to even, for amounts of any size."""
-    quotient, remainder = divmod(raw_pico * ppm, PPM)
-    if remainder * 2 > PPM or (remainder * 2 == PPM and quotient % 2):
-        quotient += 1
-    return quotient
 
 
 # --------------------------------------------------------------------------------------------------
@@ -667,8 +610,6 @@ CostSource = Literal[
     "legacy",
     "none",
 ]
-# From the most to the least trustworthy: the rank of two observations of one bill.
-COST_SOURCES: tuple[str, ...] = get_args(CostSource)
 CLOCK_SLACK = timedelta(hours=1)
 _USAGE_EXTRA_MAX = 1024
 
@@ -1986,16 +1927,6 @@ def write_error(
     return _answer_decision(status, body, retry_after_seconds)
 
 
-def query_error(
-    status: int, body: str, retry_after_seconds: float | None = None
-) -> DeliveryError | None:
-    """Return the error that the status of an answer to a query stands for, or None for a 200.
-
-    What a 200 says inside its body is for the reader of the body to judge.
-    """
-    return None if status == 200 else _answer_decision(status, body, retry_after_seconds)
-
-
 def words_in(body: str) -> str:
     """Return what a body says to a person: a JSON error's message, else the text, shortened."""
     try:
@@ -2094,17 +2025,6 @@ AMOUNT_FIELDS = {
     "cost_usd": "cost_pico_usd",
     "upstream_cost_usd": "upstream_pico_usd",
     "estimated_cost_usd": "estimated_pico_usd",
-}
-FIELDS: Mapping[str, tuple[str, ...]] = {
-    kind: (
-        *INTEGER_FIELDS[kind],
-        *RARE_INTEGER_FIELDS[kind],
-        *FLOAT_FIELDS[kind],
-        *LABEL_FIELDS[kind],
-        *STRING_FIELDS[kind],
-        "occurred_at_ms",
-    )
-    for kind in TAGS
 }
 _LABELS = {kind: (*TAGS[kind], *LABEL_FIELDS[kind]) for kind in TAGS}
 _INTEGERS = {
