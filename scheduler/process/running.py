@@ -20,10 +20,10 @@ from scheduler.process.job_log import JobLog, JobState, describe_error, error_of
 from scheduler.process.jobs import Job, follow_clock, ledger_jobs, run_guarded, scheduled
 from scheduler.process.recompute_queue import RecomputeQueue
 from scheduler.process.sidecar import Sidecar
-from scheduler.version import read_version
 from shared.core.clock import SYSTEM_CLOCK, Clock
 from shared.core.days import ONE_DAY
 from shared.core.rows import HostRow
+from shared.core.version import read_version
 from shared.errors import ProjectionError
 from shared.settings import Settings
 from shared.summary_db.admin_books import SqlAdminBooks

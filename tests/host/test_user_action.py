@@ -14,7 +14,7 @@ import pytest
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
-from scheduler.version import read_version
+from shared.core.version import read_version
 from tests.host.plugin import ROOT, load_as_function
 from tests.support.builders import ALICE, BOB
 

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-_CHANGELOG = Path(__file__).resolve().parents[1] / "CHANGELOG.md"
+_CHANGELOG = Path(__file__).resolve().parents[2] / "CHANGELOG.md"
 
 
 def read_version(changelog: Path = _CHANGELOG) -> str:
