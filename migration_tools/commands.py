@@ -9,7 +9,6 @@ from migration_tools.backups.manifest import Backups, Manifest
 from migration_tools.backups.rollback import COPY_STAYS, check_deletion, roll_back
 from migration_tools.choices import Choices, Kind, open_source
 from migration_tools.importing.importer import Migration, Permissions
-from migration_tools.importing.overlap import OverlapCheck
 from migration_tools.importing.plan import ImportPlan
 from migration_tools.importing.verification import ImportDifferences, verify
 from migration_tools.ledger import Ledger
@@ -24,6 +23,7 @@ from migration_tools.output import (
     progress,
     table,
 )
+from shared.core.version import read_version
 from shared.errors import MigrationError
 from shared.projection.run_report import DayOutcome
 from shared.settings import Settings
@@ -58,16 +58,16 @@ def status(choices: Choices, folder: Path) -> CommandOutput:
 
 def plan(choices: Choices, folder: Path) -> CommandOutput:
     """Show what an import would write, to the last digit, and what would be left out and why."""
-    with _planned(choices, folder) as (migration, _, found):
+    with _planned(choices, folder) as (migration, found):
         output = _planned_output(migration, found)
         if migration.source.keeps_source:
             output.shown.append(COPY_STAYS)
-        return output
+    return output
 
 
 def migrate(choices: Choices, folder: Path, permissions: Permissions) -> CommandOutput:
     """Import a source: backup, events, organizations, summaries."""
-    with _planned(choices, folder) as (migration, overlap, found):
+    with _planned(choices, folder) as (migration, found):
         output = _planned_output(migration, found)
         if not found.events:
             output.shown.append("nothing to import")
@@ -75,7 +75,7 @@ def migrate(choices: Choices, folder: Path, permissions: Permissions) -> Command
         if migration.source.keeps_source:
             notice(COPY_STAYS)
         with progress("importing", found.events) as step:
-            outcome = migration.run(overlap, found, permissions, version(), step)
+            outcome = migration.run(found, permissions, read_version(), step)
     output.data |= outcome_data(outcome)
     again = " (continued)" if outcome.was_resumed else ""
     output.shown.append(
@@ -90,10 +90,10 @@ def migrate(choices: Choices, folder: Path, permissions: Permissions) -> Command
 
 def validate(choices: Choices, folder: Path) -> CommandOutput:
     """Compare source, store and summaries; any difference ends with exit code 1."""
-    with _planned(choices, folder) as (migration, overlap, found):
+    with _planned(choices, folder) as (migration, found):
         output = plan_output(found)
         differences = ImportDifferences()
-        differences.add(verify(migration.ledger, migration.source, overlap, found))
+        differences.add(verify(migration, found))
     output.data["differences"] = [vars(each) for each in differences.listed]
     output.data["differences_unlisted"] = differences.unlisted
     if differences:
@@ -111,7 +111,7 @@ def backup(folder: Path) -> CommandOutput:
     settings = Settings.load()
     with Ledger(settings) as ledger:
         url = settings.usage_database_url.get_secret_value()
-        manifest = make_backup(Backups(folder), url, version(), ledger.clock.now())
+        manifest = make_backup(Backups(folder), url, read_version(), ledger.clock.now())
     [file] = manifest.files
     path = folder / manifest.backup_id / file.name
     return CommandOutput(
@@ -122,29 +122,32 @@ def backup(folder: Path) -> CommandOutput:
 
 def rollback(folder: Path, backup_id: str) -> CommandOutput:
     with Ledger(Settings.load()) as ledger:
-        undone = roll_back(ledger, Backups(folder), backup_id)
-    if undone.was_done_before:
+        outcome = roll_back(ledger, Backups(folder), backup_id)
+    record = outcome.record
+    if outcome.was_done_before:
         line = f"{backup_id} was rolled back before; nothing was changed"
     else:
-        line = f"{undone.events} events of {undone.import_id} were taken out"
+        line = f"{outcome.events} events of {record.import_id} were taken out"
     output = CommandOutput(
         data={
             "backup_id": backup_id,
-            "import_id": undone.import_id,
-            "events_deleted": undone.events,
-            "was_done_before": undone.was_done_before,
-            "organizations_that_stay": list(undone.stays),
-            "users_moved_since": list(undone.moved),
+            "import_id": record.import_id,
+            "events_deleted": outcome.events,
+            "was_done_before": outcome.was_done_before,
+            "organizations_that_stay": record.organizations,
+            "users_moved_since": outcome.moved,
         },
         shown=[line],
     )
-    if undone.stays:
-        output.shown.append(f"organizations stay, without this usage: {', '.join(undone.stays)}")
-    if undone.moved:
-        output.shown.append(f"users moved since stay where they are: {', '.join(undone.moved)}")
-    if undone.report.failures:
+    if record.organizations:
+        output.shown.append(
+            f"organizations stay, without this usage: {', '.join(record.organizations)}"
+        )
+    if outcome.moved:
+        output.shown.append(f"users moved since stay where they are: {', '.join(outcome.moved)}")
+    if outcome.report.failures:
         output.code = UNREACHABLE
-        output.data["error"] = _failures(undone.report.failures)
+        output.data["error"] = _failures(outcome.report.failures)
     return output
 
 
@@ -174,29 +177,16 @@ def list_backups(folder: Path) -> CommandOutput:
     )
 
 
-def version() -> str:
-    """Return the version of these tools: the first heading of the change log."""
-    changes = Path(__file__).resolve().parents[1] / "CHANGELOG.md"
-    try:
-        lines = changes.read_text().splitlines()
-    except OSError:
-        return "unknown"
-    return next((line[3:].strip() for line in lines if line.startswith("## ")), "unknown")
-
-
 @contextmanager
-def _planned(
-    choices: Choices, folder: Path
-) -> Iterator[tuple[Migration, OverlapCheck, ImportPlan]]:
+def _planned(choices: Choices, folder: Path) -> Iterator[tuple[Migration, ImportPlan]]:
     settings = Settings.load()
     with (
         Ledger(settings) as ledger,
         closing(open_source(choices, settings)) as source,
     ):
         migration = Migration(ledger, source, choices.span, Backups(folder))
-        with migration.check_overlap() as overlap, progress("reading") as step:
-            found = migration.plan(overlap, step)
-            yield migration, overlap, found
+        with migration.overlap, progress("reading") as step:
+            yield migration, migration.plan(step)
 
 
 def _planned_output(migration: Migration, found: ImportPlan) -> CommandOutput:

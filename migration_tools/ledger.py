@@ -1,12 +1,16 @@
 """The ledger that an import goes into: its event stores and its summaries, as the settings say."""
 
+from collections.abc import Collection
+from datetime import date
 from typing import Self
 
 from shared.core.clock import SYSTEM_CLOCK, Clock
+from shared.core.days import ONE_DAY
 from shared.event_store.configured import EventStores
 from shared.event_store.port import EventStore
 from shared.projection.organization import OrganizationDefaults
 from shared.projection.projection import Projection, ProjectionSettings
+from shared.projection.run_report import RunReport
 from shared.settings import Settings
 from shared.summary_db.summaries import open_summaries
 
@@ -42,6 +46,15 @@ class Ledger:
             self.summaries,
             ProjectionSettings(turns=settings.usage_turns),
             clock,
+        )
+
+    def project(self, days: Collection[date], allow_shrink: str | None = None) -> RunReport:
+        """Project the span of these local days, in all zones."""
+        if not days:
+            return RunReport()
+        # A day of one zone touches the neighbouring dates of another.
+        return self.projection.project_days(
+            min(days) - ONE_DAY, max(days) + ONE_DAY, allow_shrink=allow_shrink
         )
 
     def store_named(self, name: str) -> EventStore | None:

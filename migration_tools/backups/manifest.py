@@ -72,14 +72,6 @@ class ImportRecord(_Record):
     organizations: list[str] = []
     moves: list[Move] = []
 
-    @property
-    def first_day(self) -> date | None:
-        return min((day.local_date for day in self.days), default=None)
-
-    @property
-    def last_day(self) -> date | None:
-        return max((day.local_date for day in self.days), default=None)
-
 
 class Manifest(_Record):
     """A backup and the import that followed it; `database` is None without a copy."""

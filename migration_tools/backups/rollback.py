@@ -1,12 +1,11 @@
 """The rollback: removes an import from the ledger, exactly, and nothing else."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from migration_tools.backups.manifest import Backups, ImportRecord, Manifest
 from migration_tools.importing.organizations import revert_assignments
 from migration_tools.ledger import IMPORT_TIMEOUT_MS, Ledger
-from shared.core.days import ONE_DAY
 from shared.core.time import EPOCH
 from shared.errors import MigrationError, Misconfigured, RollbackRefused
 from shared.event_store.configured import influx_needed
@@ -32,12 +31,11 @@ _EVER = Window(EPOCH, datetime(2200, 1, 1, tzinfo=UTC))
 class RollbackOutcome:
     """How a rollback ended; `moved` are users who were assigned otherwise since: that stays."""
 
-    import_id: str
-    events: int
-    was_done_before: bool
-    moved: tuple[str, ...]
-    stays: tuple[str, ...]
-    report: RunReport
+    record: ImportRecord
+    events: int = 0
+    was_done_before: bool = False
+    moved: list[str] = field(default_factory=list)
+    report: RunReport = field(default_factory=RunReport)
 
 
 def check_deletion(settings: Settings) -> None:
@@ -75,22 +73,23 @@ def roll_back(ledger: Ledger, backups: Backups, backup_id: str) -> RollbackOutco
                 "copy itself, see docs/migration.md"
             )
         if manifest.state == "rolled back":
-            return _outcome(record, 0, [], RunReport(), was_done_before=True)
+            return RollbackOutcome(record=record, was_done_before=True)
         _check_preconditions(ledger, manifest, record)
         backups.save(manifest.model_copy(update={"state": "rolling back"}))
         # All stores: what was imported into one may have been copied into the other since.
         events = sum(store.delete_import(record.import_id) for store in ledger.stores)
-        left = sum(count_events(store, record.import_id) for store in ledger.stores)
+        left = sum(_count_events(store, record.import_id) for store in ledger.stores)
         if left:
             raise RollbackRefused(f"{left} events of {record.import_id} are still in the store")
         moved = revert_assignments(ledger.summaries, record)
-        report = _project(ledger, record, backup_id)
+        days = {day.local_date for day in record.days}
+        report = ledger.project(days, allow_shrink=f"rollback of {backup_id}")
         if not report.failures:
             backups.save(manifest.model_copy(update={"state": "rolled back"}))
-        return _outcome(record, events, moved, report, was_done_before=False)
+        return RollbackOutcome(record=record, events=events, moved=moved, report=report)
 
 
-def count_events(store: EventStore, import_id: str) -> int:
+def _count_events(store: EventStore, import_id: str) -> int:
     """Count the events of an import in a store, parts of requests included."""
     label = f"import:{import_id}"
     groups = store.usage(_EVER)
@@ -105,31 +104,3 @@ def _check_preconditions(ledger: Ledger, manifest: Manifest, record: ImportRecor
             f"{manifest.backup_id} went into the store {record.store}, which the settings do not "
             "name any more: set INFLUXDB_URL, INFLUXDB_TOKEN and INFLUXDB_BUCKET as they were"
         )
-
-
-def _project(ledger: Ledger, record: ImportRecord, backup_id: str) -> RunReport:
-    if record.first_day is None or record.last_day is None:
-        return RunReport()
-    return ledger.projection.project_days(
-        record.first_day - ONE_DAY,
-        record.last_day + ONE_DAY,
-        allow_shrink=f"rollback of {backup_id}",
-    )
-
-
-def _outcome(
-    record: ImportRecord,
-    events: int,
-    moved: list[str],
-    report: RunReport,
-    *,
-    was_done_before: bool,
-) -> RollbackOutcome:
-    return RollbackOutcome(
-        import_id=record.import_id,
-        events=events,
-        was_done_before=was_done_before,
-        moved=tuple(moved),
-        stays=tuple(record.organizations),
-        report=report,
-    )

@@ -17,7 +17,7 @@ from migration_tools.importing.organizations import (
     new_assignments,
     new_organizations,
 )
-from migration_tools.importing.overlap import OTHER_IMPORT_DAY, OverlapCheck, check_overlap
+from migration_tools.importing.overlap import OTHER_IMPORT_DAY, check_overlap
 from migration_tools.importing.plan import (
     ImportPlan,
     ImportProgress,
@@ -28,7 +28,6 @@ from migration_tools.importing.plan import (
 from migration_tools.importing.writer import write_events, write_side_rows
 from migration_tools.ledger import Ledger
 from migration_tools.source import DaySpan, Remark, Source
-from shared.core.days import ONE_DAY
 from shared.errors import MigrationError
 from shared.projection.run_report import RunReport
 
@@ -52,41 +51,37 @@ class ImportOutcome:
 
 
 class Migration:
-    """One source, one span of days, one ledger."""
+    """The import of one span of one source; its `overlap` must be closed."""
 
     def __init__(self, ledger: Ledger, source: Source, span: DaySpan, backups: Backups) -> None:
         self.ledger = ledger
         self.source = source
         self.span = span
         self.backups = backups
-
-    def check_overlap(self) -> OverlapCheck:
-        settings = self.ledger.settings
-        return check_overlap(
-            self.ledger.stores,
-            self.source,
-            self.span,
-            zone=settings.usage_timezone,
-            turns=settings.usage_turns,
-            now=self.ledger.clock.now(),
+        self.overlap = check_overlap(
+            ledger.stores,
+            source,
+            span,
+            zone=ledger.settings.usage_timezone,
+            turns=ledger.settings.usage_turns,
+            now=ledger.clock.now(),
         )
 
-    def plan(self, overlap: OverlapCheck, progress: ImportProgress = lambda _: None) -> ImportPlan:
+    def plan(self, progress: ImportProgress = lambda _: None) -> ImportPlan:
         """Add up what would be imported, and add warnings about organizations."""
-        plan = make_plan(self.source, self.span, overlap, progress)
+        plan = make_plan(self.source, self.span, self.overlap, progress)
         directory = self.source.directory()
         known = self.ledger.summaries.directory()
         for remark in (*directory.remarks, *differing_organizations(directory, known)):
             plan.remarks.add(remark)
         for organization_id in new_organizations(directory, known):
             plan.remarks.add(_new_organization(organization_id))
-        for organization_id in sorted({name for name, _ in overlap.other_import_days}):
+        for organization_id in sorted({name for name, _ in self.overlap.other_import_days}):
             plan.remarks.add(_other_import(organization_id))
         return plan
 
     def run(
         self,
-        overlap: OverlapCheck,
         plan: ImportPlan,
         permissions: Permissions,
         version: str,
@@ -103,10 +98,11 @@ class Migration:
             record = manifest.imported
             assert record is not None
             apply_organizations(self.ledger.summaries, self.source.directory(), record)
-            self._write(overlap, plan, manifest, progress)
+            self._write(plan, manifest, progress)
             if manifest.state != "imported":
                 self.backups.save(manifest.model_copy(update={"state": "imported"}))
-            report = self._project(record) if permissions.project else RunReport()
+            days = {day.local_date for day in plan.by_day} if permissions.project else set()
+            report = self.ledger.project(days)
         return ImportOutcome(
             backup_id=manifest.backup_id,
             import_id=plan.import_id,
@@ -178,9 +174,7 @@ class Migration:
             raise MigrationError("; ".join(troubles))
         return manifest
 
-    def _write(
-        self, overlap: OverlapCheck, plan: ImportPlan, manifest: Manifest, progress: ImportProgress
-    ) -> None:
+    def _write(self, plan: ImportPlan, manifest: Manifest, progress: ImportProgress) -> None:
         done = self.backups.progress(manifest.backup_id, plan.digest)
         if done == plan.events and manifest.state == "imported":
             done = 0  # run again on purpose: the store may have lost what it once had
@@ -189,17 +183,9 @@ class Migration:
             self.backups.note_progress(manifest.backup_id, plan.digest, count)
             progress(count)
 
-        events = wanted_events(self.source, self.span, overlap, Remarks())
+        events = wanted_events(self.source, self.span, self.overlap, Remarks())
         write_events(self.ledger.target, events, done, note)
         write_side_rows(self.ledger.target, self.source.side_rows(self.span))
-
-    def _project(self, record: ImportRecord) -> RunReport:
-        if record.first_day is None or record.last_day is None:
-            return RunReport()
-        # A day of one zone touches the neighbouring dates of another.
-        return self.ledger.projection.project_days(
-            record.first_day - ONE_DAY, record.last_day + ONE_DAY
-        )
 
 
 def _new_organization(organization_id: str) -> Remark:

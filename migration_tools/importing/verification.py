@@ -5,7 +5,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 
-from migration_tools.importing.overlap import OverlapCheck, source_prefix
+from migration_tools.importing.importer import Migration
+from migration_tools.importing.overlap import source_prefix
 from migration_tools.importing.plan import ImportPlan, Remarks, organization_day_of, wanted_events
 from migration_tools.importing.seen_ids import SeenIds
 from migration_tools.importing.totals import COLUMNS, OrganizationDay, Totals
@@ -48,12 +49,11 @@ class ImportDifferences:
         return len(self.listed) + self.unlisted
 
 
-def verify(
-    ledger: Ledger, source: Source, overlap: OverlapCheck, plan: ImportPlan
-) -> Iterator[ImportDifference]:
+def verify(migration: Migration, plan: ImportPlan) -> Iterator[ImportDifference]:
     """Compare what a source holds with what the ledger holds of it, to the last digit."""
+    ledger, source = migration.ledger, migration.source
     if source.keeps_source:
-        yield from _compare(plan.by_day, _copied(ledger, source, overlap, plan), "store")
+        yield from _compare(plan.by_day, _copied(migration, plan), "store")
     else:
         for where, by_day in _stored(ledger, source, plan).items():
             yield from _compare(plan.by_day, by_day, where)
@@ -128,17 +128,16 @@ def _without_gaps(
     }
 
 
-def _copied(
-    ledger: Ledger, source: Source, overlap: OverlapCheck, plan: ImportPlan
-) -> dict[OrganizationDay, Totals]:
+def _copied(migration: Migration, plan: ImportPlan) -> dict[OrganizationDay, Totals]:
     """Add up those events of a source that the store holds under the same id."""
+    source = migration.source
     by_day: dict[OrganizationDay, Totals] = {}
     with SeenIds() as stored:
         for day in _zone_days(source, plan):
             window = Window(*day_bounds(day.local_date, day.time_zone))
-            for event in ledger.target.events(window):
+            for event in migration.ledger.target.events(window):
                 stored.add(event.event_id)
-        for event in wanted_events(source, plan.span, overlap, Remarks()):
+        for event in wanted_events(source, plan.span, migration.overlap, Remarks()):
             if event.event_id in stored:
                 by_day.setdefault(organization_day_of(event, source), Totals()).add_event(event)
     return by_day
