@@ -7,7 +7,7 @@ from pydantic import BaseModel
 
 from scheduler.api.deps import SidecarDep
 from scheduler.api.fields import PathLabel
-from scheduler.reports.erasure import Erasure, erase
+from scheduler.services.erasure import Erasure, erase
 
 router = APIRouter(prefix="/users", tags=["users"])
 
