@@ -11,6 +11,7 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
+from scheduler.services.errors import NotKnown, Refused, TooMuch
 from shared.errors import (
     ConfigError,
     InvalidEvent,
@@ -62,11 +63,6 @@ class ApiError(Exception):
         super().__init__(message)
 
 
-def not_found(what: str, name: object) -> ApiError:
-    """Say that something is not known."""
-    return ApiError(404, "not_found", f"{what} {str(name)[:80]!r} is not known")
-
-
 def error_answer(
     status: int, problem: ProblemBody, headers: dict[str, str] | None = None
 ) -> JSONResponse:
@@ -91,7 +87,17 @@ def _api_error(_request: Request, error: Exception) -> JSONResponse:
     return error_answer(error.status, error.problem)
 
 
+def refusal_status(error: Refused) -> int:
+    """Return the status of what a service refuses."""
+    if isinstance(error, NotKnown):
+        return 404
+    return 413 if isinstance(error, TooMuch) else 409
+
+
 def _usage_error(_request: Request, error: Exception) -> JSONResponse:
+    if isinstance(error, Refused):
+        problem = ProblemBody(code=error.code, message=str(error), field=error.field)
+        return error_answer(refusal_status(error), problem)
     for kind, status, code in _STATUS:
         if isinstance(error, kind):
             field = getattr(error, "field", None) or getattr(error, "name", None)

@@ -16,7 +16,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from scheduler.api.auth import ApiTokens, FailedAuthLimiter
-from scheduler.api.errors import ApiError
+from scheduler.api.errors import ApiError, refusal_status
 from scheduler.dashboard.pages import STATIC, page_templates, render
 from scheduler.dashboard.report_cache import Figures
 from scheduler.dashboard.sessions import (
@@ -43,6 +43,7 @@ from scheduler.dashboard.views import (
 from scheduler.dashboard.warmth import warming_job
 from scheduler.monitoring.health import Health
 from scheduler.process.running import RunningSidecar
+from scheduler.services.errors import Refused
 from shared.errors import ConfigError, InvalidEvent, UsageError
 
 log = logging.getLogger("owui_usage")
@@ -154,6 +155,8 @@ def _refused(request: Request, error: Exception) -> Response:
 
 
 def _trouble(request: Request, error: Exception) -> Response:
+    if isinstance(error, Refused):
+        return error_page(request, refusal_status(error), str(error))
     is_input = isinstance(error, ConfigError | InvalidEvent)
     return error_page(request, 422 if is_input else 503, str(error))
 

@@ -8,10 +8,10 @@ from typing import Annotated, Any, get_args
 from fastapi import Query, Request
 from pydantic import BeforeValidator
 
-from scheduler.api.fields import Day, LabelText, check_span
 from scheduler.dashboard.report_cache import Figures
 from scheduler.dashboard.spans import Span, month_of, month_so_far
 from scheduler.process.running import RunningSidecar
+from scheduler.services.inputs import Day, LabelText, check_span
 from shared.core.days import ONE_DAY, local_day
 from shared.summary_db.port import Grouping, UsageFilter
 

@@ -9,18 +9,18 @@ from fastapi.responses import RedirectResponse, Response
 from pydantic import ValidationError
 
 from scheduler.api.errors import ApiError
-from scheduler.api.fields import Body
 from scheduler.dashboard.pages import render
+from scheduler.services.inputs import Input
 from shared.core.days import day_start
 from shared.core.time import EPOCH
 
-AnyBody = TypeVar("AnyBody", bound=Body)
+AnyInput = TypeVar("AnyInput", bound=Input)
 Text = Annotated[str, Form()]
 Confirmed = Annotated[bool, Form()]
 
 
-def body_of(kind: type[AnyBody], **fields: object) -> AnyBody:
-    """Return a body of the API from what a form holds; an empty field was left out.
+def body_of(kind: type[AnyInput], **fields: object) -> AnyInput:
+    """Return the input of a service from a form; an empty field was left out.
 
     Raises ApiError that names the first field that cannot be used.
     """

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from datetime import date
 
 from scheduler.process.running import RunningSidecar
+from scheduler.services.inputs import LAST_DAY
 from shared.errors import DeliveryError
 from shared.event_store.sqlite.erasure import erase_person
 from shared.projection.organization import ALWAYS
 from shared.summary_db.port import UsageFilter
 
-_LAST_DAY = date(2199, 12, 31)
 _KEEPS_ID = "events and bills keep the bare id of the user"
 _CANNOT = (
     "cannot: InfluxDB does not change the tags of points, so events there keep the bare id of the "
@@ -89,7 +89,7 @@ def _erasure(
 
 
 def _days_of(sidecar: RunningSidecar, user_id: str) -> list[date]:
-    wanted = UsageFilter(start=ALWAYS, end=_LAST_DAY, external_user=user_id)
+    wanted = UsageFilter(start=ALWAYS, end=LAST_DAY, external_user=user_id)
     groups = [
         *(line.group for line in sidecar.books.usage(wanted, ("day",))),
         *(line.group for line in sidecar.books.unmetered(wanted, ("day",))),

@@ -69,17 +69,17 @@ class BatchRequest:
     """A projection that a person asked for, from the moment of asking to its counts."""
 
     request_id: int
+    state: BatchState
     asked_at: datetime
     ended_at: datetime | None
     start: date
     end: date
     allow_shrink: str | None
-    state: BatchState
-    days: int = 0
-    failed_days: int = 0
-    rows_written: int = 0
-    corrections: int = 0
-    error: str | None = None
+    days: int
+    failed_days: int
+    rows_written: int
+    corrections: int
+    error: str | None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -39,6 +39,12 @@ PURE = (
     *(f"shared.delivery.{name}" for name in ("breaker", "retry", "latency")),
     *(f"shared.projection.{name}" for name in ("resolution", "summary", "audit", "organization")),
 )
+# Inside the sidecar: pages and commands share the services with the routes, not the routes.
+APART = {
+    "scheduler.dashboard": ("scheduler.api.routes",),
+    "scheduler.cli": ("scheduler.api.routes", "scheduler.dashboard"),
+    "scheduler.services": ("scheduler.api", "scheduler.dashboard", "scheduler.cli", "fastapi"),
+}
 INPUT_AND_OUTPUT = {
     *(
         "asyncio",
@@ -93,6 +99,16 @@ def test_a_module_imports_its_own_package_and_those_below(name: str) -> None:
 @pytest.mark.parametrize("name", [name for name in SOURCES if is_in(name, PURE)])
 def test_a_rule_does_no_input_and_no_output(name: str) -> None:
     assert {module.split(".")[0] for module in imports(SOURCES[name])} & INPUT_AND_OUTPUT == set()
+
+
+@pytest.mark.parametrize("package", APART)
+def test_the_sidecar_shares_services_and_not_routes(package: str) -> None:
+    found = {
+        name: [module for module in imports(path) if is_in(module, APART[package])]
+        for name, path in SOURCES.items()
+        if is_in(name, (package,))
+    }
+    assert {name: modules for name, modules in found.items() if modules} == {}
 
 
 def test_what_is_uploaded_is_what_a_chat_server_needs() -> None:

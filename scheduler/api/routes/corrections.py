@@ -7,8 +7,9 @@ from fastapi import APIRouter, Depends
 from pydantic import BaseModel
 
 from scheduler.api.deps import SidecarDep
-from scheduler.api.fields import AmountsBody, Paging
+from scheduler.api.fields import Paging
 from scheduler.api.routes.summaries import Wanted
+from scheduler.services.figures import AmountsBody
 from shared.projection.port import RecordedCorrection
 from shared.projection.summary import Amounts, DayFinding
 

@@ -7,9 +7,11 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel
 
 from scheduler.api.deps import SidecarDep
-from scheduler.api.fields import Day, Pico, check_span
-from scheduler.api.routes.organizations import OrganizationId, known_organization
+from scheduler.api.routes.organizations import OrganizationId
 from scheduler.reports.statement import Lines, Statement, read_statement
+from scheduler.services.figures import Pico
+from scheduler.services.inputs import Day, check_span
+from scheduler.services.organizations import known_organization
 from shared.summary_db.exchange import format_rate
 from shared.summary_db.port import UsageFilter
 
@@ -63,7 +65,7 @@ def statement(
     lines: Annotated[Lines, Query(description="what a line stands for")] = "model",
 ) -> StatementBody:
     """What the organization pays for these local days."""
-    organization = known_organization(organization_id, sidecar)
+    organization = known_organization(sidecar.summaries.directory(), organization_id)
     check_span(start, end)
     wanted = UsageFilter(start=start, end=end, organization_id=organization_id)
     found = read_statement(sidecar.books, organization, wanted, lines)
@@ -91,7 +93,7 @@ def statement(
         amount=None if found.amount is None else str(found.amount),
         rates=_rates(found),
         days_without_rate=list(found.days_without_rate),
-        notes=_notes(found),
+        notes=_warnings(found),
     )
 
 
@@ -107,7 +109,7 @@ def _rates(found: Statement) -> list[UsedRateBody]:
     ]
 
 
-def _notes(found: Statement) -> list[str]:
+def _warnings(found: Statement) -> list[str]:
     borrowed = sum(used.of_date != used.local_date for used in found.rates)
     sentences = (
         (found.pending, f"{found.pending} events are pending: their cost is not in the amount yet"),

@@ -8,9 +8,11 @@ from fastapi import APIRouter, Depends, Query
 from pydantic import BaseModel
 
 from scheduler.api.deps import SidecarDep
-from scheduler.api.fields import AmountsBody, Day, LabelText, Paging, check_span
+from scheduler.api.fields import Paging
 from scheduler.reports.completeness import Completeness, read_completeness
-from shared.summary_db.port import Grouping, UnmeteredLine, UsageFilter, UsageLine
+from scheduler.services.figures import AmountsBody, Figure, figure
+from scheduler.services.inputs import Day, LabelText, check_span
+from shared.summary_db.port import Grouping, UnmeteredLine, UsageFilter
 
 router = APIRouter(tags=["figures"])
 
@@ -36,20 +38,12 @@ class Wanted:
         return UsageFilter(**vars(self))
 
 
-class LineBody(BaseModel):
-    """A figure: what it was grouped by, the name of the user if it is one, and its amounts."""
-
-    group: dict[str, str]
-    user_name: str | None = None
-    amounts: AmountsBody
-
-
 class SummaryPage(BaseModel):
     """A page of figures in the order of their groups; `total` is of all pages."""
 
     start: date
     end: date
-    lines: list[LineBody]
+    lines: list[Figure]
     total: AmountsBody
     next_offset: int | None
 
@@ -82,14 +76,14 @@ def summaries(
 ) -> SummaryPage:
     """Add up the summaries."""
     found = wanted.filter()
-    groups = unique(group_by)
+    groups = list(dict.fromkeys(group_by))
     [total] = sidecar.books.usage(found, ())
     lines, next_offset = paging.cut(sidecar.books.usage(found, groups, paging.page()))
     names = sidecar.summaries.user_names() if "external_user" in groups else {}
     return SummaryPage(
         start=found.start,
         end=found.end,
-        lines=[line_body(line, names) for line in lines],
+        lines=[figure(line, names) for line in lines],
         total=AmountsBody.of(total.amounts),
         next_offset=next_offset,
     )
@@ -103,7 +97,7 @@ def unmetered(
     group_by: Annotated[list[Grouping], _GROUP_BY] = ["day"],  # noqa: B006 read only
 ) -> UnmeteredPage:
     """Count generations that are known to have been made and whose cost no hook shows."""
-    found = sidecar.books.unmetered(wanted.filter(), unique(group_by), paging.page())
+    found = sidecar.books.unmetered(wanted.filter(), list(dict.fromkeys(group_by)), paging.page())
     lines, next_offset = paging.cut(found)
     return UnmeteredPage(lines=lines, next_offset=next_offset)
 
@@ -117,17 +111,3 @@ def completeness(sidecar: SidecarDep, wanted: Annotated[Wanted, Depends()]) -> C
 def completeness_body(found: Completeness) -> CompletenessBody:
     """Write completeness for an answer."""
     return CompletenessBody(**vars(found), coverage_percent=found.coverage_percent())
-
-
-def line_body(line: UsageLine, names: dict[str, str]) -> LineBody:
-    """Write a figure for an answer."""
-    return LineBody(
-        group=dict(line.group),
-        user_name=names.get(line.group.get("external_user", "")),
-        amounts=AmountsBody.of(line.amounts),
-    )
-
-
-def unique(group_by: list[Grouping]) -> list[Grouping]:
-    """Return the groupings, each once, in their order."""
-    return list(dict.fromkeys(group_by))

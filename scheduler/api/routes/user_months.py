@@ -7,8 +7,9 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
 
 from scheduler.api.deps import SidecarDep
-from scheduler.api.fields import LabelText, Pico
 from scheduler.reports.user_months import MonthReader, UserMonth
+from scheduler.services.figures import Pico
+from scheduler.services.inputs import LabelText
 from shared.core.days import zone_named
 from shared.projection.summary import Amounts
 from shared.settings import UserCost

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from scheduler.api.deps import SidecarDep
 from scheduler.api.errors import ApiError
-from scheduler.api.routes.manual import BookedBody, booked_body
+from scheduler.services.manual_records import BookedEvent, booked_event
 from shared.errors import InvalidEvent
 
 router = APIRouter(tags=["recording"])
@@ -44,7 +44,7 @@ _CONTENT = {
 class WebhookAnswer(BaseModel):
     """What was booked, durably, and why parts of the delivery were not."""
 
-    booked: list[BookedBody]
+    booked: list[BookedEvent]
     refused: list[str]
 
 
@@ -58,14 +58,14 @@ async def openrouter_usage(request: Request, sidecar: SidecarDep) -> WebhookAnsw
     if not raw.strip() or request.headers.get("x-test-connection"):
         return WebhookAnswer(booked=[], refused=[])
     try:
-        delivered = await run_in_threadpool(sidecar.ingest.webhook, _json_object(raw))
+        result = await run_in_threadpool(sidecar.ingest.webhook, _json_object(raw))
     except InvalidEvent as error:
         raise _refused(error) from None
-    if delivered.refused and not delivered.booked:
-        raise _refused(delivered.refused[0])
+    if result.refused and not result.booked:
+        raise _refused(result.refused[0])
     return WebhookAnswer(
-        booked=[booked_body(each) for each in delivered.booked],
-        refused=[f"{error.field}: {error.reason}" for error in delivered.refused],
+        booked=[booked_event(each) for each in result.booked],
+        refused=[f"{error.field}: {error.reason}" for error in result.refused],
     )
 
 

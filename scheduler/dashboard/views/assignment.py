@@ -8,12 +8,13 @@ from fastapi import APIRouter, Form, Query, Request
 from fastapi.responses import Response
 
 from scheduler.api.deps import SidecarDep
-from scheduler.api.errors import ApiError, not_found
-from scheduler.api.routes import assignments as api
+from scheduler.api.errors import ApiError
 from scheduler.dashboard.forms import Confirmed, Text, ask_first, day_of, done, first_instant
 from scheduler.dashboard.pages import render
 from scheduler.dashboard.views.moves import Plan, say_moves
 from scheduler.process.running import RunningSidecar
+from scheduler.services import assignments as service
+from scheduler.services.assignments import AssignmentChange, NewAssignment, known_assignment
 from shared.core.days import ONE_DAY, local_day
 from shared.projection.organization import Assignment
 
@@ -145,26 +146,21 @@ def _write(
     sidecar: RunningSidecar, term: Term, wanted: Assignment, ending: Assignment | None
 ) -> None:
     if term.ending and term.ending != ending:
-        api.remove(term.ending.assignment_id, sidecar)
-    body = api.AssignmentChange(
-        organization_id=wanted.organization_id, valid_from=wanted.valid_from
-    )
-    api.correct(term.held.assignment_id, body, sidecar)
+        service.remove(sidecar.summaries, term.ending.assignment_id)
+    body = AssignmentChange(organization_id=wanted.organization_id, valid_from=wanted.valid_from)
+    service.correct(sidecar.summaries, term.held.assignment_id, body)
     if ending and ending != term.ending:
-        end = api.NewAssignment(
+        end = NewAssignment(
             external_user=ending.external_user,
             organization_id=None,
             valid_from=ending.valid_from,
         )
-        api.assign(end, sidecar)
+        service.assign(sidecar.summaries, [end])
 
 
 def _term(sidecar: RunningSidecar, assignment_id: int) -> Term:
-    """Return an assignment with the one after it. Raises ApiError when it is not known."""
-    every = sidecar.summaries.directory().assignments
-    held = next((each for each in every if each.assignment_id == assignment_id), None)
-    if held is None:
-        raise not_found("assignment", assignment_id)
+    """Return an assignment with the one after it. Raises NotKnown."""
+    held = known_assignment(sidecar.summaries.directory(), assignment_id)
     row = sorted(_of_user(sidecar, held.external_user), key=lambda each: each.valid_from)
     place = row.index(held)
     return Term(

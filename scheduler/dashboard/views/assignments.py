@@ -9,12 +9,14 @@ from fastapi.responses import Response
 
 from scheduler.api.deps import SidecarDep
 from scheduler.api.errors import ApiError
-from scheduler.api.routes import assignments as api
 from scheduler.dashboard.filters import figures_of, today_of
 from scheduler.dashboard.forms import Confirmed, Text, ask_first, body_of, done, first_instant
 from scheduler.dashboard.pages import render
 from scheduler.dashboard.views.moves import Plan, organization_name, say_moves
 from scheduler.process.running import RunningSidecar
+from scheduler.services import assignments as service
+from scheduler.services.assignments import NewAssignment
+from scheduler.services.errors import NotKnown
 from shared.core.event import UNASSIGNED
 from shared.projection.organization import Assignment
 from shared.projection.summary import Amounts
@@ -33,7 +35,7 @@ def assignments(request: Request, sidecar: SidecarDep) -> Response:
     seen = _seen(request, today_of(sidecar) - _SEEN_WITHIN, today_of(sidecar))
     directory = sidecar.summaries.directory()
     lost = {user: orgs[UNASSIGNED] for user, orgs in seen.items() if UNASSIGNED in orgs}
-    known = api.list_assignments(sidecar)
+    known = service.list_assignments(sidecar.summaries)
     assigned = {each.external_user for each in known}
     values = {
         "lost": sorted(lost.items(), key=lambda each: -each[1].raw_pico_usd),
@@ -70,7 +72,7 @@ def assign(
     since = first_instant(valid_from, sidecar.settings.usage_timezone)
     bodies = [
         body_of(
-            api.NewAssignment,
+            NewAssignment,
             external_user=each,
             organization_id=organization_id,
             valid_from=since,
@@ -86,8 +88,7 @@ def assign(
         ]
         fields = {"user": users, "organization_id": organization_id, "valid_from": valid_from}
         return ask_first(request, "Assign users", sentences, fields, _PAGE)
-    for body in bodies:
-        api.assign(body, sidecar)
+    service.assign(sidecar.summaries, bodies)
     return done(_PAGE)
 
 
@@ -99,9 +100,13 @@ def remove(
     confirmed: Confirmed = False,
 ) -> Response:
     """Take an assignment back, after saying what moves with it."""
-    found = [each for each in api.list_assignments(sidecar) if each.assignment_id == assignment_id]
+    found = [
+        each
+        for each in service.list_assignments(sidecar.summaries)
+        if each.assignment_id == assignment_id
+    ]
     if not found:
-        raise ApiError(404, "not_found", f"assignment {assignment_id} is not known")
+        raise NotKnown("assignment", assignment_id)
     if not confirmed:
         [taken] = found
         name = organization_name(sidecar.summaries.directory(), taken.organization_id)
@@ -111,7 +116,7 @@ def remove(
         ]
         fields = {"assignment_id": str(assignment_id)}
         return ask_first(request, "Take an assignment back", sentences, fields, _PAGE)
-    api.remove(assignment_id, sidecar)
+    service.remove(sidecar.summaries, assignment_id)
     return done(_PAGE)
 
 
@@ -125,7 +130,7 @@ def _seen(request: Request, start: date, end: date) -> dict[str, dict[str, Amoun
     return seen
 
 
-def _with_new(sidecar: RunningSidecar, bodies: Sequence[api.NewAssignment]) -> Plan:
+def _with_new(sidecar: RunningSidecar, bodies: Sequence[NewAssignment]) -> Plan:
     """Return the plan of new assignments; each takes the place of one of the same second."""
     known = list(sidecar.summaries.directory().assignments)
     new = [Assignment(assignment_id=0, **body.model_dump()) for body in bodies]

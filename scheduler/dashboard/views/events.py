@@ -9,10 +9,11 @@ from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import Response
 
 from scheduler.api.deps import SidecarDep
-from scheduler.api.routes.events import After, bill_reader, event_body, page_place
+from scheduler.api.fields import AfterCursor
 from scheduler.dashboard.filters import Shown, figures_of, filter_values, today_of
 from scheduler.dashboard.pages import render
 from scheduler.reports.bills import BilledEvent, Unsettled
+from scheduler.services.events import bill_reader, event_body, parse_cursor
 from shared.summary_db.port import Page
 
 router = APIRouter()
@@ -37,7 +38,7 @@ def events(
     sidecar: SidecarDep,
     shown: Filters,
     cost: Annotated[Only, Query()] = "",
-    after: After = None,
+    after: AfterCursor = None,
 ) -> Response:
     """Show bills in the order of their days and times; `cost` leaves those that are settled out."""
     today = today_of(sidecar)
@@ -47,7 +48,7 @@ def events(
     if cost:
         found = list(islice(reader.unsettled(wanted, cost), _LINES_SHOWN))
     else:
-        found, following = reader.page(wanted, _EVENTS_PER_PAGE, page_place(after))
+        found, following = reader.page(wanted, _EVENTS_PER_PAGE, parse_cursor(after))
     values = {
         **filter_values(shown, today, sidecar),
         "cost": cost,

@@ -7,10 +7,11 @@ from fastapi.responses import Response
 
 from scheduler.api.deps import SidecarDep
 from scheduler.api.fields import Paging
-from scheduler.api.routes import exchange_rates as api
 from scheduler.dashboard.filters import today_of
 from scheduler.dashboard.forms import Confirmed, Text, ask_first, body_of, done
 from scheduler.dashboard.pages import render
+from scheduler.services import exchange_rates as service
+from scheduler.services.exchange_rates import NewExchangeRate, read_csv
 from shared.summary_db.exchange import format_rate, parse_rate
 
 router = APIRouter()
@@ -24,9 +25,13 @@ def exchange_rates(
     request: Request, sidecar: SidecarDep, offset: Annotated[int, Query(ge=0, le=10**6)] = 0
 ) -> Response:
     """Show rates, the newest day first, and forms for new ones."""
+    paging = Paging(limit=_RATES_PER_PAGE, offset=offset)
+    found = service.list_rates(sidecar.books, None, paging.page())
+    rates, next_offset = paging.cut(found)
     organizations = sidecar.summaries.directory().organizations.values()
     values = {
-        "page": api.list_rates(sidecar, Paging(limit=_RATES_PER_PAGE, offset=offset)),
+        "rates": rates,
+        "next_offset": next_offset,
         "today": today_of(sidecar),
         "needed": sorted({each.currency for each in organizations} - {"USD"}),
     }
@@ -45,7 +50,7 @@ def enter(
 ) -> Response:
     """Enter the rate of a day; to take the place of another one asks first."""
     body = body_of(
-        api.NewExchangeRate, currency=currency, local_date=local_date, rate=rate, source=source
+        NewExchangeRate, currency=currency, local_date=local_date, rate=rate, source=source
     )
     known = sidecar.books.exchange_rates(body.currency).on(body.local_date)
     is_there = known is not None and known.of_date == body.local_date
@@ -57,7 +62,7 @@ def enter(
         ]
         fields = {"currency": currency, "local_date": local_date, "rate": rate, "source": source}
         return ask_first(request, "Replace an exchange rate", sentences, fields, _PAGE)
-    api.enter_rate(body, sidecar)
+    service.enter_rate(sidecar.books, body)
     return done(_PAGE)
 
 
@@ -66,7 +71,7 @@ def enter_csv(
     request: Request, sidecar: SidecarDep, text: Text = "", confirmed: Confirmed = False
 ) -> Response:
     """Enter rates from pasted CSV, all of them or none, after saying how many."""
-    rates = api.read_csv(text.strip() + "\n")
+    rates = read_csv(text.strip() + "\n")
     if not confirmed:
         days = sorted({rate.local_date for rate in rates})
         currencies = ", ".join(sorted({rate.currency for rate in rates}))

@@ -9,14 +9,14 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from scheduler.api.deps import SidecarDep
-from scheduler.api.errors import not_found
-from scheduler.api.routes.status import service_status
 from scheduler.dashboard.forms import Confirmed, Text, ask_first, done
 from scheduler.dashboard.pages import render
 from scheduler.monitoring.health import Health, HealthReport
 from scheduler.process.drain import spool_files
 from scheduler.process.running import RunningSidecar
 from scheduler.process.sidecar import spool_settings
+from scheduler.services.errors import NotKnown
+from scheduler.services.status import service_status
 from shared.spool.queries import DeadLetter
 from shared.spool.sqlite_spool import SqliteSpool
 
@@ -95,8 +95,8 @@ def _asides(sidecar: RunningSidecar) -> Iterator[Aside]:
 
 
 def _opened(sidecar: RunningSidecar, name: str) -> SqliteSpool:
-    """Open a spool of the shared folder as the operator's commands do. Raises ApiError."""
+    """Open a spool of the shared folder as the operator's commands do. Raises NotKnown."""
     for path in spool_files(sidecar.settings.usage_spool_dir):
         if path.name == name:
             return SqliteSpool(path, settings=spool_settings(sidecar.settings), clock=sidecar.clock)
-    raise not_found("spool", name)
+    raise NotKnown("spool", name)

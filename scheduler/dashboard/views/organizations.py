@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 from datetime import date
-from decimal import Decimal
 from typing import Annotated
 from urllib.parse import urlencode
 
@@ -10,13 +9,21 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 
 from scheduler.api.deps import SidecarDep
-from scheduler.api.routes import organizations as api
 from scheduler.dashboard.filters import figures_of, today_of
 from scheduler.dashboard.forms import Confirmed, Text, ask_first, body_of, day_of, done
 from scheduler.dashboard.pages import render
 from scheduler.process.running import RunningSidecar
+from scheduler.services import organizations as service
+from scheduler.services.inputs import LabelText
+from scheduler.services.organizations import (
+    NewOrganization,
+    NewRate,
+    OrganizationChange,
+    format_markup,
+    known_organization,
+)
 from shared.core.days import ONE_DAY
-from shared.core.money import PPM, apply_rate, format_usd, from_pico, rate_ppm
+from shared.core.money import apply_rate, format_usd, from_pico, rate_ppm
 from shared.projection.organization import ALWAYS, Organization
 from shared.projection.summary import Amounts
 from shared.summary_db.port import UsageFilter
@@ -30,13 +37,11 @@ _LIST = "/ui/organizations"
 def organizations(request: Request, sidecar: SidecarDep) -> Response:
     """Show all organizations with the markup of today, and a form for a new one."""
     directory, today = sidecar.summaries.directory(), today_of(sidecar)
-    found = api.list_organizations(sidecar)
+    found = service.list_organizations(sidecar.summaries, sidecar.books)
     values = {
         "organizations": found,
         "markups": {
-            each.organization_id: format_usd(
-                Decimal(directory.rate_ppm(each.organization_id, today)) / PPM
-            )
+            each.organization_id: format_markup(directory.rate_ppm(each.organization_id, today))
             for each in found
         },
         "settings": sidecar.settings,
@@ -55,24 +60,26 @@ def add(
 ) -> Response:
     """Add an organization."""
     body = body_of(
-        api.NewOrganization,
+        NewOrganization,
         organization_id=organization_id,
         name=name,
         time_zone=time_zone,
         currency=currency,
         markup=markup,
     )
-    api.add_organization(body, sidecar)
+    service.add_organization(sidecar.summaries, sidecar.settings, body)
     return done(_address(organization_id))
 
 
 @router.get("/organization")
 def organization(
-    request: Request, sidecar: SidecarDep, organization_id: Annotated[api.OrganizationId, Query()]
+    request: Request, sidecar: SidecarDep, organization_id: Annotated[LabelText, Query()]
 ) -> Response:
     """Show one organization, its dated rates, and forms that change it."""
     values = {
-        "organization": api.get_organization(organization_id, sidecar),
+        "organization": service.organization_details(
+            sidecar.summaries, sidecar.books, organization_id
+        ),
         "today": today_of(sidecar),
         "always": ALWAYS,
     }
@@ -92,9 +99,9 @@ def change(
     confirmed: Confirmed = False,
 ) -> Response:
     """Change an organization; another zone, currency or base of the markup asks first."""
-    known = api.known_organization(organization_id, sidecar)
+    known = known_organization(sidecar.summaries.directory(), organization_id)
     body = body_of(
-        api.OrganizationChange,
+        OrganizationChange,
         name=name,
         time_zone=time_zone,
         currency=currency,
@@ -115,7 +122,7 @@ def change(
         return ask_first(
             request, f"Change {known.name}", sentences, fields, _address(organization_id)
         )
-    api.change_organization(organization_id, body, sidecar)
+    service.change_organization(sidecar.summaries, organization_id, body)
     return done(_address(organization_id))
 
 
@@ -129,9 +136,9 @@ def set_rate(
     confirmed: Confirmed = False,
 ) -> Response:
     """Set the markup from a day on, after saying what that changes."""
-    known = api.known_organization(organization_id, sidecar)
+    known = known_organization(sidecar.summaries.directory(), organization_id)
     start = day_of(valid_from) if valid_from else ALWAYS
-    body = body_of(api.NewRate, markup=markup, valid_from=start)
+    body = body_of(NewRate, markup=markup, valid_from=start)
     if not confirmed:
         sentences = _change_of_rate(request, sidecar, organization_id, body)
         fields = {
@@ -141,12 +148,12 @@ def set_rate(
         }
         title = f"Set the markup of {known.name} to {markup}"
         return ask_first(request, title, sentences, fields, _address(organization_id))
-    api.set_rate(organization_id, body, sidecar)
+    service.set_rate(sidecar.summaries, organization_id, body)
     return done(_address(organization_id))
 
 
 def _change_of_rate(
-    request: Request, sidecar: RunningSidecar, organization_id: str, body: api.NewRate
+    request: Request, sidecar: RunningSidecar, organization_id: str, body: NewRate
 ) -> list[str]:
     directory, today = sidecar.summaries.directory(), today_of(sidecar)
     later = [

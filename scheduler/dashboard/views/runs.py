@@ -7,15 +7,15 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 
 from scheduler.api.deps import SidecarDep
-from scheduler.api.fields import Paging, check_span
-from scheduler.api.routes import batch as api
-from scheduler.api.routes.corrections import corrections as read_corrections
+from scheduler.api.fields import Paging
 from scheduler.dashboard.filters import figures_of, today_of
 from scheduler.dashboard.forms import Confirmed, Text, ask_first, body_of, done
 from scheduler.dashboard.pages import render
 from scheduler.process.running import RunningSidecar
+from scheduler.services.batches import NewBatch, ask_batch, batch_status
+from scheduler.services.inputs import check_span
 from shared.core.days import ONE_DAY
-from shared.summary_db.port import UsageFilter
+from shared.summary_db.port import BatchRequest, Page, UsageFilter
 
 router = APIRouter()
 
@@ -29,7 +29,7 @@ _CORRECTIONS_PER_PAGE = 50
 class Progress:
     """How far an asked-for projection is: days of all zones."""
 
-    request: api.BatchBody
+    request: BatchRequest
     done: int
     days: int
 
@@ -37,7 +37,7 @@ class Progress:
 @router.get("/runs")
 def runs(request: Request, sidecar: SidecarDep) -> Response:
     """Show what was asked for, what ran, and the schedule."""
-    status = api.batch_status(sidecar, Paging(limit=_RUNS_SHOWN))
+    status = batch_status(sidecar, Page(limit=_RUNS_SHOWN))
     running = [each for each in status.requests if each.state == "running"]
     values = {
         "status": status,
@@ -58,7 +58,7 @@ def run(
     confirmed: Confirmed = False,
 ) -> Response:
     """Project days in the background; to allow fewer events than are known asks first."""
-    body = body_of(api.TriggerBody, start=start, end=end, allow_shrink=allow_shrink)
+    body = body_of(NewBatch, start=start, end=end, allow_shrink=allow_shrink)
     check_span(body.start, body.end)
     if body.allow_shrink and not confirmed:
         total = figures_of(request).total(UsageFilter(start=body.start, end=body.end))
@@ -69,7 +69,7 @@ def run(
         ]
         fields = {"start": start, "end": end, "allow_shrink": allow_shrink}
         return ask_first(request, "Project days, fewer events allowed", sentences, fields, _PAGE)
-    api.trigger_batch(body, sidecar)
+    ask_batch(sidecar.recompute_queue, body)
     return done(_PAGE)
 
 
@@ -78,14 +78,18 @@ def corrections(
     request: Request, sidecar: SidecarDep, offset: Annotated[int, Query(ge=0, le=10**5)] = 0
 ) -> Response:
     """Show every change of a day that was final, with old and new."""
+    paging = Paging(limit=_CORRECTIONS_PER_PAGE, offset=offset)
+    found = sidecar.summaries.corrections(offset + paging.limit + 1)[offset:]
+    lines, next_offset = paging.cut(found)
     values = {
-        "page": read_corrections(sidecar, Paging(limit=_CORRECTIONS_PER_PAGE, offset=offset)),
+        "lines": lines,
+        "next_offset": next_offset,
         "names": sidecar.summaries.user_names(),
     }
     return render(request, "corrections.html", values)
 
 
-def _progress(sidecar: RunningSidecar, asked: api.BatchBody) -> Progress:
+def _progress(sidecar: RunningSidecar, asked: BatchRequest) -> Progress:
     zones = len(sidecar.summaries.directory().zones())
     ended = {
         run.day

@@ -12,15 +12,16 @@ from fastapi.responses import Response
 
 from scheduler.api.deps import SidecarDep
 from scheduler.api.errors import ApiError
-from scheduler.api.routes.exports import safe_cell
-from scheduler.api.routes.organizations import OrganizationId, known_organization
 from scheduler.dashboard.filters import figures_of, today_of
 from scheduler.dashboard.pages import render
 from scheduler.dashboard.spans import Span, month_of
 from scheduler.process.running import RunningSidecar
 from scheduler.reports.statement import Statement, StatementLine, read_statement
+from scheduler.services.exports import safe_cell
+from scheduler.services.inputs import LabelText
+from scheduler.services.organizations import format_markup, known_organization
 from shared.core.days import ONE_DAY
-from shared.core.money import PPM, format_usd, from_pico
+from shared.core.money import format_usd, from_pico
 from shared.projection.organization import Organization
 from shared.summary_db.exchange import format_rate
 from shared.summary_db.port import UsageFilter
@@ -85,7 +86,7 @@ def chosen(
     request: Request,
     sidecar: SidecarDep,
     wish: Annotated[Wish, Depends()],
-    organization_id: Annotated[OrganizationId, Query()],
+    organization_id: Annotated[LabelText, Query()],
 ) -> Response:
     """Show what an organization pays for a month."""
     sheet = _sheet(request, sidecar, organization_id, wish)
@@ -98,7 +99,7 @@ def as_csv(
     request: Request,
     sidecar: SidecarDep,
     wish: Annotated[Wish, Depends()],
-    organization_id: Annotated[OrganizationId, Query()],
+    organization_id: Annotated[LabelText, Query()],
 ) -> Response:
     """Return the same statement as CSV; its lines add up to its total, which is rounded once.
 
@@ -127,7 +128,7 @@ def exact_amount(line: StatementLine) -> Decimal | None:
 
 
 def _sheet(request: Request, sidecar: RunningSidecar, organization_id: str, wish: Wish) -> Sheet:
-    organization = known_organization(organization_id, sidecar)
+    organization = known_organization(sidecar.summaries.directory(), organization_id)
     today = today_of(sidecar)
     span = _month(wish.month) if wish.month else month_of(today.replace(day=1) - ONE_DAY)
     wanted = UsageFilter(start=span.start, end=span.end, organization_id=organization_id)
@@ -158,7 +159,7 @@ def _markups(sidecar: RunningSidecar, organization_id: str, span: Span) -> list[
     found: list[tuple[date, str]] = []
     for number in range(span.days):
         day = span.start + number * ONE_DAY
-        markup = format_usd(Decimal(directory.rate_ppm(organization_id, day)) / PPM)
+        markup = format_markup(directory.rate_ppm(organization_id, day))
         if not found or found[-1][1] != markup:
             found.append((day, markup))
     return found

@@ -7,9 +7,7 @@ from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import Response
 
 from scheduler.api.deps import SidecarDep
-from scheduler.api.fields import ExportFormat
-from scheduler.api.routes.exports import export_events, export_summaries
-from scheduler.api.routes.summaries import Wanted
+from scheduler.api.files import file_response
 from scheduler.dashboard.filters import (
     SIDES,
     SPANS,
@@ -23,6 +21,7 @@ from scheduler.dashboard.filters import (
 from scheduler.dashboard.pages import render, write_query
 from scheduler.dashboard.views.overview import largest_first
 from scheduler.reports.bills import Unsettled
+from scheduler.services.exports import ExportFormat, export_events, export_summaries
 from shared.summary_db.port import Grouping, UsageLine
 
 router = APIRouter()
@@ -78,11 +77,11 @@ def download(
 ) -> Response:
     """Return what a page shows as a file: the API's own export."""
     shown = shown.within(today_of(sidecar))
-    wanted = Wanted(**vars(shown))
+    wanted = shown.filter()
     if what == "events":
-        return export_events(sidecar, wanted, format, cost)
+        return file_response(export_events(sidecar, wanted, format, cost))
     grouping = known_grouping(by) or shown.next_grouping()
-    return export_summaries(sidecar, wanted, format, [grouping])
+    return file_response(export_summaries(sidecar, wanted, format, [grouping]))
 
 
 def _links(query: dict[str, Any], by: Grouping, lines: Sequence[UsageLine]) -> list[str]:

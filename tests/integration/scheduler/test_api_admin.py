@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import pytest
 
-from scheduler.api.routes.exports import safe_cell
+from scheduler.services.exports import safe_cell
 from shared.core.rows import UserRow
 from tests.support.builders import (
     ALICE,
