@@ -33,7 +33,6 @@ from shared.spool.acknowledge import (
     replay_rows,
     take_lease,
 )
-from shared.spool.counters import SpoolCounters
 from shared.spool.damage import SPOOL_FILE_ERRORS
 from shared.spool.enqueue import SpoolTransaction, incoming_row, queue_rows, upsert_open_generation
 from shared.spool.file import SpoolFile, Synchronous
@@ -48,7 +47,7 @@ from shared.spool.queries import (
     read_queued,
     read_status,
 )
-from shared.spool.writer import SpoolWriter
+from shared.spool.writer import SpoolCounters, SpoolWriter
 
 SpoolAnswer = TypeVar("SpoolAnswer")
 _ROW_KINDS: tuple[str, ...] = get_args(RowKind)
