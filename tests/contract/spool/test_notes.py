@@ -10,6 +10,7 @@ import pytest
 
 from shared.core.event import UsageEvent, event_from_json
 from shared.core.time import to_ms
+from shared.spool import sqlite_spool
 from shared.spool.sqlite_spool import SpoolSettings, SqliteSpool
 from tests.support.builders import NOON, generation_id, pending, settled
 from tests.support.spools import SetClock
@@ -128,6 +129,13 @@ def test_whoever_delivers_books_what_a_dead_process_left_open(
     assert booked(bob) == [pending()]
 
 
+def seen_at(path: Path, request_id: str) -> int | None:
+    with closing(sqlite3.connect(path)) as file:
+        query = "SELECT last_seen FROM open_generations WHERE request_id = ?"
+        found = file.execute(query, (request_id,)).fetchone()
+        return None if found is None else int(found[0])
+
+
 def test_upkeep_tells_others_that_a_generation_is_alive(path: Path, clock: SetClock) -> None:
     alice = SqliteSpool(path, settings=SpoolSettings(refresh_seconds=0.01), clock=clock)
     bob = SqliteSpool(path, clock=clock)
@@ -135,25 +143,30 @@ def test_upkeep_tells_others_that_a_generation_is_alive(path: Path, clock: SetCl
     wait_for(lambda: bob.status().open_generations == 1)
     clock.move(QUIET + 60)
     alice.touch([generation_id()])
-    with closing(sqlite3.connect(path)) as file:
-        wait_for(
-            lambda: file.execute(
-                "SELECT 1 FROM open_generations WHERE last_seen = ?",
-                (to_ms(clock.now()),),
-            ).fetchone()
-        )
+    wait_for(lambda: seen_at(path, generation_id()) == to_ms(clock.now()))
     assert bob.lease("bob", 30)
     assert bob.expire_open(clock.now(), QUIET) == 0
     alice.close()
     bob.close()
 
 
-def test_generations_that_ended_are_not_remembered(path: Path, clock: SetClock) -> None:
+def test_generations_that_ended_leave_room_for_those_that_are_alive(
+    path: Path, clock: SetClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite_spool, "_SEEN_MAX", 1)
     spool = SqliteSpool(path, settings=SpoolSettings(refresh_seconds=0.01), clock=clock)
     spool.track(pending())
     spool.touch([generation_id()])
     spool.put([settled()]).result(10)
-    wait_for(lambda: not spool._process._seen)
+    spool.track(pending(request_id=generation_id(2)))
+    clock.move(QUIET + 1)
+
+    def is_kept_alive() -> bool:
+        spool.touch([generation_id(2)])
+        return seen_at(path, generation_id(2)) == to_ms(clock.now())
+
+    wait_for(is_kept_alive)
+    assert spool.expire_open(clock.now(), QUIET) == 0
     spool.close()
 
 
