@@ -43,7 +43,6 @@ from math import inf
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from random import random
-from threading import RLock
 from time import monotonic, perf_counter
 from typing import Annotated, Any, Literal, NamedTuple, Protocol, Self, TypeVar, get_args
 from urllib.parse import urlsplit
@@ -4523,46 +4522,6 @@ def _among(row_ids: Sequence[int]) -> tuple[str, tuple[int | str, ...]]:
 
 
 # --------------------------------------------------------------------------------------------------
-# shared/spool/counters.py
-#
-# What a spool counts: kept in memory until the next commit takes it to the file.
-# --------------------------------------------------------------------------------------------------
-
-
-class SpoolCounters:
-    """Totals since this process began, and how much of them the file does not know yet."""
-
-    def __init__(self) -> None:
-        # Reentrant: a garbage collection in the middle may end a spool, which counts as well.
-        self._lock = RLock()
-        self._totals: Counter[str] = Counter()
-        self._unsaved: Counter[str] = Counter()
-
-    def add(self, reason: str, by: int = 1) -> None:
-        """Count something now; the file learns of it with the next commit."""
-        with self._lock:
-            self._totals[reason] += by
-            self._unsaved[reason] += by
-
-    def unsaved(self) -> dict[str, int]:
-        """Return what the file does not know yet."""
-        with self._lock:
-            return dict(self._unsaved)
-
-    def commit(self, carried: Mapping[str, int], counted: Mapping[str, int]) -> None:
-        """Take over a commit: `carried` was unsaved before, `counted` arose in the transaction."""
-        with self._lock:
-            self._unsaved.subtract(carried)
-            self._unsaved = +self._unsaved
-            self._totals.update(counted)
-
-    def totals(self) -> dict[str, int]:
-        """Return the totals of this process."""
-        with self._lock:
-            return dict(self._totals)
-
-
-# --------------------------------------------------------------------------------------------------
 # shared/spool/queries.py
 #
 # Reading a spool: what waits, what was put aside, and the counts of its status.
@@ -4723,10 +4682,53 @@ def _count_of(db: sqlite3.Connection, table: Literal["rows", "open_generations"]
 
 
 # --------------------------------------------------------------------------------------------------
-# shared/spool/backlog.py
+# shared/spool/writer.py
 #
-# The jobs that wait for the writer of a spool, in the order of their arrival.
+# The one thread of a process that writes to a spool: everything that waits, in one commit.
 # --------------------------------------------------------------------------------------------------
+
+
+# So many jobs share a commit at most, and so many may wait while the disk does not answer.
+_JOBS_PER_COMMIT = 1000
+_JOBS_WAITING_MAX = 10_000
+_SPOOL_EXIT_SECONDS = 5.0
+_UPKEEP_RETRY_SECONDS = 30.0
+# Work that is not awaited is synced with the next commit that is, and no later than this.
+_UNSYNCED_SECONDS = 1.0
+# So many commits of hooks fit into the log as it was laid out: it is written anew, not prolonged.
+_COMMITS_PER_LOG = 128
+_SAME_LOG_SECONDS = 60.0
+
+
+class SpoolCounters:
+    """Totals of this process, and how much of them the file does not have yet."""
+
+    def __init__(self) -> None:
+        # Reentrant: a garbage collection in the middle may end a spool, which counts as well.
+        self._lock = threading.RLock()
+        self._totals: Counter[str] = Counter()
+        self._unsaved: Counter[str] = Counter()
+
+    def add(self, reason: str, by: int = 1) -> None:
+        """Count now; the next commit stores it."""
+        with self._lock:
+            self._totals[reason] += by
+            self._unsaved[reason] += by
+
+    def unsaved(self) -> dict[str, int]:
+        with self._lock:
+            return dict(self._unsaved)
+
+    def commit(self, carried: Mapping[str, int], counted: Mapping[str, int]) -> None:
+        """Record a commit: `carried` was unsaved before, `counted` arose in the transaction."""
+        with self._lock:
+            self._unsaved.subtract(carried)
+            self._unsaved = +self._unsaved
+            self._totals.update(counted)
+
+    def totals(self) -> dict[str, int]:
+        with self._lock:
+            return dict(self._totals)
 
 
 @dataclass(frozen=True)
@@ -4742,69 +4744,11 @@ class SpoolJob:
     is_awaited: bool = True
 
     def answer(self, tx: SpoolTransaction) -> Any:
-        """Do the work in a transaction; return what it returns, or its refusal."""
+        """Return what the work returns, or its refusal."""
         try:
             return self.run(tx)
         except UsageError as refusal:
             return refusal.with_traceback(None)  # it would keep the transaction alive
-
-
-class SpoolBacklog:
-    """A queue between the threads that have work and the one that does it.
-
-    A garbage collection may enter it once more in the middle: it has no lock of its own.
-    """
-
-    def __init__(self) -> None:
-        self._queue: SimpleQueue[SpoolJob | None] = SimpleQueue()
-
-    def __len__(self) -> int:
-        return self._queue.qsize()
-
-    def add(self, job: SpoolJob) -> None:
-        """Let a job wait."""
-        self._queue.put(job)
-
-    def wake(self) -> None:
-        """End the waiting of `take_next`, now or when it begins."""
-        self._queue.put(None)
-
-    def take_next(self, seconds: float, most: int) -> list[SpoolJob]:
-        """Wait so long for a job, then take it and what else waits, at most so many."""
-        try:
-            first = self._queue.get(timeout=max(0.0, seconds))
-        except Empty:
-            return []
-        return [*([first] if first else []), *self.take(most - 1)]
-
-    def take(self, most: int) -> list[SpoolJob]:
-        """Take what waits, at most so many."""
-        jobs: list[SpoolJob] = []
-        with suppress(Empty):
-            while len(jobs) < most:
-                job = self._queue.get_nowait()
-                if job is not None:
-                    jobs.append(job)
-        return jobs
-
-
-# --------------------------------------------------------------------------------------------------
-# shared/spool/writer.py
-#
-# The one thread of a process that writes to a spool: everything that waits, in one commit.
-# --------------------------------------------------------------------------------------------------
-
-
-# So many jobs share a commit at most, and so many may wait while the disk does not answer.
-_JOBS_PER_COMMIT = 1000
-_JOBS_WAITING_MAX = 10_000
-_SPOOL_EXIT_SECONDS = 5.0
-_UPKEEP_RETRY_SECONDS = 30.0
-# A note that nobody waits for reaches the disk with the next commit, and no later than this.
-_UNSYNCED_SECONDS = 1.0
-# So many commits of hooks fit into the log as it was laid out: it is written anew, not prolonged.
-_COMMITS_PER_LOG = 128
-_COMPLAINT_SECONDS = 60.0
 
 
 class SpoolWriter:
@@ -4830,14 +4774,16 @@ class SpoolWriter:
         self._checkpoint_at = inf
         self._commits_in_log = 0
         self._process_id = os.getpid()
-        self._backlog = SpoolBacklog()
+        # No lock of its own: a garbage collection may enter it once more in the middle. None ends a
+        # wait.
+        self._queue: SimpleQueue[SpoolJob | None] = SimpleQueue()
         # Reentrant: a garbage collection that ends a spool may enter it once more.
         self._lock = threading.RLock()
         self._thread: threading.Thread | None = None
         self._stopped = False
         self._is_exiting = False
-        self._complaint = ""
-        self._complain_at = 0.0
+        self._logged = ""
+        self._log_again_at = 0.0
 
     def submit(
         self, run: Callable[[SpoolTransaction], Any], *, is_awaited: bool = True
@@ -4860,7 +4806,7 @@ class SpoolWriter:
         with self._lock:
             if not self._stopped:
                 self._stopped = True
-                self._backlog.wake()
+                self._queue.put(None)
 
     def join(self, seconds: float) -> bool:
         """Wait for the thread to end after `stop`; False if it has not."""
@@ -4875,13 +4821,13 @@ class SpoolWriter:
             if self._stopped:
                 self._counters.add("refused_closed")
                 raise SpoolError(f"spool {self._file.path} is closed")
-            if len(self._backlog) >= _JOBS_WAITING_MAX:
+            if self._queue.qsize() >= _JOBS_WAITING_MAX:
                 self._counters.add("refused_backlog")
                 raise SpoolFull(
                     f"the disk of {self._file.path} does not keep up: {_JOBS_WAITING_MAX} jobs wait"
                 )
             self._start()
-            self._backlog.add(job)
+            self._queue.put(job)
 
     def _start(self) -> None:
         if self._thread is not None and self._thread.is_alive():
@@ -4902,9 +4848,9 @@ class SpoolWriter:
             self.join(_SPOOL_EXIT_SECONDS)
 
     def _run(self) -> None:
-        while not self._stopped or self._backlog:
+        while not self._stopped or not self._queue.empty():
             seconds = min(self._upkeep_at, self._checkpoint_at) - time.monotonic()
-            if jobs := self._backlog.take_next(seconds, _JOBS_PER_COMMIT):
+            if jobs := self._take(_JOBS_PER_COMMIT, max(0.0, seconds)):
                 self._commit(jobs)
             if time.monotonic() >= self._upkeep_at:
                 self._upkeep_at = time.monotonic() + _UPKEEP_RETRY_SECONDS
@@ -4918,11 +4864,22 @@ class SpoolWriter:
         if not self._is_exiting:
             atexit.unregister(self._exit)
 
+    def _take(self, most: int, timeout: float = 0.0) -> list[SpoolJob]:
+        """Take what waits, at most so many jobs; `timeout` is for the first of them."""
+        jobs: list[SpoolJob] = []
+        with suppress(Empty):
+            while len(jobs) < most:
+                job = self._queue.get(timeout=timeout)
+                timeout = 0.0
+                if job is not None:
+                    jobs.append(job)
+        return jobs
+
     def _run_upkeep(self, tx: SpoolTransaction) -> None:
         self._upkeep_at = time.monotonic() + self._upkeep(tx)
 
     def _commit(self, jobs: list[SpoolJob]) -> None:
-        """Commit jobs together and tell their callers; a failure is theirs, never the thread's."""
+        """Commit jobs together and resolve their futures; a failure never ends the thread."""
         try:
             answers = self._transact(jobs)
         except Exception as error:  # noqa: BLE001 - whatever happens, callers get an answer
@@ -4930,7 +4887,7 @@ class SpoolWriter:
             return
         for job, answer in zip(jobs, answers, strict=True):
             if isinstance(answer, UsageError):
-                self._complain(str(answer))
+                self._log_throttled(str(answer))
                 job.future.set_exception(answer)
             else:
                 job.future.set_result(answer)
@@ -4951,7 +4908,7 @@ class SpoolWriter:
             changes = db.total_changes
             tx = SpoolTransaction(db, to_ms(self._clock.now()))
             answers = [job.answer(tx) for job in jobs]
-            while is_synced and (late := self._backlog.take(_JOBS_PER_COMMIT - len(jobs))):
+            while is_synced and (late := self._take(_JOBS_PER_COMMIT - len(jobs))):
                 jobs += late
                 answers += [job.answer(tx) for job in late]
             carried = self._counters.unsaved()
@@ -4971,19 +4928,19 @@ class SpoolWriter:
 
     def _fail(self, jobs: Sequence[SpoolJob], error: Exception) -> None:
         self._counters.add("write_failed", len(jobs))
-        kind, words = SpoolError, f"{self._file.path}: {error}"
+        kind, message = SpoolError, f"{self._file.path}: {error}"
         if isinstance(error, SpoolError):
-            kind, words = type(error), str(error)
-        self._complain(words)
+            kind, message = type(error), str(error)
+        self._log_throttled(message)
         for job in jobs:
-            job.future.set_exception(kind(words))
+            job.future.set_exception(kind(message))
 
-    def _complain(self, words: str) -> None:
+    def _log_throttled(self, message: str) -> None:
         """Log a failure, the same one once a minute: an outage must not fill the disk."""
-        if words != self._complaint or time.monotonic() >= self._complain_at:
-            logger.error("rows were not queued: %s", words)
-            self._complaint = words
-            self._complain_at = time.monotonic() + _COMPLAINT_SECONDS
+        if message != self._logged or time.monotonic() >= self._log_again_at:
+            logger.error("rows were not queued: %s", message)
+            self._logged = message
+            self._log_again_at = time.monotonic() + _SAME_LOG_SECONDS
 
     def _tidy(self, step: Callable[[], None]) -> None:
         """Do something to the file that costs no event when it fails: all is committed."""
