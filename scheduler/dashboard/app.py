@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from scheduler.api.auth import ApiTokens, FailedAuthLimiter
 from scheduler.api.errors import ApiError, refusal_status
 from scheduler.dashboard.pages import STATIC, page_templates, render
-from scheduler.dashboard.report_cache import Figures
+from scheduler.dashboard.report_cache import ReportCache, cache_warmer
 from scheduler.dashboard.sessions import (
     SessionCookie,
     Sessions,
@@ -40,7 +40,6 @@ from scheduler.dashboard.views import (
     statements,
     usage,
 )
-from scheduler.dashboard.warmth import warming_job
 from scheduler.monitoring.health import Health
 from scheduler.process.running import RunningSidecar
 from scheduler.services.errors import Refused
@@ -89,10 +88,10 @@ def create_dashboard(
     state = dashboard.state
     state.sidecar, state.health = sidecar, health
     state.tokens, state.limiter = tokens, limiter
-    state.figures = Figures(sidecar.books, sidecar.clock)
+    state.report_cache = ReportCache(sidecar.books, sidecar.clock)
     state.sessions = Sessions(sidecar.clock)
     state.templates = page_templates(sidecar.settings.usage_timezone, sidecar.version)
-    sidecar.add_job(warming_job(sidecar, state.figures, state.templates.env))
+    sidecar.add_job(cache_warmer(sidecar, state.report_cache, state.templates.env))
     dashboard.add_middleware(SessionCookie)
     dashboard.add_middleware(GZipMiddleware, minimum_size=1024)
     dashboard.add_middleware(StrictHeaders)

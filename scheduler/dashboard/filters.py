@@ -5,10 +5,9 @@ from dataclasses import dataclass, fields, replace
 from datetime import date
 from typing import Annotated, Any, get_args
 
-from fastapi import Query, Request
+from fastapi import Query
 from pydantic import BeforeValidator
 
-from scheduler.dashboard.report_cache import Figures
 from scheduler.dashboard.spans import Span, month_of, month_so_far
 from scheduler.process.running import RunningSidecar
 from scheduler.services.inputs import Day, LabelText, check_span
@@ -108,13 +107,6 @@ def filter_values(shown: Shown, today: date, sidecar: RunningSidecar) -> dict[st
 def today_of(sidecar: RunningSidecar) -> date:
     """Return today in the deployment's zone."""
     return local_day(sidecar.clock.now(), sidecar.settings.usage_timezone)
-
-
-def figures_of(request: Request) -> Figures:
-    """Return the figures that this app shows."""
-    found = request.app.state.figures
-    assert isinstance(found, Figures)
-    return found
 
 
 def _quick_spans(today: date) -> list[tuple[str, Span]]:

@@ -1,182 +1,138 @@
-"""Figures for the pages: the API's own queries, asked again only for days that were projected."""
+"""Cache of usage reports for the pages: a span of days is read again only after a newer run."""
 
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import date, timedelta
 from threading import Lock
+from typing import Annotated, get_args
 
+from apscheduler.triggers.interval import IntervalTrigger
+from fastapi import Depends, Request
+from jinja2 import Environment
+
+from scheduler.dashboard.filters import today_of
+from scheduler.dashboard.spans import RECENT, month_of
+from scheduler.process.jobs import Job
+from scheduler.process.running import RunningSidecar
+from scheduler.reports.sums import add_amounts
 from shared.core.clock import Clock
 from shared.core.days import ONE_DAY
-from shared.projection.summary import AMOUNTS, Amounts, DayFinding
-from shared.summary_db.exchange import ExchangeRates
-from shared.summary_db.port import (
-    AdminBooks,
-    Grouping,
-    Page,
-    UnmeteredLine,
-    UsageFilter,
-    UsageLine,
-)
+from shared.projection.summary import Amounts
+from shared.summary_db.port import AdminBooks, Grouping, UsageFilter, UsageLine
 
-# Days that still change are asked for apart, so that the others stay known.
+# Days that still change are read apart, so that the others stay cached.
 _STILL_CHANGING = timedelta(days=2)
-# A longer span, such as from ever, is one piece.
+# A longer span, such as from ever, is read in one piece.
 _CUT_AT_MONTHS = timedelta(days=800)
+_YEAR = timedelta(days=365)
+_ANSWERS_KEPT = 2_000
 _LINES_KEPT = 60_000
 _LINES_OF_ONE = 6_000
-
-# Without a filter one of these is asked for and added up further: a month is then read three times
-# whatever a page shows, and what was read for one page is known to the next.
-_BASES: tuple[tuple[Grouping, ...], ...] = (
-    ("day",),
-    ("organization_id", "external_user"),
-    ("model", "task", "source"),
-)
-# What is told by another side: weeks and months by their days, a provider by the model's name.
-_TOLD_BY: Mapping[Grouping, Grouping] = {"week": "day", "month": "day", "provider": "model"}
-_MONTHS_LEARNT = 13
 
 _Question = tuple[UsageFilter, tuple[Grouping, ...]]
 
 
-@dataclass(frozen=True)
-class _Answer:
-    """Figures of a span of days, and the run of those days that they are of."""
+class ReportCache:
+    """Usage by any grouping; a span is cut at months and before the days that still change.
 
-    run_id: int
-    lines: list[UsageLine]
-
-
-class Figures:
-    """Usage by any side; a span is cut at months and before the days that still change.
-
-    Every write of summaries is a run of its day, so figures are right as long as no newer run of
-    their days is on record. Sums of sums are exact: all amounts are integers.
+    Every write of summaries is a run of its day, so lines are right as long as no newer run of
+    their days is on record. Raises ProjectionError when the database cannot be used.
     """
 
     def __init__(self, books: AdminBooks, clock: Clock) -> None:
         self._books = books
         self._clock = clock
         self._lock = Lock()
-        self._known: OrderedDict[_Question, _Answer] = OrderedDict()
-        self._lines = 0
+        # With the newest run of their days when they were read.
+        self._known: OrderedDict[_Question, tuple[int, list[UsageLine]]] = OrderedDict()
 
-    def usage(
-        self, wanted: UsageFilter, group_by: Sequence[Grouping], page: Page | None = None
-    ) -> list[UsageLine]:
+    def usage(self, wanted: UsageFilter, group_by: Sequence[Grouping]) -> list[UsageLine]:
         """Add up by groups, in their order; without a grouping there is one line."""
-        sums: dict[tuple[str, ...], list[int]] = {} if group_by else {(): [0] * len(AMOUNTS)}
-        asked = _asked(wanted, group_by)
-        told_by = [_TOLD_BY.get(name, name) for name in group_by]
-        for part in self._parts(wanted):
-            for line in self._answer(part, asked):
-                key = tuple(map(_name_of, group_by, map(line.group.__getitem__, told_by)))
-                added = sums.setdefault(key, [0] * len(AMOUNTS))
-                for place, name in enumerate(AMOUNTS):
-                    added[place] += getattr(line.amounts, name)
-        lines = [
-            UsageLine(
-                group=dict(zip(group_by, key, strict=True)),
-                amounts=Amounts(**dict(zip(AMOUNTS, sums[key], strict=True))),
-            )
+        grouping = tuple(group_by)
+        sums: dict[tuple[str, ...], list[Amounts]] = {}
+        for span in self._spans(wanted):
+            for line in self._lines(span, grouping):
+                sums.setdefault(tuple(line.group.values()), []).append(line.amounts)
+        return [
+            UsageLine(group=dict(zip(grouping, key, strict=True)), amounts=add_amounts(sums[key]))
             for key in sorted(sums)
         ]
-        return lines if page is None else lines[page.offset : page.offset + page.limit]
-
-    def learn(self, today: date) -> None:
-        """Add up what pages ask for most, the newest month first; what is known is not asked."""
-        month = today.replace(day=1)
-        for _ in range(_MONTHS_LEARNT):
-            wanted = UsageFilter(start=month, end=min(_month_end(month), today))
-            for base in _BASES:
-                self.usage(wanted, base)
-            month = (month - ONE_DAY).replace(day=1)
 
     def total(self, wanted: UsageFilter) -> Amounts:
         """Add up everything that is wanted."""
         [line] = self.usage(wanted, ())
         return line.amounts
 
-    def unmetered(
-        self, wanted: UsageFilter, group_by: Sequence[Grouping], page: Page | None = None
-    ) -> list[UnmeteredLine]:
-        """Count generations of unknown cost by groups."""
-        return self._books.unmetered(wanted, group_by, page)
+    def warm(self, today: date) -> None:
+        """Read what pages show before anybody filters them."""
+        month = UsageFilter(start=today.replace(day=1), end=today)
+        groupings: list[tuple[Grouping, ...]] = [(), *((each,) for each in get_args(Grouping))]
+        for grouping in groupings:
+            self.usage(month, grouping)
+        recent = replace(month, start=today - RECENT)
+        self.usage(recent, ("day",))
+        self.usage(recent, ("external_user", "organization_id"))
+        self.usage(replace(month, start=month_of(today - _YEAR).start), ("month",))
 
-    def findings(self, wanted: UsageFilter, page: Page) -> list[DayFinding]:
-        """Return what a person should know of bills, the newest day first."""
-        return self._books.findings(wanted, page)
-
-    def oldest_pending_day(self) -> date | None:
-        """Return the first local day with an event whose cost is unknown."""
-        return self._books.oldest_pending_day()
-
-    def exchange_rates(self, currency: str) -> ExchangeRates:
-        """Return all rates of a currency."""
-        return self._books.exchange_rates(currency)
-
-    def _parts(self, wanted: UsageFilter) -> Iterator[UsageFilter]:
+    def _spans(self, wanted: UsageFilter) -> Iterator[UsageFilter]:
         changing = self._clock.now().date() - _STILL_CHANGING
         is_long = wanted.end - wanted.start > _CUT_AT_MONTHS
         start = wanted.start
         while start <= wanted.end:
-            end = wanted.end if is_long else min(wanted.end, _month_end(start))
+            end = wanted.end if is_long else min(wanted.end, month_of(start).end)
             if start < changing <= end:
                 end = changing - ONE_DAY
             yield replace(wanted, start=start, end=end)
             start = end + ONE_DAY
 
-    def _answer(self, wanted: UsageFilter, group_by: tuple[Grouping, ...]) -> list[UsageLine]:
-        question = (wanted, group_by)
-        # Looked at first: what is projected meanwhile is newer than its number says, never older.
+    def _lines(self, wanted: UsageFilter, grouping: tuple[Grouping, ...]) -> list[UsageLine]:
+        # The run is looked up first: what is projected meanwhile is newer than it, never older.
         run_id = self._books.last_run(wanted.start, wanted.end)
+        question = (wanted, grouping)
         with self._lock:
             known = self._known.get(question)
-            if known is not None and known.run_id == run_id:
+            if known is not None and known[0] == run_id:
                 self._known.move_to_end(question)
-                return known.lines
-        lines = self._books.usage(wanted, group_by)
-        self._keep(question, _Answer(run_id, lines))
+                return known[1]
+        lines = self._books.usage(wanted, grouping)
+        if len(lines) <= _LINES_OF_ONE:
+            self._keep(question, run_id, lines)
         return lines
 
-    def _keep(self, question: _Question, answer: _Answer) -> None:
+    def _keep(self, question: _Question, run_id: int, lines: list[UsageLine]) -> None:
         with self._lock:
-            self._forget(question)
-            if len(answer.lines) > _LINES_OF_ONE:
-                return
-            self._known[question] = answer
-            self._lines += len(answer.lines)
-            while self._lines > _LINES_KEPT:
-                self._forget(next(iter(self._known)))
+            self._known.pop(question, None)
+            self._known[question] = (run_id, lines)
+            while len(self._known) > _ANSWERS_KEPT or self._count_lines() > _LINES_KEPT:
+                self._known.popitem(last=False)
 
-    def _forget(self, question: _Question) -> None:
-        old = self._known.pop(question, None)
-        self._lines -= len(old.lines) if old else 0
+    def _count_lines(self) -> int:
+        return sum(len(lines) for _, lines in self._known.values())
 
 
-def _asked(wanted: UsageFilter, group_by: Sequence[Grouping]) -> tuple[Grouping, ...]:
-    """Return what the database groups by: at least what is wanted, and never weeks or months.
+def cache_warmer(sidecar: RunningSidecar, cache: ReportCache, templates: Environment) -> Job:
+    """Return the job that keeps a first visit quick: reports cached, templates compiled."""
 
-    It would look at every row's date for those.
-    """
-    needed = {_TOLD_BY.get(name, name) for name in group_by}
-    if wanted == UsageFilter(start=wanted.start, end=wanted.end):
-        for base in _BASES:
-            if needed <= set(base):
-                return base
-    return tuple(sorted(needed))
+    def warm() -> None:
+        for name in templates.list_templates():
+            templates.get_template(name)
+        cache.warm(today_of(sidecar))
 
-
-def _name_of(grouping: Grouping, value: str) -> str:
-    """Name a week by its Monday, a month by its first day, a provider as the database does."""
-    if grouping == "week":
-        day = date.fromisoformat(value)
-        return str(day - day.weekday() * ONE_DAY)
-    if grouping == "provider":
-        return value.partition("/")[0]
-    return f"{value[:8]}01" if grouping == "month" else value
+    return Job(
+        "pages",
+        "add up what pages ask for most",
+        warm,
+        IntervalTrigger(seconds=sidecar.settings.usage_refresh_seconds),
+        at_start=True,
+        in_standby=True,
+    )
 
 
-def _month_end(day: date) -> date:
-    return (day.replace(day=28) + timedelta(days=4)).replace(day=1) - ONE_DAY
+def _cache_of(request: Request) -> ReportCache:
+    found = request.app.state.report_cache
+    assert isinstance(found, ReportCache)
+    return found
+
+
+ReportCacheDep = Annotated[ReportCache, Depends(_cache_of)]

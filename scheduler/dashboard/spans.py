@@ -8,6 +8,8 @@ from statistics import fmean, stdev
 
 from shared.core.days import ONE_DAY
 
+# Users are listed when they used something within it.
+RECENT = timedelta(days=90)
 _WEEK = 7
 # Weeks that a weekday's usual amount is taken from; fewer than two say nothing of the spread.
 WEEKS_KNOWN = 8

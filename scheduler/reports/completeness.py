@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 from decimal import ROUND_DOWN, Decimal
 
+from shared.projection.summary import Amounts
 from shared.summary_db.port import Page, UsageFilter, UsageReports
 
 _CONFLICTS_COUNTED = 100_000
@@ -28,15 +29,21 @@ class Completeness:
         return str(percent.quantize(Decimal("0.01"), rounding=ROUND_DOWN))
 
 
-def read_completeness(reports: UsageReports, wanted: UsageFilter) -> Completeness:
-    """Count what is booked, pending and unmetered; a filter by source leaves unmetered out."""
-    [total] = reports.usage(wanted, ())
+def read_completeness(
+    reports: UsageReports, wanted: UsageFilter, amounts: Amounts | None = None
+) -> Completeness:
+    """Count what is booked, pending and unmetered; a filter by source leaves unmetered out.
+
+    `amounts` are those of `wanted`, where they are known already.
+    """
+    if amounts is None:
+        [total] = reports.usage(wanted, ())
+        amounts = total.amounts
     unmetered = 0
     if wanted.source is None:
         [line] = reports.unmetered(wanted, ())
         unmetered = line.generations
     found = reports.findings(replace(wanted, source=None), Page(limit=_CONFLICTS_COUNTED))
-    amounts = total.amounts
     return Completeness(
         booked=amounts.events,
         settled=amounts.events - amounts.pending,

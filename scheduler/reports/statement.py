@@ -1,20 +1,25 @@
 """Statement: what an organization pays for a span of days, in its own currency, rounded once."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
-from typing import Literal, Protocol
+from typing import Literal
 
 from scheduler.reports.sums import add_amounts
 from shared.projection.organization import Organization
 from shared.projection.summary import Amounts
 from shared.summary_db.exchange import NANO, ExchangeRate, ExchangeRates, round_units
-from shared.summary_db.port import Grouping, Page, UsageFilter, UsageLine
+from shared.summary_db.port import Grouping, UsageFilter, UsageLine
 
 Lines = Literal["external_user", "model", "task", "day"]
+UsageReader = Callable[[UsageFilter, Sequence[Grouping]], list[UsageLine]]
+
 _USD = "USD"
+_ONE_FOR_ONE = ExchangeRates(
+    [ExchangeRate(currency=_USD, local_date=date.min, rate_nano=NANO, source="itself")]
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,26 +90,21 @@ class Statement:
         return self.total.amount
 
 
-class StatementBooks(Protocol):
-    """What a statement is made from. Raises ProjectionError when the database cannot be used."""
-
-    def usage(
-        self, wanted: UsageFilter, group_by: Sequence[Grouping], page: Page | None = None
-    ) -> list[UsageLine]:
-        """Add up by groups, in their order."""
-
-    def exchange_rates(self, currency: str) -> ExchangeRates:
-        """Return all rates of a currency."""
-
-
 def read_statement(
-    books: StatementBooks, organization: Organization, wanted: UsageFilter, lines: Lines
+    usage: UsageReader,
+    rates: ExchangeRates,
+    organization: Organization,
+    wanted: UsageFilter,
+    lines: Lines,
 ) -> Statement:
-    """Add up an organization's days by lines, each day at its own exchange rate."""
+    """Add up an organization's days by lines, each day at its own rate of `rates`.
+
+    An organization billed in US dollars needs none.
+    """
     currency = organization.currency
-    rates = _rates(books, currency)
+    rates = rates if currency != _USD else _ONE_FOR_ONE
     by_name: dict[str, dict[date, Amounts]] = defaultdict(dict)
-    for line in books.usage(wanted, ("day", lines) if lines != "day" else ("day",)):
+    for line in usage(wanted, ("day", lines) if lines != "day" else ("day",)):
         by_name[line.group[lines]][date.fromisoformat(line.group["day"])] = line.amounts
     found = [_line(name, by_name[name], rates, currency) for name in sorted(by_name)]
     days: dict[date, int] = defaultdict(int)
@@ -118,13 +118,6 @@ def read_statement(
         rates=_used(days, rates) if currency != _USD else [],
         days_without_rate=sorted(day for day in days if rates.on(day) is None),
     )
-
-
-def _rates(books: StatementBooks, currency: str) -> ExchangeRates:
-    if currency != _USD:
-        return books.exchange_rates(currency)
-    one = ExchangeRate(currency=_USD, local_date=date.min, rate_nano=NANO, source="itself")
-    return ExchangeRates([one])
 
 
 def _line(

@@ -68,7 +68,8 @@ def statement(
     organization = known_organization(sidecar.summaries.directory(), organization_id)
     check_span(start, end)
     wanted = UsageFilter(start=start, end=end, organization_id=organization_id)
-    found = read_statement(sidecar.books, organization, wanted, lines)
+    rates = sidecar.books.exchange_rates(organization.currency)
+    found = read_statement(sidecar.books.usage, rates, organization, wanted, lines)
     names = sidecar.summaries.user_names() if lines == "external_user" else {}
     return StatementBody(
         organization_id=organization_id,

@@ -11,6 +11,7 @@ from scheduler.api.deps import SidecarDep
 from scheduler.api.errors import ApiError
 from scheduler.dashboard.forms import Confirmed, Text, ask_first, day_of, done, first_instant
 from scheduler.dashboard.pages import render
+from scheduler.dashboard.report_cache import ReportCacheDep
 from scheduler.dashboard.views.moves import Plan, say_moves
 from scheduler.process.running import RunningSidecar
 from scheduler.services import assignments as service
@@ -79,6 +80,7 @@ def assignment(request: Request, sidecar: SidecarDep, assignment_id: AssignmentI
 def correct(
     request: Request,
     sidecar: SidecarDep,
+    reports: ReportCacheDep,
     assignment_id: Annotated[int, Form(ge=1, le=2**31 - 1)],
     organization_id: Text = "",
     first_day: Text = "",
@@ -92,7 +94,7 @@ def correct(
         known = _of_user(sidecar, term.held.external_user)
         kept = [each for each in known if each not in (term.held, term.ending)]
         after = [*kept, wanted, *([ending] if ending else [])]
-        sentences = say_moves(request, sidecar, Plan(known, after))
+        sentences = say_moves(reports, sidecar, Plan(known, after))
         fields = {
             "assignment_id": str(assignment_id),
             "organization_id": organization_id,

@@ -1,7 +1,7 @@
 """Page: who belongs to which organization since when; those without one come first."""
 
 from collections.abc import Sequence
-from datetime import date, timedelta
+from datetime import date
 from typing import Annotated
 
 from fastapi import APIRouter, Form, Request
@@ -9,9 +9,11 @@ from fastapi.responses import Response
 
 from scheduler.api.deps import SidecarDep
 from scheduler.api.errors import ApiError
-from scheduler.dashboard.filters import figures_of, today_of
+from scheduler.dashboard.filters import today_of
 from scheduler.dashboard.forms import Confirmed, Text, ask_first, body_of, done, first_instant
 from scheduler.dashboard.pages import render
+from scheduler.dashboard.report_cache import ReportCache, ReportCacheDep
+from scheduler.dashboard.spans import RECENT
 from scheduler.dashboard.views.moves import Plan, organization_name, say_moves
 from scheduler.process.running import RunningSidecar
 from scheduler.services import assignments as service
@@ -24,15 +26,13 @@ from shared.summary_db.port import UsageFilter
 
 router = APIRouter()
 
-# Who used nothing for so long is looked up by an id that is typed in.
-_SEEN_WITHIN = timedelta(days=90)
 _PAGE = "/ui/assignments"
 
 
 @router.get("/assignments")
-def assignments(request: Request, sidecar: SidecarDep) -> Response:
+def assignments(request: Request, sidecar: SidecarDep, reports: ReportCacheDep) -> Response:
     """Show users nobody pays for first, then everybody's assignments."""
-    seen = _seen(request, today_of(sidecar) - _SEEN_WITHIN, today_of(sidecar))
+    seen = _seen(reports, today_of(sidecar) - RECENT, today_of(sidecar))
     directory = sidecar.summaries.directory()
     lost = {user: orgs[UNASSIGNED] for user, orgs in seen.items() if UNASSIGNED in orgs}
     known = service.list_assignments(sidecar.summaries)
@@ -59,6 +59,7 @@ def assignments(request: Request, sidecar: SidecarDep) -> Response:
 def assign(
     request: Request,
     sidecar: SidecarDep,
+    reports: ReportCacheDep,
     user: Annotated[list[str], Form()] = [],  # noqa: B006 read only
     another: Text = "",
     organization_id: Text = "",
@@ -84,7 +85,7 @@ def assign(
         since_when = f"from {valid_from} on" if valid_from else "for all their days"
         sentences = [
             f"{len(users)} users will belong to {whom}, {since_when}.",
-            *say_moves(request, sidecar, _with_new(sidecar, bodies)),
+            *say_moves(reports, sidecar, _with_new(sidecar, bodies)),
         ]
         fields = {"user": users, "organization_id": organization_id, "valid_from": valid_from}
         return ask_first(request, "Assign users", sentences, fields, _PAGE)
@@ -96,6 +97,7 @@ def assign(
 def remove(
     request: Request,
     sidecar: SidecarDep,
+    reports: ReportCacheDep,
     assignment_id: Annotated[int, Form(ge=1, le=2**31 - 1)],
     confirmed: Confirmed = False,
 ) -> Response:
@@ -112,7 +114,7 @@ def remove(
         name = organization_name(sidecar.summaries.directory(), taken.organization_id)
         sentences = [
             f"{taken.user_name or taken.external_user} will belong where they did before {name}.",
-            *say_moves(request, sidecar, _without(sidecar, assignment_id)),
+            *say_moves(reports, sidecar, _without(sidecar, assignment_id)),
         ]
         fields = {"assignment_id": str(assignment_id)}
         return ask_first(request, "Take an assignment back", sentences, fields, _PAGE)
@@ -120,11 +122,11 @@ def remove(
     return done(_PAGE)
 
 
-def _seen(request: Request, start: date, end: date) -> dict[str, dict[str, Amounts]]:
+def _seen(reports: ReportCache, start: date, end: date) -> dict[str, dict[str, Amounts]]:
     """Return what users used in these days, by the organization it is billed to."""
     wanted = UsageFilter(start=start, end=end)
     seen: dict[str, dict[str, Amounts]] = {}
-    for line in figures_of(request).usage(wanted, ("external_user", "organization_id")):
+    for line in reports.usage(wanted, ("external_user", "organization_id")):
         user, organization = line.group["external_user"], line.group["organization_id"]
         seen.setdefault(user, {})[organization] = line.amounts
     return seen

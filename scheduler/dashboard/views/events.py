@@ -10,7 +10,7 @@ from fastapi.responses import Response
 
 from scheduler.api.deps import SidecarDep
 from scheduler.api.fields import AfterCursor
-from scheduler.dashboard.filters import Shown, figures_of, filter_values, today_of
+from scheduler.dashboard.filters import Shown, filter_values, today_of
 from scheduler.dashboard.pages import render
 from scheduler.reports.bills import BilledEvent, Unsettled
 from scheduler.services.events import bill_reader, event_body, parse_cursor
@@ -65,7 +65,7 @@ def unmetered(request: Request, sidecar: SidecarDep, shown: Filters) -> Response
     """Show generations that are known to have been made and whose cost no hook shows."""
     today = today_of(sidecar)
     shown = replace(shown.within(today), source=None)
-    lines = figures_of(request).unmetered(
+    lines = sidecar.books.unmetered(
         shown.filter(),
         ("day", "organization_id", "external_user", "model", "task"),
         Page(limit=_LINES_SHOWN + 1),
@@ -74,7 +74,7 @@ def unmetered(request: Request, sidecar: SidecarDep, shown: Filters) -> Response
         **filter_values(shown, today, sidecar),
         "lines": lines[:_LINES_SHOWN],
         "is_cut": len(lines) > _LINES_SHOWN,
-        "by_task": figures_of(request).unmetered(shown.filter(), ("task",)),
+        "by_task": sidecar.books.unmetered(shown.filter(), ("task",)),
         "clients": sidecar.summaries.directory().organizations,
     }
     return render(request, "unmetered.html", values)
@@ -85,7 +85,7 @@ def findings(request: Request, sidecar: SidecarDep, shown: Filters) -> Response:
     """Show bills that two sources tell different amounts of, and what else needs a look."""
     today = today_of(sidecar)
     shown = shown.within(today)
-    found = figures_of(request).findings(shown.filter(), Page(limit=_LINES_SHOWN + 1))
+    found = sidecar.books.findings(shown.filter(), Page(limit=_LINES_SHOWN + 1))
     values = {
         **filter_values(shown, today, sidecar),
         "findings": found[:_LINES_SHOWN],

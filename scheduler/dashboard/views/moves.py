@@ -5,9 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 
-from fastapi import Request
-
-from scheduler.dashboard.filters import figures_of, today_of
+from scheduler.dashboard.filters import today_of
+from scheduler.dashboard.report_cache import ReportCache
 from scheduler.process.running import RunningSidecar
 from scheduler.reports.sums import add_amounts
 from shared.core.days import ONE_DAY, day_bounds, local_day
@@ -40,7 +39,7 @@ class Plan:
         return local_day(min(each.valid_from for each in changed), zone)
 
 
-def say_moves(request: Request, sidecar: RunningSidecar, plan: Plan) -> list[str]:
+def say_moves(reports: ReportCache, sidecar: RunningSidecar, plan: Plan) -> list[str]:
     """Say which days, events and cost a plan takes from whom to whom."""
     if not plan.users:
         return ["Nothing changes."]
@@ -54,7 +53,7 @@ def say_moves(request: Request, sidecar: RunningSidecar, plan: Plan) -> list[str
     found: dict[_Change, list[tuple[str, Amounts]]] = defaultdict(list)
     for user in plan.users:
         one = UsageFilter(start=wanted.start, end=wanted.end, external_user=user)
-        for line in figures_of(request).usage(one, ("day",)):
+        for line in reports.usage(one, ("day",)):
             day = line.group["day"]
             change = _change(before, after, user, day_bounds(date.fromisoformat(day), zone))
             if change is not None:

@@ -9,9 +9,10 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 
 from scheduler.api.deps import SidecarDep
-from scheduler.dashboard.filters import figures_of, today_of
+from scheduler.dashboard.filters import today_of
 from scheduler.dashboard.forms import Confirmed, Text, ask_first, body_of, day_of, done
 from scheduler.dashboard.pages import render
+from scheduler.dashboard.report_cache import ReportCache, ReportCacheDep
 from scheduler.process.running import RunningSidecar
 from scheduler.services import organizations as service
 from scheduler.services.inputs import LabelText
@@ -90,6 +91,7 @@ def organization(
 def change(
     request: Request,
     sidecar: SidecarDep,
+    reports: ReportCacheDep,
     organization_id: Text = "",
     name: Text = "",
     time_zone: Text = "",
@@ -109,7 +111,7 @@ def change(
         is_active=bool(is_active),
     )
     wanted = replace(known, **body.model_dump(exclude_none=True))
-    sentences = _change_of_terms(request, sidecar, known, wanted)
+    sentences = _change_of_terms(reports, sidecar, known, wanted)
     if sentences and not confirmed:
         fields = {
             "organization_id": organization_id,
@@ -130,6 +132,7 @@ def change(
 def set_rate(
     request: Request,
     sidecar: SidecarDep,
+    reports: ReportCacheDep,
     organization_id: Text = "",
     markup: Text = "",
     valid_from: Text = "",
@@ -140,7 +143,7 @@ def set_rate(
     start = day_of(valid_from) if valid_from else ALWAYS
     body = body_of(NewRate, markup=markup, valid_from=start)
     if not confirmed:
-        sentences = _change_of_rate(request, sidecar, organization_id, body)
+        sentences = _change_of_rate(reports, sidecar, organization_id, body)
         fields = {
             "organization_id": organization_id,
             "markup": markup,
@@ -153,7 +156,7 @@ def set_rate(
 
 
 def _change_of_rate(
-    request: Request, sidecar: RunningSidecar, organization_id: str, body: NewRate
+    reports: ReportCache, sidecar: RunningSidecar, organization_id: str, body: NewRate
 ) -> list[str]:
     directory, today = sidecar.summaries.directory(), today_of(sidecar)
     later = [
@@ -166,7 +169,7 @@ def _change_of_rate(
     until = f", until the rate of {min(later)}" if later else ""
     if end < body.valid_from:
         return [f"It holds {since}{until}. No day of it has been billed yet."]
-    total = _total(request, organization_id, body.valid_from, end)
+    total = _total(reports, organization_id, body.valid_from, end)
     is_fee_only = directory.organization(organization_id).fee_only
     base = total.raw_pico_usd + (0 if is_fee_only else total.upstream_pico_usd)
     then = apply_rate(base, rate_ppm(body.markup))
@@ -179,13 +182,13 @@ def _change_of_rate(
 
 
 def _change_of_terms(
-    request: Request, sidecar: RunningSidecar, known: Organization, wanted: Organization
+    reports: ReportCache, sidecar: RunningSidecar, known: Organization, wanted: Organization
 ) -> list[str]:
     """Say what other terms do to the days of an organization; nothing when they stay the same."""
     is_same_base = (wanted.time_zone, wanted.fee_only) == (known.time_zone, known.fee_only)
     if is_same_base and wanted.currency == known.currency:
         return []
-    total = _total(request, known.organization_id, ALWAYS, today_of(sidecar))
+    total = _total(reports, known.organization_id, ALWAYS, today_of(sidecar))
     billed = f"{total.events:,} events, billed now at {_usd(total.billed_pico_usd)} USD"
     sentences = []
     if not is_same_base:
@@ -201,9 +204,8 @@ def _change_of_terms(
     return sentences
 
 
-def _total(request: Request, organization_id: str, start: date, end: date) -> Amounts:
-    wanted = UsageFilter(start=start, end=end, organization_id=organization_id)
-    return figures_of(request).total(wanted)
+def _total(reports: ReportCache, organization_id: str, start: date, end: date) -> Amounts:
+    return reports.total(UsageFilter(start=start, end=end, organization_id=organization_id))
 
 
 def _usd(pico: int) -> str:

@@ -9,8 +9,9 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from scheduler.api.deps import SidecarDep
-from scheduler.dashboard.filters import SIDES, figures_of, today_of
+from scheduler.dashboard.filters import SIDES, today_of
 from scheduler.dashboard.pages import render
+from scheduler.dashboard.report_cache import ReportCache, ReportCacheDep
 from scheduler.dashboard.spans import (
     WEEKS_KNOWN,
     Span,
@@ -24,7 +25,7 @@ from scheduler.reports.completeness import read_completeness
 from scheduler.reports.sums import add_amounts
 from shared.core.days import ONE_DAY
 from shared.projection.summary import Amounts
-from shared.summary_db.port import Grouping, UnmeteredLine, UsageFilter, UsageLine, UsageReports
+from shared.summary_db.port import Grouping, UsageFilter, UsageLine
 
 router = APIRouter()
 
@@ -50,22 +51,23 @@ class Panel:
 
 
 @router.get("/")
-def overview(request: Request, sidecar: SidecarDep) -> Response:
+def overview(request: Request, sidecar: SidecarDep, reports: ReportCacheDep) -> Response:
     """Show today and this month."""
-    reports, today = figures_of(request), today_of(sidecar)
+    today = today_of(sidecar)
     month, before = month_so_far(today), same_span_before(today)
     first = min(before.start, today - WEEKS_KNOWN * timedelta(days=7))
     lines = reports.usage(UsageFilter(start=first, end=today), ("day",))
     by_day = {date.fromisoformat(line.group["day"]): line.amounts for line in lines}
     billed = {day: amounts.billed_pico_usd for day, amounts in by_day.items()}
     wanted = UsageFilter(start=month.start, end=month.end)
+    month_total = add_up(by_day, month)
     health: Health = request.app.state.health
     values = {
         "today": today,
         "month": month,
         "before": before,
         "day_total": by_day.get(today, Amounts()),
-        "month_total": add_up(by_day, month),
+        "month_total": month_total,
         "before_total": add_up(by_day, before),
         "forecast": forecast(billed, today, min(by_day, default=today)),
         "days": [(day, by_day.get(day, Amounts())) for day in _days(month)],
@@ -73,7 +75,7 @@ def overview(request: Request, sidecar: SidecarDep) -> Response:
         "panels": _panels(reports, wanted),
         "names": sidecar.summaries.user_names(),
         "clients": sidecar.summaries.directory().organizations,
-        **_completeness(reports, wanted, health.report(), sidecar),
+        **_completeness(sidecar, wanted, month_total, health.report()),
     }
     return render(request, "overview.html", values)
 
@@ -89,7 +91,7 @@ def largest_first(lines: Sequence[UsageLine]) -> list[UsageLine]:
     return sorted(lines, key=lambda line: -line.amounts.billed_pico_usd)
 
 
-def _panels(reports: UsageReports, wanted: UsageFilter) -> list[Panel]:
+def _panels(reports: ReportCache, wanted: UsageFilter) -> list[Panel]:
     panels = []
     for side in _SIDES_SHOWN:
         lines = largest_first(reports.usage(wanted, (side,)))
@@ -107,14 +109,13 @@ def _panels(reports: UsageReports, wanted: UsageFilter) -> list[Panel]:
 
 
 def _completeness(
-    reports: UsageReports, wanted: UsageFilter, report: HealthReport, sidecar: RunningSidecar
+    sidecar: RunningSidecar, wanted: UsageFilter, total: Amounts, report: HealthReport
 ) -> dict[str, Any]:
-    tasks: Sequence[UnmeteredLine] = reports.unmetered(wanted, ("task",))
     oldest = [spool.status.oldest_queued_at for spool in report.spools]
     waiting = min((each for each in oldest if each is not None), default=None)
     return {
-        "completeness": read_completeness(reports, wanted),
-        "unmetered_tasks": tasks,
+        "completeness": read_completeness(sidecar.books, wanted, total),
+        "unmetered_tasks": sidecar.books.unmetered(wanted, ("task",)),
         "report": report,
         "refused": refused_count(report, sidecar),
         "waiting_seconds": max(0.0, (report.at - waiting).total_seconds()) if waiting else 0.0,

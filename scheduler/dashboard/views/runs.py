@@ -8,9 +8,10 @@ from fastapi.responses import Response
 
 from scheduler.api.deps import SidecarDep
 from scheduler.api.fields import Paging
-from scheduler.dashboard.filters import figures_of, today_of
+from scheduler.dashboard.filters import today_of
 from scheduler.dashboard.forms import Confirmed, Text, ask_first, body_of, done
 from scheduler.dashboard.pages import render
+from scheduler.dashboard.report_cache import ReportCacheDep
 from scheduler.process.running import RunningSidecar
 from scheduler.services.batches import NewBatch, ask_batch, batch_status
 from scheduler.services.inputs import check_span
@@ -52,6 +53,7 @@ def runs(request: Request, sidecar: SidecarDep) -> Response:
 def run(
     request: Request,
     sidecar: SidecarDep,
+    reports: ReportCacheDep,
     start: Text = "",
     end: Text = "",
     allow_shrink: Text = "",
@@ -61,7 +63,7 @@ def run(
     body = body_of(NewBatch, start=start, end=end, allow_shrink=allow_shrink)
     check_span(body.start, body.end)
     if body.allow_shrink and not confirmed:
-        total = figures_of(request).total(UsageFilter(start=body.start, end=body.end))
+        total = reports.total(UsageFilter(start=body.start, end=body.end))
         sentences = [
             f"{(body.end - body.start).days + 1} days with {total.events:,} booked events will be "
             "replaced by what the event store holds now, even if that is less.",

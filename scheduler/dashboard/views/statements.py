@@ -12,8 +12,9 @@ from fastapi.responses import Response
 
 from scheduler.api.deps import SidecarDep
 from scheduler.api.errors import ApiError
-from scheduler.dashboard.filters import figures_of, today_of
+from scheduler.dashboard.filters import today_of
 from scheduler.dashboard.pages import render
+from scheduler.dashboard.report_cache import ReportCache, ReportCacheDep
 from scheduler.dashboard.spans import Span, month_of
 from scheduler.process.running import RunningSidecar
 from scheduler.reports.statement import Statement, StatementLine, read_statement
@@ -85,19 +86,20 @@ def choose(request: Request, sidecar: SidecarDep) -> Response:
 def chosen(
     request: Request,
     sidecar: SidecarDep,
+    reports: ReportCacheDep,
     wish: Annotated[Wish, Depends()],
     organization_id: Annotated[LabelText, Query()],
 ) -> Response:
     """Show what an organization pays for a month."""
-    sheet = _sheet(request, sidecar, organization_id, wish)
+    sheet = _sheet(reports, sidecar, organization_id, wish)
     values = {"sheet": sheet, "exact": exact_amount, "rate": format_rate}
     return render(request, "statement.html", values)
 
 
 @router.get("/statement.csv")
 def as_csv(
-    request: Request,
     sidecar: SidecarDep,
+    reports: ReportCacheDep,
     wish: Annotated[Wish, Depends()],
     organization_id: Annotated[LabelText, Query()],
 ) -> Response:
@@ -105,7 +107,7 @@ def as_csv(
 
     The rates that were used follow, each with its day.
     """
-    sheet = _sheet(request, sidecar, organization_id, wish)
+    sheet = _sheet(reports, sidecar, organization_id, wish)
     buffer = StringIO()
     writer = csv.writer(buffer)
     writer.writerow(_COLUMNS)
@@ -127,18 +129,25 @@ def exact_amount(line: StatementLine) -> Decimal | None:
     return Decimal((0, tuple(int(digit) for digit in str(line.units)), -21))
 
 
-def _sheet(request: Request, sidecar: RunningSidecar, organization_id: str, wish: Wish) -> Sheet:
+def _sheet(
+    reports: ReportCache, sidecar: RunningSidecar, organization_id: str, wish: Wish
+) -> Sheet:
     organization = known_organization(sidecar.summaries.directory(), organization_id)
     today = today_of(sidecar)
     span = _month(wish.month) if wish.month else month_of(today.replace(day=1) - ONE_DAY)
     wanted = UsageFilter(start=span.start, end=span.end, organization_id=organization_id)
-    figures = figures_of(request)
-    [unmetered] = figures.unmetered(wanted, ())
+    [unmetered] = sidecar.books.unmetered(wanted, ())
     return Sheet(
         organization=organization,
         span=span,
         by=wish.by,
-        statement=read_statement(figures, organization, wanted, wish.by),
+        statement=read_statement(
+            reports.usage,
+            sidecar.books.exchange_rates(organization.currency),
+            organization,
+            wanted,
+            wish.by,
+        ),
         markups=_markups(sidecar, organization_id, span),
         unmetered=unmetered.generations,
         names=sidecar.summaries.user_names() if wish.by == "external_user" else {},

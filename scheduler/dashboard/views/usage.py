@@ -12,15 +12,16 @@ from scheduler.dashboard.filters import (
     SIDES,
     SPANS,
     Shown,
-    figures_of,
     filter_values,
     known_grouping,
     narrowed,
     today_of,
 )
 from scheduler.dashboard.pages import render, write_query
+from scheduler.dashboard.report_cache import ReportCacheDep
 from scheduler.dashboard.views.overview import largest_first
 from scheduler.reports.bills import Unsettled
+from scheduler.reports.sums import add_amounts
 from scheduler.services.exports import ExportFormat, export_events, export_summaries
 from shared.summary_db.port import Grouping, UsageLine
 
@@ -35,17 +36,17 @@ Offset = Annotated[int, Query(ge=0, le=10**6)]
 def usage(
     request: Request,
     sidecar: SidecarDep,
+    reports: ReportCacheDep,
     shown: Filters,
     by: str | None = None,
     sort: str = "",
     offset: Offset = 0,
 ) -> Response:
     """Show figures by one side, with a link to what lies behind each line."""
-    today, reports = today_of(sidecar), figures_of(request)
+    today = today_of(sidecar)
     shown = shown.within(today)
     grouping = known_grouping(by) or shown.next_grouping()
     lines = reports.usage(shown.filter(), (grouping,))
-    [total] = reports.usage(shown.filter(), ())
     is_by_amount = (sort or ("amount" if grouping in SIDES else "name")) == "amount"
     if is_by_amount:
         lines = largest_first(lines)
@@ -60,7 +61,7 @@ def usage(
         "count_of_lines": len(lines),
         "offset": offset,
         "page_size": _LINES_PER_PAGE,
-        "total": total.amounts,
+        "total": add_amounts(line.amounts for line in lines),
         "clients": sidecar.summaries.directory().organizations,
     }
     return render(request, "usage.html", values)
