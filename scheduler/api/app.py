@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry
 
 from scheduler.api.auth import USER_PREFIX, ApiTokens, AuthMiddleware, FailedAuthLimiter
 from scheduler.api.errors import ErrorBody, install_error_answers
-from scheduler.api.path_encoding import WrittenSlashes
+from scheduler.api.path_encoding import EncodedSlashes
 from scheduler.api.routes import (
     assignments,
     batch,
@@ -74,7 +74,7 @@ _USER_BEARER = Depends(
 def create_app(
     sidecar: RunningSidecar, steady: Callable[[], float] = seconds_since_boot
 ) -> FastAPI:
-    """Return the app of a sidecar; it starts nothing. `steady` is a clock that nobody sets."""
+    """Return the app of a sidecar; it starts nothing. `steady` returns monotonic seconds."""
     app = FastAPI(
         title="Usage ledger",
         version=sidecar.version,
@@ -97,7 +97,7 @@ def create_app(
     app.add_middleware(
         AuthMiddleware, tokens=tokens, limiter=limiter, is_active=lambda: sidecar.is_active
     )
-    app.add_middleware(WrittenSlashes)
+    app.add_middleware(EncodedSlashes)
     for module in _ADMIN_ROUTES:
         app.include_router(module.router, prefix=ADMIN, dependencies=[_BEARER])
     app.include_router(batch.original_router, dependencies=[_BEARER])

@@ -1,4 +1,4 @@
-"""Errors of the API: one shape, a sentence that says what to do, never a secret."""
+"""Errors of the API: one shape, a message that tells what to do, never a secret."""
 
 import logging
 import secrets
@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
-from scheduler.services.errors import NotKnown, Refused, TooMuch
+from scheduler.services.errors import NotKnown, Refused, TooMuch, Unusable
 from shared.errors import (
     ConfigError,
     InvalidEvent,
@@ -41,7 +41,7 @@ _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 
 
 class ProblemBody(BaseModel):
-    """What went wrong: a word for scripts, a sentence for people, the field it is about."""
+    """What went wrong: a code for scripts, a message for people, the field it is about."""
 
     code: str = Field(examples=["invalid_value"])
     message: str = Field(examples=["start: Input should be a valid date"])
@@ -49,14 +49,12 @@ class ProblemBody(BaseModel):
 
 
 class ErrorBody(BaseModel):
-    """The body of every answer that is no success."""
+    """The body of every error."""
 
     error: ProblemBody
 
 
 class ApiError(Exception):
-    """An answer that is no success, by status, code and sentence."""
-
     def __init__(self, status: int, code: str, message: str, field: str | None = None) -> None:
         self.status = status
         self.problem = ProblemBody(code=code, message=message, field=field)
@@ -66,7 +64,6 @@ class ApiError(Exception):
 def error_answer(
     status: int, problem: ProblemBody, headers: dict[str, str] | None = None
 ) -> JSONResponse:
-    """Return the one shape of an error."""
     found = dict(headers or {})
     if status in (429, 503):
         found.setdefault("Retry-After", _RETRY_SECONDS)
@@ -74,7 +71,6 @@ def error_answer(
 
 
 def install_error_answers(app: FastAPI) -> None:
-    """Give every error of the app the one shape."""
     app.add_exception_handler(ApiError, _api_error)
     app.add_exception_handler(UsageError, _usage_error)
     app.add_exception_handler(RequestValidationError, _invalid_request)
@@ -88,10 +84,10 @@ def _api_error(_request: Request, error: Exception) -> JSONResponse:
 
 
 def refusal_status(error: Refused) -> int:
-    """Return the status of what a service refuses."""
-    if isinstance(error, NotKnown):
-        return 404
-    return 413 if isinstance(error, TooMuch) else 409
+    for kind, status in ((NotKnown, 404), (TooMuch, 413), (Unusable, 422)):
+        if isinstance(error, kind):
+            return status
+    return 409
 
 
 def _usage_error(_request: Request, error: Exception) -> JSONResponse:

@@ -12,7 +12,7 @@ _GRACE_SECONDS = 5
 
 
 class ApiServer:
-    """Serves an app on a port; port 0 takes a free one. Raises ConfigError for a port in use."""
+    """Port 0 takes a free one. Raises ConfigError for a port in use."""
 
     def __init__(self, app: FastAPI, address: str, port: int) -> None:
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
@@ -44,15 +44,13 @@ class ApiServer:
 
     @property
     def port(self) -> int:
-        """The port that is listened on."""
         return int(self._socket.getsockname()[1])
 
     def start(self) -> None:
-        """Serve from now on."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Answer what is being asked, for a few seconds at most, and end."""
+        """Finish current requests, for a few seconds at most, and end."""
         self._server.should_exit = True
         if self._thread.is_alive():
             self._thread.join(_GRACE_SECONDS + 2)

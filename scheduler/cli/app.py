@@ -63,7 +63,7 @@ def project(
         f"{report.rows_written} rows changed, {report.corrections} corrections"
     )
     if report.failures:
-        # The log has said of each of them why.
+        # The log has the reason of each.
         fail(f"{len(report.failures)} days were not projected and keep their summaries")
 
 
@@ -83,7 +83,7 @@ def verify(
 
 @contextmanager
 def opened() -> Iterator[Sidecar]:
-    """Open the sidecar as the environment says; what is wrong ends the command with a sentence."""
+    """Open the sidecar from the environment; an error ends the command with its message."""
     try:
         with Sidecar(Settings.load()) as sidecar:
             yield sidecar

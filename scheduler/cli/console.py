@@ -1,4 +1,4 @@
-"""Where commands write, and how they end when something is wrong."""
+"""The console of the commands, and how they end on an error."""
 
 from typing import NoReturn
 
@@ -9,7 +9,7 @@ OUT = Console(highlight=False)
 ERR = Console(stderr=True, highlight=False)
 
 
-def fail(sentence: str) -> NoReturn:
-    """Print what is wrong to the standard error and end with exit code 1."""
-    ERR.print(sentence, markup=False, soft_wrap=True)
+def fail(message: str) -> NoReturn:
+    """Print an error and end with exit code 1."""
+    ERR.print(message, markup=False, soft_wrap=True)
     raise typer.Exit(1)

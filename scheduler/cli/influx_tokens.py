@@ -79,7 +79,7 @@ def _known(client: httpx.Client, org: str, action: Action) -> list[Any]:
 
 
 def _works(client: httpx.Client, token: str) -> bool:
-    """Tell whether a token is known at all; what it may do was said when it was made."""
+    """Tell whether a token is known at all; its permissions were set when it was made."""
     headers = {"Authorization": f"Token {token}"}
     return client.get("/api/v2/buckets", headers=headers).status_code != 401
 
@@ -89,7 +89,7 @@ def _get(client: httpx.Client, path: str, **query: str) -> Any:
 
 
 def _write(file: Path, token: str) -> None:
-    """Put a token in place at once, so that no reader ever sees half of it."""
+    """Write a token atomically."""
     new = file.with_name(f".{file.name}.new")
     new.unlink(missing_ok=True)
     descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _MODE)

@@ -10,10 +10,14 @@ from rich.table import Table
 
 from scheduler.cli.console import OUT, fail
 from scheduler.process.sidecar import open_database
+from scheduler.services.assignments import NewAssignment
+from scheduler.services.assignments import assign as assign_users
+from scheduler.services.inputs import read_input
+from scheduler.services.organizations import NewOrganization, NewRate, add_organization, set_rate
 from shared.core.money import rate_ppm
 from shared.core.time import EPOCH
 from shared.errors import UnusableCost, UsageError
-from shared.projection.organization import ALWAYS, Organization
+from shared.projection.organization import ALWAYS
 from shared.projection.port import Summaries
 from shared.settings import Settings
 
@@ -31,13 +35,14 @@ def add(
 ) -> None:
     """Add an organization; what is left out comes from the settings."""
     with _opened() as (settings, summaries):
-        organization = Organization(
+        new = read_input(
+            NewOrganization,
             organization_id=organization_id,
-            name=name or organization_id,
-            time_zone=time_zone or settings.usage_timezone,
-            currency=settings.usage_currency,
+            name=name,
+            time_zone=time_zone,
+            markup=_checked(markup) if markup else None,
         )
-        summaries.add_organization(organization, _ppm(markup) if markup else None)
+        add_organization(summaries, settings, new)
     OUT.print(f"added {organization_id}")
 
 
@@ -53,7 +58,8 @@ def rate(
     """Set the markup from a day on; closed days that it touches are corrected and logged."""
     day = since.date() if since else ALWAYS
     with _opened() as (_, summaries):
-        summaries.set_rate(organization_id, day, _ppm(markup))
+        new = read_input(NewRate, markup=_checked(markup), valid_from=day)
+        set_rate(summaries, organization_id, new)
     OUT.print(f"{organization_id}: {markup} from {day}")
 
 
@@ -71,7 +77,13 @@ def assign(
     """Put a user into an organization from an instant on, for the past as well."""
     instant = since.replace(tzinfo=UTC) if since else EPOCH
     with _opened() as (_, summaries):
-        summaries.assign_user(user, organization_id, instant)
+        new = read_input(
+            NewAssignment,
+            external_user=user,
+            organization_id=organization_id,
+            valid_from=instant,
+        )
+        assign_users(summaries, [new])
     OUT.print(f"{user} belongs to {organization_id} from {instant:%Y-%m-%d %H:%M:%S} UTC")
 
 
@@ -83,12 +95,13 @@ def list_organizations() -> None:
         names = summaries.user_names()
     table = Table("organization", "name", "zone", "currency", "markup", "people")
     for organization in directory.organizations.values():
-        rates = [rate for rate in directory.rates if _is_of(rate, organization)]
+        own_id = organization.organization_id
+        rates = [rate for rate in directory.rates if rate.organization_id == own_id]
         people = {
-            move.external_user for move in directory.assignments if _is_of(move, organization)
+            move.external_user for move in directory.assignments if move.organization_id == own_id
         }
         table.add_row(
-            organization.organization_id,
+            own_id,
             organization.name,
             organization.time_zone,
             organization.currency,
@@ -98,15 +111,12 @@ def list_organizations() -> None:
     OUT.print(table)
 
 
-def _is_of(entry: object, organization: Organization) -> bool:
-    return getattr(entry, "organization_id", None) == organization.organization_id
-
-
-def _ppm(markup: str) -> int:
+def _checked(markup: str) -> str:
     try:
-        return rate_ppm(markup)
+        rate_ppm(markup)
     except UnusableCost as error:
         fail(f"markup {markup!r}: {error.reason}")
+    return markup
 
 
 @contextmanager

@@ -30,8 +30,8 @@ Paths = Annotated[
 
 
 @contextmanager
-def _sentences() -> Iterator[None]:
-    """End with a sentence: a spool is opened when it is first asked, in the midst of a command."""
+def _error_messages() -> Iterator[None]:
+    """End on an error with its message: a spool is opened lazily, within a command."""
     try:
         yield
     except UsageError as error:
@@ -39,7 +39,7 @@ def _sentences() -> Iterator[None]:
 
 
 @app.command()
-@_sentences()
+@_error_messages()
 def status(paths: Paths = None) -> None:
     """Print what waits, what was put aside and why, and what each host says of itself."""
     for spool in _opened(paths):
@@ -48,7 +48,7 @@ def status(paths: Paths = None) -> None:
 
 
 @app.command(name="dead-letters")
-@_sentences()
+@_error_messages()
 def dead_letters(paths: Paths = None) -> None:
     """Print the rows that were put aside, with the server's words or the reason."""
     table = Table("spool", "row", "kind", "state", "request_id", "attempts", "why")
@@ -67,7 +67,7 @@ def dead_letters(paths: Paths = None) -> None:
 
 
 @app.command()
-@_sentences()
+@_error_messages()
 def replay(paths: Paths = None) -> None:
     """Queue again what was put aside; a row that the store has by now stays one row."""
     for spool in _opened(paths):
@@ -75,7 +75,7 @@ def replay(paths: Paths = None) -> None:
 
 
 @app.command()
-@_sentences()
+@_error_messages()
 def export(paths: Paths = None) -> None:
     """Write every row that is in the files, whatever its state, as lines of JSON."""
     for spool in _opened(paths):

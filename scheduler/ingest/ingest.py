@@ -49,7 +49,7 @@ class ManualRecord:
 
 @dataclass(frozen=True)
 class RecordedEvent:
-    """An event that is durable, and whether it was new."""
+    """A durable event; `outcome` tells whether it was new."""
 
     event: UsageEvent
     outcome: PutOutcome

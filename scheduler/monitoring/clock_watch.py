@@ -1,4 +1,4 @@
-"""The clock watch: compares the machine's clock with one that nobody can set."""
+"""The clock watch: compares the wall clock with a monotonic one."""
 
 import time
 from collections.abc import Callable
@@ -11,14 +11,14 @@ _SAMPLE_SECONDS = 600.0
 
 
 def seconds_since_boot() -> float:
-    """Return seconds of a clock that nobody sets and that counts on while the machine sleeps."""
+    """Return the seconds since boot, suspended time included."""
     if hasattr(time, "CLOCK_BOOTTIME"):
         return time.clock_gettime(time.CLOCK_BOOTTIME)
     return time.monotonic()
 
 
 class ClockWatch:
-    """Notices when the clock is set while the process runs."""
+    """Detects that the wall clock was set while the process runs."""
 
     def __init__(self, clock: Clock, steady: Callable[[], float] = seconds_since_boot) -> None:
         self._clock = clock

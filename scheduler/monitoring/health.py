@@ -1,4 +1,4 @@
-"""Health: what is wrong right now, each with a name and a sentence, and what deserves a look."""
+"""Health: what is wrong right now, each with a name and a sentence, and warnings."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from scheduler.process.running import RunningSidecar
 from shared.core.rows import HostRow
 from shared.errors import UsageError
 
-# A job that did not end well for so many of its intervals has stopped, whatever it says itself.
+# A job without a success for this many of its intervals has stopped.
 _INTERVALS_MISSED = 3
 _LEAST_SECONDS = 45.0
 _FULL_FROM = 0.95
@@ -23,7 +23,7 @@ _OLD_PENDING = timedelta(days=7)
 
 @dataclass(frozen=True)
 class Problem:
-    """Something that a person should know; `name` is stable, `sentence` says what to do."""
+    """`name` is stable, for scripts; `sentence` is for people and tells what to do."""
 
     name: str
     sentence: str
@@ -31,7 +31,7 @@ class Problem:
 
 @dataclass(frozen=True, kw_only=True)
 class HealthReport:
-    """How the sidecar is. Ready means: no problem; warnings do not count."""
+    """Ready means without a problem; warnings do not count."""
 
     at: datetime
     problems: list[Problem]
@@ -43,20 +43,19 @@ class HealthReport:
 
     @property
     def is_ready(self) -> bool:
-        """Whether everything that must work does."""
         return not self.problems
 
 
 @dataclass(frozen=True)
 class _Days:
-    """The days that deserve a look: with a cost unknown, and with traffic that may count twice."""
+    """Days with an unknown cost, and days with traffic that may be counted twice."""
 
     oldest_pending: date | None = None
     mixed: Sequence[date] = ()
 
 
 class Health:
-    """Looks at everything that can be wrong; the store is tried every few seconds at most."""
+    """Checks everything that can be wrong; the store is tried every few seconds at most."""
 
     def __init__(
         self, sidecar: RunningSidecar, steady: Callable[[], float] = seconds_since_boot
@@ -66,7 +65,7 @@ class Health:
         self._probe = StoreProbe(sidecar.store, steady)
 
     def report(self) -> HealthReport:
-        """Return how everything is now; what cannot be looked at is a problem, not an error."""
+        """Check everything now; what cannot be checked is a problem, not an error."""
         sidecar, now = self._sidecar, self._sidecar.clock.now()
         store = self._probe.read()
         problems, database = self._database(now.date())
@@ -96,7 +95,7 @@ class Health:
         )
 
     def _database(self, today: date) -> tuple[list[Problem], _Days]:
-        """Look whether the database answers and has our schema; return the days it is asked for."""
+        """Check that the database answers and has our schema; return the days to look at."""
         books = self._sidecar.books
         try:
             days = _Days(books.oldest_pending_day(), self._sidecar.mixed_days(today))
@@ -140,15 +139,15 @@ class Health:
             yield Problem(what.split()[-1], f"{what} fails: {state.error}")
             return
         last = (state.succeeded_at if state else None) or self._sidecar.started_at
-        patience = max(_INTERVALS_MISSED * interval, _LEAST_SECONDS)
+        tolerated = max(_INTERVALS_MISSED * interval, _LEAST_SECONDS)
         # A time ahead is one of before the clock was set back.
-        if abs((now - last).total_seconds()) > patience:
+        if abs((now - last).total_seconds()) > tolerated:
             yield Problem(what.split()[-1], f"{what} has not ended well since {last:%F %T} UTC")
 
     def _hosts(self, elsewhere: Sequence[HostRow]) -> list[HostRow]:
         """Return the newest row of every host: from its spool if that is here, else the store's.
 
-        A spool knows it first, and forgets what was said before a clock was set back.
+        A spool has it first, and forgets rows from before a clock was set back.
         """
         newest = {row.host_id: row for row in (*elsewhere, *self._sidecar.hosts_here())}
         return [newest[host_id] for host_id in sorted(newest)]

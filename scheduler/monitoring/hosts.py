@@ -1,4 +1,4 @@
-"""Hosts: which of the processes that capture are heard of, silent, in trouble or off the clock."""
+"""Hosts: which capturing processes are missing, silent, failing, or have a wrong clock."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -6,22 +6,22 @@ from datetime import datetime, timedelta
 
 from shared.core.rows import HostRow
 
-# A host that was stopped for good is forgotten after this; until then somebody should know.
+# A host that was stopped for good is forgotten after this; until then it is reported.
 _FORGOTTEN_AFTER = timedelta(hours=24)
-# A successor begins while its predecessor still speaks, or soon after it fell silent.
+# A successor begins while its predecessor still runs, or soon after it fell silent.
 _SUCCESSION = timedelta(minutes=2)
 _WELL = ("idle", "standby", "off", "spooling")
 
 
 def capturing(hosts: Iterable[HostRow]) -> list[HostRow]:
-    """Return the hosts that capture; a sidecar is none."""
+    """Return all hosts but sidecars."""
     return [host for host in hosts if host.host_kind != "sidecar"]
 
 
 def missing_hosts(
     hosts: Sequence[HostRow], expected: str, now: datetime, silent_after: timedelta
 ) -> Iterator[str]:
-    """Say which expected hosts are not heard of: `any`, `none` or such as `pipeline,function:2`."""
+    """Report hosts without a heartbeat; `expected` is any, none or such as pipeline,function:2."""
     heard: Counter[str] = Counter(
         host.host_kind for host in capturing(hosts) if now - host.occurred_at <= silent_after
     )
@@ -36,9 +36,9 @@ def missing_hosts(
 
 
 def silent_hosts(hosts: Sequence[HostRow], now: datetime, silent_after: timedelta) -> Iterator[str]:
-    """Say which hosts fell silent and were not followed by another one of their kind.
+    """Report hosts that fell silent and have no successor of their kind.
 
-    A host that is restarted comes back under a new id: each newer host follows one silent one.
+    A restarted host has a new id: each newer host succeeds one silent one.
     """
     known = sorted(capturing(hosts), key=lambda host: host.occurred_at)
     successors = sorted(known, key=lambda host: host.started_at)
@@ -59,7 +59,7 @@ def silent_hosts(hosts: Sequence[HostRow], now: datetime, silent_after: timedelt
 def host_troubles(
     hosts: Sequence[HostRow], now: datetime, silent_after: timedelta
 ) -> Iterator[str]:
-    """Say what hosts that are heard of complain about."""
+    """Report what hosts with a recent heartbeat complain about."""
     for host in capturing(hosts):
         is_heard = now - host.occurred_at <= silent_after
         if is_heard and host.delivery_state not in _WELL:
@@ -67,7 +67,7 @@ def host_troubles(
 
 
 def clocks_ahead(hosts: Sequence[HostRow], now: datetime, slack: timedelta) -> Iterator[str]:
-    """Say which hosts speak from the future: their clock, or this one, is wrong."""
+    """Report hosts whose heartbeats are from the future: their clock, or this one, is wrong."""
     for host in hosts:
         ahead = host.occurred_at - now
         if ahead > slack:

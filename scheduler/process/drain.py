@@ -1,4 +1,4 @@
-"""Draining: every spool of the shared directory into its event store, one delivery each."""
+"""Drain: every spool of the shared folder into its event store, one delivery each."""
 
 import logging
 import secrets
@@ -20,9 +20,9 @@ log = logging.getLogger("owui_usage")
 
 @dataclass(frozen=True)
 class DrainSettings:
-    """Where the spools are, how they are opened, when an open generation counts as stopped.
+    """`sinks` are the stores of single spools by file name; all others share one.
 
-    Rows of the spools named in `sinks` go there, those of all others to one sink.
+    A generation in flight that was not seen for `quiet_seconds` counts as stopped.
     """
 
     folder: Path
@@ -32,10 +32,9 @@ class DrainSettings:
 
 
 class Drain:
-    """Delivers whatever waits in the spools of a folder, also in files that appear later.
+    """Delivers the spools of a folder, also of hosts that are gone and of files that appear later.
 
-    Hosts come and go; what they left behind is delivered all the same, and generations that they
-    began and never ended are booked as pending.
+    Generations that a host began and never ended are booked as pending.
     """
 
     def __init__(
@@ -55,7 +54,7 @@ class Drain:
         self._spools: dict[Path, tuple[SqliteSpool, Delivery]] = {}
 
     def run(self) -> Mapping[str, DeliveryResult]:
-        """Deliver all spools once; a spool with trouble is logged and does not hold up others."""
+        """Deliver all spools once; a spool that fails is logged and does not hold up others."""
         results: dict[str, DeliveryResult] = {}
         for path in spool_files(self._settings.folder):
             try:
@@ -65,7 +64,7 @@ class Drain:
         return results
 
     def spools(self) -> Mapping[str, tuple[SqliteSpool, Delivery]]:
-        """Return the spools that were found so far, each with its delivery, by file name."""
+        """Return the spools found so far with their deliveries, by file name."""
         return {path.name: opened for path, opened in sorted(self._spools.items())}
 
     def close(self) -> None:
@@ -100,5 +99,5 @@ class Drain:
 
 
 def spool_files(folder: Path) -> list[Path]:
-    """Return the spool files of a folder, those set aside as corrupt left out."""
+    """Return the spool files of a folder, without those set aside as corrupt."""
     return sorted(folder.glob("*.sqlite3"))

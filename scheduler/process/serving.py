@@ -11,13 +11,13 @@ from shared.settings import Settings
 
 log = logging.getLogger("owui_usage")
 
-_CLOCK_LOOK_SECONDS = 5.0
+_CLOCK_CHECK_SECONDS = 5.0
 
 
 def serve(settings: Settings) -> None:
-    """Run the sidecar and its API until SIGTERM or Ctrl-C. Raises UsageError when it cannot begin.
+    """Run the sidecar and its API until SIGTERM or Ctrl-C. Raises UsageError when it cannot start.
 
-    The end is graceful: requests and jobs at hand are finished, leases and the role are given up.
+    It ends gracefully: current requests and jobs are finished, leases and leadership given up.
     """
     _begin_logging()
     with RunningSidecar(settings) as sidecar:
@@ -34,15 +34,15 @@ def serve(settings: Settings) -> None:
                 server.port,
                 settings.usage_spool_dir.resolve(),
             )
-            _say_what_is_unusual(settings)
-            while not sidecar.stop.wait(_CLOCK_LOOK_SECONDS):
+            _log_unusual_settings(settings)
+            while not sidecar.stop.wait(_CLOCK_CHECK_SECONDS):
                 sidecar.follow_clock()
             log.info("sidecar stops")
         finally:
             server.stop()
 
 
-def _say_what_is_unusual(settings: Settings) -> None:
+def _log_unusual_settings(settings: Settings) -> None:
     if settings.usage_admin_token is None:
         log.warning("the admin API is closed until USAGE_ADMIN_TOKEN is set")
     if settings.webhook_to_influx != settings.influxdb_first_enabled:
@@ -54,7 +54,7 @@ def _begin_logging() -> None:
     logging.basicConfig(
         stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
     )
-    # What they say at this level is said by our own log, once and with a reason.
+    # What they log below warnings, our own log has once and with a reason.
     for name in ("apscheduler", "uvicorn", "httpx", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
     # It warns of every second that a job takes longer than its interval: a delivery that waits.

@@ -25,12 +25,12 @@ log = logging.getLogger("owui_usage")
 WEBHOOK_SPOOL = "webhook.sqlite3"
 # A sidecar that is killed must not keep the next one from its spools for a minute.
 _LEASE_SECONDS = 20.0
-# How far back one is told that whole answers and their generations may both have been billed.
+# How far back health warns that answers and their generations may both have been billed.
 _MIXED_DAYS = 7
 
 
 class Sidecar:
-    """Everything one sidecar process does, by its parts; jobs and commands call these methods.
+    """The parts of a sidecar wired together; jobs and commands call these methods.
 
     Opening raises ConfigError for a file or database that cannot be used.
     """
@@ -65,7 +65,7 @@ class Sidecar:
         )
         # Two jobs may fall on the same minute; days are projected by one of them at a time.
         self._projecting = Lock()
-        # The schedule drains, and so does whoever wants the spools empty first.
+        # The schedule drains, and so do commands and erasure that need empty spools first.
         self._draining = Lock()
 
     def __enter__(self) -> Self:
@@ -75,7 +75,6 @@ class Sidecar:
         self.close()
 
     def drain(self) -> None:
-        """Deliver what waits in the spools."""
         with self._draining:
             results = self._drain.run()
         for name, result in results.items():
@@ -117,7 +116,6 @@ class Sidecar:
 
 
 def spool_settings(settings: Settings) -> SpoolSettings:
-    """Return how spools are opened."""
     return SpoolSettings(
         max_bytes=settings.usage_spool_max_mb * 1024**2,
         max_cost_usd=settings.usage_max_cost_usd,
@@ -125,7 +123,6 @@ def spool_settings(settings: Settings) -> SpoolSettings:
 
 
 def open_database(settings: Settings, clock: Clock = SYSTEM_CLOCK) -> SqlSummaries:
-    """Open the database of summaries as the settings say."""
     defaults = OrganizationDefaults(
         time_zone=settings.usage_timezone,
         currency=settings.usage_currency,

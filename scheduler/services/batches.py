@@ -51,7 +51,7 @@ class ProjectedRun:
 
 @dataclass(frozen=True, kw_only=True)
 class BatchStatus:
-    """How projections go: the newest first, and the schedule."""
+    """Requests and runs, the newest first, and the schedule."""
 
     is_running: bool
     days_waiting: int
@@ -61,7 +61,7 @@ class BatchStatus:
 
 
 def ask_batch(queue: RecomputeQueue, new: NewBatch) -> BatchRequest:
-    """Project local days in the background; the record of it ends with counts."""
+    """Project local days in the background; the returned record later gets its counts."""
     check_span(new.start, new.end)
     return queue.enqueue(new.start, new.end, new.allow_shrink)
 

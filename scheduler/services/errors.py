@@ -12,15 +12,18 @@ class Refused(UsageError):
         super().__init__(message)
 
 
-class NotKnown(Refused):
-    """What was named does not exist."""
+class Unusable(Refused):
+    """A value has a form that cannot be used."""
 
+    def __init__(self, message: str, field: str | None = None) -> None:
+        super().__init__("invalid_value", message, field)
+
+
+class NotKnown(Refused):
     def __init__(self, what: str, name: object) -> None:
         super().__init__("not_found", f"{what} {str(name)[:80]!r} is not known")
 
 
 class TooMuch(Refused):
-    """More was sent than is taken at once."""
-
     def __init__(self, message: str) -> None:
         super().__init__("too_large", message)

@@ -2,7 +2,7 @@
 
 import re
 from datetime import date, datetime
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -13,9 +13,10 @@ from pydantic import (
     Field,
     Strict,
     StringConstraints,
+    ValidationError,
 )
 
-from scheduler.services.errors import Refused
+from scheduler.services.errors import Refused, Unusable
 from shared.core.ids import LABEL_MAX_BYTES
 from shared.projection.organization import ALWAYS
 
@@ -90,6 +91,23 @@ class Input(BaseModel):
     """What a service is asked to do; unknown fields are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+AnyInput = TypeVar("AnyInput", bound=Input)
+
+
+def read_input(kind: type[AnyInput], **fields: object) -> AnyInput:
+    """Return an input from a form or a command; an empty field was left out.
+
+    Raises Unusable that names the first field that cannot be used.
+    """
+    given = {name: value for name, value in fields.items() if value not in ("", None)}
+    try:
+        return kind.model_validate(given)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        field = str(first["loc"][0]) if first["loc"] else "form"
+        raise Unusable(f"{field.replace('_', ' ')}: {first['msg']}", field) from None
 
 
 def check_span(start: date, end: date) -> None:

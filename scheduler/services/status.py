@@ -10,7 +10,7 @@ from scheduler.process.running import RunningSidecar
 
 @dataclass(frozen=True, kw_only=True)
 class SpoolReport:
-    """A spool: what waits in it, and how its delivery stands. Latencies are milliseconds."""
+    """A spool with its delivery. Latencies are milliseconds."""
 
     name: str
     queued: int
@@ -29,7 +29,7 @@ class SpoolReport:
 
 @dataclass(frozen=True, kw_only=True)
 class ServiceStatus:
-    """What the sidecar is set up as, and how it does. Latencies are milliseconds.
+    """Setup and state of the sidecar. Latencies are milliseconds.
 
     `mixed_days` are days of the last week on which whole answers and generations that a webhook or
     an import saw were both billed: maybe the same traffic twice.
