@@ -16,8 +16,8 @@ from shared.summary_db.port import Grouping, UsageFilter
 
 # A form sends every field it has; an empty one says nothing.
 _OR_NOTHING = BeforeValidator(lambda value: value or None)
-OptionalLabel = Annotated[LabelText | None, _OR_NOTHING, Query()]
-OptionalDay = Annotated[Day | None, _OR_NOTHING, Query()]
+LabelField = Annotated[LabelText | None, _OR_NOTHING, Query()]
+DayField = Annotated[Day | None, _OR_NOTHING, Query()]
 
 SIDES: dict[Grouping, str] = {
     "organization_id": "organization",
@@ -33,19 +33,19 @@ _DRILL: tuple[Grouping, ...] = ("organization_id", "external_user", "model", "da
 
 
 @dataclass(frozen=True)
-class Shown:
+class PageFilter:
     """Local days, both ends included, and any sides of usage; no day means this month so far."""
 
-    start: OptionalDay = None
-    end: OptionalDay = None
-    organization_id: OptionalLabel = None
-    external_user: OptionalLabel = None
-    model: OptionalLabel = None
-    provider: OptionalLabel = None
-    task: OptionalLabel = None
-    source: OptionalLabel = None
+    start: DayField = None
+    end: DayField = None
+    organization_id: LabelField = None
+    external_user: LabelField = None
+    model: LabelField = None
+    provider: LabelField = None
+    task: LabelField = None
+    source: LabelField = None
 
-    def within(self, today: date) -> "Shown":
+    def within(self, today: date) -> "PageFilter":
         """Return it with both days. Raises ApiError for a span that cannot be used."""
         month = month_so_far(today)
         end = self.end or max(month.end, self.start or month.end)
@@ -78,12 +78,12 @@ class Shown:
         return next((step for step in _DRILL if step not in chosen), "day")
 
 
-def known_grouping(name: str | None) -> Grouping | None:
+def parse_grouping(name: str | None) -> Grouping | None:
     """Return a grouping by its name, None for one that is not known."""
     return next((each for each in get_args(Grouping) if each == name), None)
 
 
-def narrowed(query: dict[str, Any], by: Grouping, value: str) -> dict[str, Any]:
+def drill_query(query: dict[str, Any], by: Grouping, value: str) -> dict[str, Any]:
     """Return the query of what lies behind one line of a page grouped by something."""
     if by in SIDES:
         return {**query, by: value}
@@ -93,7 +93,7 @@ def narrowed(query: dict[str, Any], by: Grouping, value: str) -> dict[str, Any]:
     return {**query, "start": str(max(day, first)), "end": str(min(end, last))}
 
 
-def filter_values(shown: Shown, today: date, sidecar: RunningSidecar) -> dict[str, Any]:
+def filter_values(shown: PageFilter, today: date, sidecar: RunningSidecar) -> dict[str, Any]:
     """Return what `filters.html` shows: what is chosen, and what else can be."""
     return {
         "shown": shown,

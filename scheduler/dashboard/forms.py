@@ -49,7 +49,7 @@ def day_of(text: str) -> date:
         raise ApiError(422, "invalid_value", f"{text[:20]!r} is no day") from None
 
 
-def ask_first(
+def confirm(
     request: Request,
     title: str,
     sentences: Sequence[str],
@@ -66,6 +66,6 @@ def ask_first(
     return render(request, "confirm.html", values)
 
 
-def done(address: str) -> Response:
+def redirect(address: str) -> Response:
     """Go on to a page after a form was taken."""
     return RedirectResponse(address, 303)

@@ -30,7 +30,7 @@ class BilledEvent:
 
 
 @dataclass(frozen=True)
-class Place:
+class Cursor:
     """A place in the list of bills: a local day and how many of its bills come before."""
 
     day: date
@@ -50,8 +50,8 @@ class BillReader:
     turns: Literal["bill", "observe"]
 
     def page(
-        self, wanted: UsageFilter, limit: int, start: Place | None = None
-    ) -> tuple[list[BilledEvent], Place | None]:
+        self, wanted: UsageFilter, limit: int, start: Cursor | None = None
+    ) -> tuple[list[BilledEvent], Cursor | None]:
         """Return at most `limit` bills from a place on, and the place of the next page."""
         found: list[BilledEvent] = []
         for day, bills in self._days(wanted, start):
@@ -59,9 +59,9 @@ class BillReader:
             room = limit - len(found)
             found.extend(bills[skipped : skipped + room])
             if len(bills) > skipped + room:
-                return found, Place(day, skipped + room)
+                return found, Cursor(day, skipped + room)
             if len(found) == limit:
-                return found, Place(day, len(bills))
+                return found, Cursor(day, len(bills))
         return found, None
 
     def all(self, wanted: UsageFilter) -> Iterator[BilledEvent]:
@@ -81,7 +81,7 @@ class BillReader:
                     yield bill
 
     def _days(
-        self, wanted: UsageFilter, start: Place | None
+        self, wanted: UsageFilter, start: Cursor | None
     ) -> Iterator[tuple[date, list[BilledEvent]]]:
         first = max(wanted.start, start.day) if start else wanted.start
         if first > wanted.end:

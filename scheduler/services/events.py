@@ -5,7 +5,7 @@ from datetime import date, datetime
 from pydantic import BaseModel
 
 from scheduler.process.running import RunningSidecar
-from scheduler.reports.bills import BilledEvent, BillReader, Place
+from scheduler.reports.bills import BilledEvent, BillReader, Cursor
 from scheduler.services.errors import Refused
 from shared.core.money import format_usd
 
@@ -64,12 +64,12 @@ def event_body(billed: BilledEvent) -> EventBody:
     )
 
 
-def parse_cursor(after: str | None) -> Place | None:
+def parse_cursor(after: str | None) -> Cursor | None:
     """Read where a page begins. Raises Refused for what was never the `next` of a page."""
     if after is None:
         return None
     day, _, offset = after.partition(".")
     try:
-        return Place(date.fromisoformat(day), int(offset))
+        return Cursor(date.fromisoformat(day), int(offset))
     except ValueError:
         raise Refused("unusable_value", "after must be `next` of a page", "after") from None

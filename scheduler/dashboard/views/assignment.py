@@ -9,10 +9,10 @@ from fastapi.responses import Response
 
 from scheduler.api.deps import SidecarDep
 from scheduler.api.errors import ApiError
-from scheduler.dashboard.forms import Confirmed, Text, ask_first, day_of, done, first_instant
+from scheduler.dashboard.forms import Confirmed, Text, confirm, day_of, first_instant, redirect
 from scheduler.dashboard.pages import render
 from scheduler.dashboard.report_cache import ReportCacheDep
-from scheduler.dashboard.views.moves import Plan, say_moves
+from scheduler.dashboard.views.moves import AssignmentPreview, preview_sentences
 from scheduler.process.running import RunningSidecar
 from scheduler.services import assignments as service
 from scheduler.services.assignments import AssignmentChange, NewAssignment, known_assignment
@@ -26,7 +26,7 @@ AssignmentId = Annotated[int, Query(ge=1, le=2**31 - 1)]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Term:
+class AssignmentPeriod:
     """An assignment between those of the same user before and after it."""
 
     held: Assignment
@@ -56,18 +56,18 @@ class Term:
 @router.get("/assignment")
 def assignment(request: Request, sidecar: SidecarDep, assignment_id: AssignmentId) -> Response:
     """Show an assignment and a form that corrects it."""
-    term, zone = _term(sidecar, assignment_id), sidecar.settings.usage_timezone
+    period, zone = _period(sidecar, assignment_id), sidecar.settings.usage_timezone
     directory = sidecar.summaries.directory()
     values = {
-        "term": term,
-        "first_day": term.first_day(zone),
-        "last_day": term.last_day(zone),
+        "period": period,
+        "first_day": period.first_day(zone),
+        "last_day": period.last_day(zone),
         "names": sidecar.summaries.user_names(),
         "organizations": sorted(
             (
                 each
                 for each in directory.organizations.values()
-                if each.is_active or each.organization_id == term.held.organization_id
+                if each.is_active or each.organization_id == period.held.organization_id
             ),
             key=lambda each: each.name,
         ),
@@ -88,13 +88,13 @@ def correct(
     confirmed: Confirmed = False,
 ) -> Response:
     """Correct an assignment, after saying what moves with it."""
-    term = _term(sidecar, assignment_id)
-    wanted, ending = _wanted(sidecar, term, organization_id, first_day, last_day)
+    period = _period(sidecar, assignment_id)
+    wanted, ending = _wanted(sidecar, period, organization_id, first_day, last_day)
     if not confirmed:
-        known = _of_user(sidecar, term.held.external_user)
-        kept = [each for each in known if each not in (term.held, term.ending)]
+        known = _of_user(sidecar, period.held.external_user)
+        kept = [each for each in known if each not in (period.held, period.ending)]
         after = [*kept, wanted, *([ending] if ending else [])]
-        sentences = say_moves(reports, sidecar, Plan(known, after))
+        sentences = preview_sentences(reports, sidecar, AssignmentPreview(known, after))
         fields = {
             "assignment_id": str(assignment_id),
             "organization_id": organization_id,
@@ -102,56 +102,62 @@ def correct(
             "last_day": last_day,
         }
         back = f"/ui/assignment?assignment_id={assignment_id}"
-        return ask_first(request, "Correct an assignment", sentences, fields, back)
-    _write(sidecar, term, wanted, ending)
-    return done(_LIST)
+        return confirm(request, "Correct an assignment", sentences, fields, back)
+    _write(sidecar, period, wanted, ending)
+    return redirect(_LIST)
 
 
 def _wanted(
-    sidecar: RunningSidecar, term: Term, organization_id: str, first_day: str, last_day: str
+    sidecar: RunningSidecar,
+    period: AssignmentPeriod,
+    organization_id: str,
+    first_day: str,
+    last_day: str,
 ) -> tuple[Assignment, Assignment | None]:
     """Return the assignment as it shall be, and its ending if it shall have one of its own.
 
     A day that was not changed keeps its instant. Raises ApiError for days that cannot be.
     """
     zone = sidecar.settings.usage_timezone
-    keeps_start = first_day == term.first_day(zone)
-    since = term.held.valid_from if keeps_start else first_instant(first_day, zone)
-    wanted = replace(term.held, organization_id=organization_id or None, valid_from=since)
-    ending = _ending(term, last_day, zone)
-    _check_order(term, wanted, ending, zone)
+    keeps_start = first_day == period.first_day(zone)
+    since = period.held.valid_from if keeps_start else first_instant(first_day, zone)
+    wanted = replace(period.held, organization_id=organization_id or None, valid_from=since)
+    ending = _ending(period, last_day, zone)
+    _check_order(period, wanted, ending, zone)
     return wanted, ending
 
 
-def _ending(term: Term, last_day: str, zone: str) -> Assignment | None:
-    if not last_day or last_day == term.last_day(zone):
-        return term.ending if last_day else None
+def _ending(period: AssignmentPeriod, last_day: str, zone: str) -> Assignment | None:
+    if not last_day or last_day == period.last_day(zone):
+        return period.ending if last_day else None
     return Assignment(
         assignment_id=0,
-        external_user=term.held.external_user,
+        external_user=period.held.external_user,
         organization_id=None,
         valid_from=first_instant(str(day_of(last_day) + ONE_DAY), zone),
     )
 
 
-def _check_order(term: Term, wanted: Assignment, ending: Assignment | None, zone: str) -> None:
+def _check_order(
+    period: AssignmentPeriod, wanted: Assignment, ending: Assignment | None, zone: str
+) -> None:
     last = ending or wanted
     if ending and ending.valid_from <= wanted.valid_from:
         raise _no_day("the last day lies before the first")
-    if term.before and wanted.valid_from <= term.before.valid_from:
-        raise _no_day(f"the assignment before this one begins on {_day(term.before, zone)}")
-    if term.successor and last.valid_from >= term.successor.valid_from:
-        raise _no_day(f"the next assignment begins on {_day(term.successor, zone)}")
+    if period.before and wanted.valid_from <= period.before.valid_from:
+        raise _no_day(f"the assignment before this one begins on {_day(period.before, zone)}")
+    if period.successor and last.valid_from >= period.successor.valid_from:
+        raise _no_day(f"the next assignment begins on {_day(period.successor, zone)}")
 
 
 def _write(
-    sidecar: RunningSidecar, term: Term, wanted: Assignment, ending: Assignment | None
+    sidecar: RunningSidecar, period: AssignmentPeriod, wanted: Assignment, ending: Assignment | None
 ) -> None:
-    if term.ending and term.ending != ending:
-        service.remove(sidecar.summaries, term.ending.assignment_id)
+    if period.ending and period.ending != ending:
+        service.remove(sidecar.summaries, period.ending.assignment_id)
     body = AssignmentChange(organization_id=wanted.organization_id, valid_from=wanted.valid_from)
-    service.correct(sidecar.summaries, term.held.assignment_id, body)
-    if ending and ending != term.ending:
+    service.correct(sidecar.summaries, period.held.assignment_id, body)
+    if ending and ending != period.ending:
         end = NewAssignment(
             external_user=ending.external_user,
             organization_id=None,
@@ -160,12 +166,12 @@ def _write(
         service.assign(sidecar.summaries, [end])
 
 
-def _term(sidecar: RunningSidecar, assignment_id: int) -> Term:
+def _period(sidecar: RunningSidecar, assignment_id: int) -> AssignmentPeriod:
     """Return an assignment with the one after it. Raises NotKnown."""
     held = known_assignment(sidecar.summaries.directory(), assignment_id)
     row = sorted(_of_user(sidecar, held.external_user), key=lambda each: each.valid_from)
     place = row.index(held)
-    return Term(
+    return AssignmentPeriod(
         held=held,
         before=row[place - 1] if place else None,
         after=row[place + 1] if place + 1 < len(row) else None,

@@ -10,11 +10,11 @@ from fastapi.responses import Response
 from scheduler.api.deps import SidecarDep
 from scheduler.api.errors import ApiError
 from scheduler.dashboard.filters import today_of
-from scheduler.dashboard.forms import Confirmed, Text, ask_first, body_of, done, first_instant
+from scheduler.dashboard.forms import Confirmed, Text, body_of, confirm, first_instant, redirect
 from scheduler.dashboard.pages import render
 from scheduler.dashboard.report_cache import ReportCache, ReportCacheDep
 from scheduler.dashboard.spans import RECENT
-from scheduler.dashboard.views.moves import Plan, organization_name, say_moves
+from scheduler.dashboard.views.moves import AssignmentPreview, organization_name, preview_sentences
 from scheduler.process.running import RunningSidecar
 from scheduler.services import assignments as service
 from scheduler.services.assignments import NewAssignment
@@ -85,12 +85,12 @@ def assign(
         since_when = f"from {valid_from} on" if valid_from else "for all their days"
         sentences = [
             f"{len(users)} users will belong to {whom}, {since_when}.",
-            *say_moves(reports, sidecar, _with_new(sidecar, bodies)),
+            *preview_sentences(reports, sidecar, _with_new(sidecar, bodies)),
         ]
         fields = {"user": users, "organization_id": organization_id, "valid_from": valid_from}
-        return ask_first(request, "Assign users", sentences, fields, _PAGE)
+        return confirm(request, "Assign users", sentences, fields, _PAGE)
     service.assign(sidecar.summaries, bodies)
-    return done(_PAGE)
+    return redirect(_PAGE)
 
 
 @router.post("/assignments/remove")
@@ -114,12 +114,12 @@ def remove(
         name = organization_name(sidecar.summaries.directory(), taken.organization_id)
         sentences = [
             f"{taken.user_name or taken.external_user} will belong where they did before {name}.",
-            *say_moves(reports, sidecar, _without(sidecar, assignment_id)),
+            *preview_sentences(reports, sidecar, _without(sidecar, assignment_id)),
         ]
         fields = {"assignment_id": str(assignment_id)}
-        return ask_first(request, "Take an assignment back", sentences, fields, _PAGE)
+        return confirm(request, "Take an assignment back", sentences, fields, _PAGE)
     service.remove(sidecar.summaries, assignment_id)
-    return done(_PAGE)
+    return redirect(_PAGE)
 
 
 def _seen(reports: ReportCache, start: date, end: date) -> dict[str, dict[str, Amounts]]:
@@ -132,15 +132,15 @@ def _seen(reports: ReportCache, start: date, end: date) -> dict[str, dict[str, A
     return seen
 
 
-def _with_new(sidecar: RunningSidecar, bodies: Sequence[NewAssignment]) -> Plan:
+def _with_new(sidecar: RunningSidecar, bodies: Sequence[NewAssignment]) -> AssignmentPreview:
     """Return the plan of new assignments; each takes the place of one of the same second."""
     known = list(sidecar.summaries.directory().assignments)
     new = [Assignment(assignment_id=0, **body.model_dump()) for body in bodies]
     taken = {(each.external_user, each.valid_from) for each in new}
     kept = [each for each in known if (each.external_user, each.valid_from) not in taken]
-    return Plan(known, [*kept, *new])
+    return AssignmentPreview(known, [*kept, *new])
 
 
-def _without(sidecar: RunningSidecar, assignment_id: int) -> Plan:
+def _without(sidecar: RunningSidecar, assignment_id: int) -> AssignmentPreview:
     known = list(sidecar.summaries.directory().assignments)
-    return Plan(known, [each for each in known if each.assignment_id != assignment_id])
+    return AssignmentPreview(known, [each for each in known if each.assignment_id != assignment_id])

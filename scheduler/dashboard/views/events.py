@@ -10,7 +10,7 @@ from fastapi.responses import Response
 
 from scheduler.api.deps import SidecarDep
 from scheduler.api.fields import AfterCursor
-from scheduler.dashboard.filters import Shown, filter_values, today_of
+from scheduler.dashboard.filters import PageFilter, filter_values, today_of
 from scheduler.dashboard.pages import render
 from scheduler.reports.bills import BilledEvent, Unsettled
 from scheduler.services.events import bill_reader, event_body, parse_cursor
@@ -21,11 +21,11 @@ router = APIRouter()
 _EVENTS_PER_PAGE = 100
 _LINES_SHOWN = 500
 Only = Unsettled | Literal[""]
-Filters = Annotated[Shown, Depends()]
+PageFilterDep = Annotated[PageFilter, Depends()]
 
 
 @dataclass(frozen=True, kw_only=True)
-class ShownEvent:
+class EventLine:
     """An event as the API writes it, and where its chat is."""
 
     body: dict[str, object]
@@ -36,7 +36,7 @@ class ShownEvent:
 def events(
     request: Request,
     sidecar: SidecarDep,
-    shown: Filters,
+    shown: PageFilterDep,
     cost: Annotated[Only, Query()] = "",
     after: AfterCursor = None,
 ) -> Response:
@@ -61,7 +61,7 @@ def events(
 
 
 @router.get("/unmetered")
-def unmetered(request: Request, sidecar: SidecarDep, shown: Filters) -> Response:
+def unmetered(request: Request, sidecar: SidecarDep, shown: PageFilterDep) -> Response:
     """Show generations that are known to have been made and whose cost no hook shows."""
     today = today_of(sidecar)
     shown = replace(shown.within(today), source=None)
@@ -81,7 +81,7 @@ def unmetered(request: Request, sidecar: SidecarDep, shown: Filters) -> Response
 
 
 @router.get("/findings")
-def findings(request: Request, sidecar: SidecarDep, shown: Filters) -> Response:
+def findings(request: Request, sidecar: SidecarDep, shown: PageFilterDep) -> Response:
     """Show bills that two sources tell different amounts of, and what else needs a look."""
     today = today_of(sidecar)
     shown = shown.within(today)
@@ -94,9 +94,9 @@ def findings(request: Request, sidecar: SidecarDep, shown: Filters) -> Response:
     return render(request, "findings.html", values)
 
 
-def _shown(billed: BilledEvent, open_webui_url: str) -> ShownEvent:
+def _shown(billed: BilledEvent, open_webui_url: str) -> EventLine:
     chat_id = billed.event.chat_id
     # Temporary chats and channels have no page of their own.
     has_page = open_webui_url and chat_id and ":" not in chat_id
     address = f"{open_webui_url.rstrip('/')}/c/{quote(chat_id or '', safe='')}"
-    return ShownEvent(body=event_body(billed).model_dump(), chat_url=address if has_page else None)
+    return EventLine(body=event_body(billed).model_dump(), chat_url=address if has_page else None)

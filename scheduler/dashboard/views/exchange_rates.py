@@ -8,7 +8,7 @@ from fastapi.responses import Response
 from scheduler.api.deps import SidecarDep
 from scheduler.api.fields import Paging
 from scheduler.dashboard.filters import today_of
-from scheduler.dashboard.forms import Confirmed, Text, ask_first, body_of, done
+from scheduler.dashboard.forms import Confirmed, Text, body_of, confirm, redirect
 from scheduler.dashboard.pages import render
 from scheduler.services import exchange_rates as service
 from scheduler.services.exchange_rates import NewExchangeRate, read_csv
@@ -61,9 +61,9 @@ def enter(
             "Statements with that day, or with days that borrow its rate, change.",
         ]
         fields = {"currency": currency, "local_date": local_date, "rate": rate, "source": source}
-        return ask_first(request, "Replace an exchange rate", sentences, fields, _PAGE)
+        return confirm(request, "Replace an exchange rate", sentences, fields, _PAGE)
     service.enter_rate(sidecar.books, body)
-    return done(_PAGE)
+    return redirect(_PAGE)
 
 
 @router.post("/exchange-rates/csv")
@@ -80,6 +80,6 @@ def enter_csv(
             f"{len(rates)} rates of {currencies or 'no currency'}{spans} will be entered.",
             "They take the place of rates of the same currency and day.",
         ]
-        return ask_first(request, "Enter exchange rates", sentences, {"text": text}, _PAGE)
+        return confirm(request, "Enter exchange rates", sentences, {"text": text}, _PAGE)
     sidecar.books.enter_rates(rates)
-    return done(_PAGE)
+    return redirect(_PAGE)

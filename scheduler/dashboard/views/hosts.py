@@ -1,4 +1,4 @@
-"""Pages: who captures, what waits in the spools, what was refused, and what was put aside."""
+"""Pages: who captures, what waits in the spools, what was refused, and what was put each."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import closing
@@ -9,7 +9,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from scheduler.api.deps import SidecarDep
-from scheduler.dashboard.forms import Confirmed, Text, ask_first, done
+from scheduler.dashboard.forms import Confirmed, Text, confirm, redirect
 from scheduler.dashboard.pages import render
 from scheduler.monitoring.health import Health, HealthReport
 from scheduler.process.drain import spool_files
@@ -27,7 +27,7 @@ _PAGE = "/ui/dead-letters"
 
 
 @dataclass(frozen=True)
-class Aside:
+class DeadLetterList:
     """What a spool has put aside: the oldest letters, and how many there are in all."""
 
     spool: str
@@ -52,7 +52,7 @@ def hosts(request: Request, sidecar: SidecarDep) -> Response:
 @router.get("/dead-letters")
 def dead_letters(request: Request, sidecar: SidecarDep) -> Response:
     """Show what was put aside, with the server's words or the reason."""
-    values = {"asides": list(_asides(sidecar))}
+    values = {"lists": list(_dead_letter_lists(sidecar))}
     return render(request, "dead_letters.html", values)
 
 
@@ -65,13 +65,13 @@ def replay(
         status = opened.status()
         if confirmed:
             opened.replay()
-            return done(_PAGE)
+            return redirect(_PAGE)
     sentences = [
         f"{status.dead_letters} dead letters and {status.quarantined} quarantined events of "
         f"{spool} will be queued again, without asking again.",
         "A row that the store has by now stays one row. What the store refuses comes back here.",
     ]
-    return ask_first(request, "Replay", sentences, {"spool": spool}, _PAGE)
+    return confirm(request, "Replay", sentences, {"spool": spool}, _PAGE)
 
 
 def _counters(report: HealthReport, sidecar: RunningSidecar) -> dict[str, list[tuple[str, int]]]:
@@ -84,14 +84,14 @@ def _counters(report: HealthReport, sidecar: RunningSidecar) -> dict[str, list[t
     return {name: sorted(found.items()) for name, found in counters.items()}
 
 
-def _asides(sidecar: RunningSidecar) -> Iterator[Aside]:
+def _dead_letter_lists(sidecar: RunningSidecar) -> Iterator[DeadLetterList]:
     for path in spool_files(sidecar.settings.usage_spool_dir):
         with closing(_opened(sidecar, path.name)) as spool:
             status = spool.status()
             count = status.dead_letters + status.quarantined
             if count:
                 letters = list(islice(spool.dead_letters(), _LETTERS_SHOWN))
-                yield Aside(path.name, letters, count)
+                yield DeadLetterList(path.name, letters, count)
 
 
 def _opened(sidecar: RunningSidecar, name: str) -> SqliteSpool:

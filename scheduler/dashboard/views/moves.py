@@ -21,7 +21,7 @@ _Change = tuple[str, str]
 
 
 @dataclass(frozen=True)
-class Plan:
+class AssignmentPreview:
     """Assignments of some users as they are and as they shall be."""
 
     before: Sequence[Assignment]
@@ -39,7 +39,9 @@ class Plan:
         return local_day(min(each.valid_from for each in changed), zone)
 
 
-def say_moves(reports: ReportCache, sidecar: RunningSidecar, plan: Plan) -> list[str]:
+def preview_sentences(
+    reports: ReportCache, sidecar: RunningSidecar, plan: AssignmentPreview
+) -> list[str]:
     """Say which days, events and cost a plan takes from whom to whom."""
     if not plan.users:
         return ["Nothing changes."]

@@ -10,7 +10,7 @@ from fastapi.responses import Response
 
 from scheduler.api.deps import SidecarDep
 from scheduler.dashboard.filters import today_of
-from scheduler.dashboard.forms import Confirmed, Text, ask_first, body_of, day_of, done
+from scheduler.dashboard.forms import Confirmed, Text, body_of, confirm, day_of, redirect
 from scheduler.dashboard.pages import render
 from scheduler.dashboard.report_cache import ReportCache, ReportCacheDep
 from scheduler.process.running import RunningSidecar
@@ -69,7 +69,7 @@ def add(
         markup=markup,
     )
     service.add_organization(sidecar.summaries, sidecar.settings, body)
-    return done(_address(organization_id))
+    return redirect(_address(organization_id))
 
 
 @router.get("/organization")
@@ -121,11 +121,11 @@ def change(
             "fee_only": fee_only,
             "is_active": is_active,
         }
-        return ask_first(
+        return confirm(
             request, f"Change {known.name}", sentences, fields, _address(organization_id)
         )
     service.change_organization(sidecar.summaries, organization_id, body)
-    return done(_address(organization_id))
+    return redirect(_address(organization_id))
 
 
 @router.post("/organization/rate")
@@ -150,9 +150,9 @@ def set_rate(
             "valid_from": valid_from,
         }
         title = f"Set the markup of {known.name} to {markup}"
-        return ask_first(request, title, sentences, fields, _address(organization_id))
+        return confirm(request, title, sentences, fields, _address(organization_id))
     service.set_rate(sidecar.summaries, organization_id, body)
-    return done(_address(organization_id))
+    return redirect(_address(organization_id))
 
 
 def _change_of_rate(

@@ -9,7 +9,7 @@ from fastapi.responses import Response
 from scheduler.api.deps import SidecarDep
 from scheduler.api.fields import Paging
 from scheduler.dashboard.filters import today_of
-from scheduler.dashboard.forms import Confirmed, Text, ask_first, body_of, done
+from scheduler.dashboard.forms import Confirmed, Text, body_of, confirm, redirect
 from scheduler.dashboard.pages import render
 from scheduler.dashboard.report_cache import ReportCacheDep
 from scheduler.process.running import RunningSidecar
@@ -27,7 +27,7 @@ _CORRECTIONS_PER_PAGE = 50
 
 
 @dataclass(frozen=True)
-class Progress:
+class BatchProgress:
     """How far an asked-for projection is: days of all zones."""
 
     request: BatchRequest
@@ -70,9 +70,9 @@ def run(
             f"The reason goes on record: {body.allow_shrink}",
         ]
         fields = {"start": start, "end": end, "allow_shrink": allow_shrink}
-        return ask_first(request, "Project days, fewer events allowed", sentences, fields, _PAGE)
+        return confirm(request, "Project days, fewer events allowed", sentences, fields, _PAGE)
     ask_batch(sidecar.recompute_queue, body)
-    return done(_PAGE)
+    return redirect(_PAGE)
 
 
 @router.get("/corrections")
@@ -91,7 +91,7 @@ def corrections(
     return render(request, "corrections.html", values)
 
 
-def _progress(sidecar: RunningSidecar, asked: BatchRequest) -> Progress:
+def _progress(sidecar: RunningSidecar, asked: BatchRequest) -> BatchProgress:
     zones = len(sidecar.summaries.directory().zones())
     ended = {
         run.day
@@ -100,4 +100,4 @@ def _progress(sidecar: RunningSidecar, asked: BatchRequest) -> Progress:
         and run.started_at >= asked.asked_at
         and asked.start <= run.day.local_date <= asked.end
     }
-    return Progress(asked, len(ended), zones * ((asked.end - asked.start).days + 1))
+    return BatchProgress(asked, len(ended), zones * ((asked.end - asked.start).days + 1))

@@ -48,7 +48,7 @@ _COLUMNS = (
 
 
 @dataclass(frozen=True)
-class Wish:
+class StatementQuery:
     """Which statement: a month such as 2026-11, and what a line stands for."""
 
     month: Annotated[str, Query(pattern=r"^([0-9]{4}-[0-9]{2})?$")] = ""
@@ -56,7 +56,7 @@ class Wish:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sheet:
+class StatementView:
     """A statement with everything its page says about it."""
 
     organization: Organization
@@ -87,12 +87,12 @@ def chosen(
     request: Request,
     sidecar: SidecarDep,
     reports: ReportCacheDep,
-    wish: Annotated[Wish, Depends()],
+    query: Annotated[StatementQuery, Depends()],
     organization_id: Annotated[LabelText, Query()],
 ) -> Response:
     """Show what an organization pays for a month."""
-    sheet = _sheet(reports, sidecar, organization_id, wish)
-    values = {"sheet": sheet, "exact": exact_amount, "rate": format_rate}
+    view = _statement_view(reports, sidecar, organization_id, query)
+    values = {"view": view, "exact": exact_amount, "rate": format_rate}
     return render(request, "statement.html", values)
 
 
@@ -100,24 +100,24 @@ def chosen(
 def as_csv(
     sidecar: SidecarDep,
     reports: ReportCacheDep,
-    wish: Annotated[Wish, Depends()],
+    query: Annotated[StatementQuery, Depends()],
     organization_id: Annotated[LabelText, Query()],
 ) -> Response:
     """Return the same statement as CSV; its lines add up to its total, which is rounded once.
 
     The rates that were used follow, each with its day.
     """
-    sheet = _sheet(reports, sidecar, organization_id, wish)
+    view = _statement_view(reports, sidecar, organization_id, query)
     buffer = StringIO()
     writer = csv.writer(buffer)
     writer.writerow(_COLUMNS)
-    for line in sheet.statement.lines:
-        writer.writerow(_cells("line", line, sheet, exact_amount(line)))
-    total = sheet.statement.total
-    writer.writerow(_cells("total, exact", total, sheet, exact_amount(total)))
-    writer.writerow(_cells("total, rounded once", total, sheet, total.amount))
-    writer.writerows(_rates(sheet))
-    name = f"statement-{sheet.span.start:%Y-%m}.csv"
+    for line in view.statement.lines:
+        writer.writerow(_cells("line", line, view, exact_amount(line)))
+    total = view.statement.total
+    writer.writerow(_cells("total, exact", total, view, exact_amount(total)))
+    writer.writerow(_cells("total, rounded once", total, view, total.amount))
+    writer.writerows(_rates(view))
+    name = f"statement-{view.span.start:%Y-%m}.csv"
     headers = {"Content-Disposition": f'attachment; filename="{name}"'}
     return Response(buffer.getvalue(), media_type="text/csv; charset=utf-8", headers=headers)
 
@@ -129,28 +129,28 @@ def exact_amount(line: StatementLine) -> Decimal | None:
     return Decimal((0, tuple(int(digit) for digit in str(line.units)), -21))
 
 
-def _sheet(
-    reports: ReportCache, sidecar: RunningSidecar, organization_id: str, wish: Wish
-) -> Sheet:
+def _statement_view(
+    reports: ReportCache, sidecar: RunningSidecar, organization_id: str, query: StatementQuery
+) -> StatementView:
     organization = known_organization(sidecar.summaries.directory(), organization_id)
     today = today_of(sidecar)
-    span = _month(wish.month) if wish.month else month_of(today.replace(day=1) - ONE_DAY)
+    span = _month(query.month) if query.month else month_of(today.replace(day=1) - ONE_DAY)
     wanted = UsageFilter(start=span.start, end=span.end, organization_id=organization_id)
     [unmetered] = sidecar.books.unmetered(wanted, ())
-    return Sheet(
+    return StatementView(
         organization=organization,
         span=span,
-        by=wish.by,
+        by=query.by,
         statement=read_statement(
             reports.usage,
             sidecar.books.exchange_rates(organization.currency),
             organization,
             wanted,
-            wish.by,
+            query.by,
         ),
         markups=_markups(sidecar, organization_id, span),
         unmetered=unmetered.generations,
-        names=sidecar.summaries.user_names() if wish.by == "external_user" else {},
+        names=sidecar.summaries.user_names() if query.by == "external_user" else {},
         is_open=span.end >= today - 2 * ONE_DAY,
     )
 
@@ -174,7 +174,9 @@ def _markups(sidecar: RunningSidecar, organization_id: str, span: Span) -> list[
     return found
 
 
-def _cells(kind: str, line: StatementLine, sheet: Sheet, amount: Decimal | None) -> list[Any]:
+def _cells(
+    kind: str, line: StatementLine, view: StatementView, amount: Decimal | None
+) -> list[Any]:
     amounts = line.amounts
     usd = (
         amounts.raw_pico_usd,
@@ -185,24 +187,24 @@ def _cells(kind: str, line: StatementLine, sheet: Sheet, amount: Decimal | None)
     return [
         kind,
         safe_cell(line.name),
-        safe_cell(sheet.names.get(line.name)),
+        safe_cell(view.names.get(line.name)),
         amounts.events,
         amounts.pending,
         *(format_usd(from_pico(pico)) for pico in usd),
-        sheet.statement.currency,
+        view.statement.currency,
         _written(amount, is_rounded=kind.endswith("once")),
         None,
         None,
     ]
 
 
-def _rates(sheet: Sheet) -> list[list[Any]]:
+def _rates(view: StatementView) -> list[list[Any]]:
     """Return the markups with their first days, and the exchange rate of each day."""
     blank = [None] * (_COLUMNS.index("currency") - 2)
     markups = [
-        ["markup", str(day), *blank, None, None, markup, str(day)] for day, markup in sheet.markups
+        ["markup", str(day), *blank, None, None, markup, str(day)] for day, markup in view.markups
     ]
-    currency = sheet.statement.currency
+    currency = view.statement.currency
     return markups + [
         [
             "exchange rate",
@@ -213,7 +215,7 @@ def _rates(sheet: Sheet) -> list[list[Any]]:
             format_rate(used.rate_nano),
             str(used.of_date),
         ]
-        for used in sheet.statement.rates
+        for used in view.statement.rates
     ]
 
 

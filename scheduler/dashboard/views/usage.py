@@ -11,10 +11,10 @@ from scheduler.api.files import file_response
 from scheduler.dashboard.filters import (
     SIDES,
     SPANS,
-    Shown,
+    PageFilter,
+    drill_query,
     filter_values,
-    known_grouping,
-    narrowed,
+    parse_grouping,
     today_of,
 )
 from scheduler.dashboard.pages import render, write_query
@@ -28,7 +28,7 @@ from shared.summary_db.port import Grouping, UsageLine
 router = APIRouter()
 
 _LINES_PER_PAGE = 100
-Filters = Annotated[Shown, Depends()]
+PageFilterDep = Annotated[PageFilter, Depends()]
 Offset = Annotated[int, Query(ge=0, le=10**6)]
 
 
@@ -37,7 +37,7 @@ def usage(
     request: Request,
     sidecar: SidecarDep,
     reports: ReportCacheDep,
-    shown: Filters,
+    shown: PageFilterDep,
     by: str | None = None,
     sort: str = "",
     offset: Offset = 0,
@@ -45,7 +45,7 @@ def usage(
     """Show figures by one side, with a link to what lies behind each line."""
     today = today_of(sidecar)
     shown = shown.within(today)
-    grouping = known_grouping(by) or shown.next_grouping()
+    grouping = parse_grouping(by) or shown.next_grouping()
     lines = reports.usage(shown.filter(), (grouping,))
     is_by_amount = (sort or ("amount" if grouping in SIDES else "name")) == "amount"
     if is_by_amount:
@@ -72,7 +72,7 @@ def download(
     what: str,
     format: ExportFormat,
     sidecar: SidecarDep,
-    shown: Filters,
+    shown: PageFilterDep,
     by: str | None = None,
     cost: Unsettled | None = None,
 ) -> Response:
@@ -81,11 +81,11 @@ def download(
     wanted = shown.filter()
     if what == "events":
         return file_response(export_events(sidecar, wanted, format, cost))
-    grouping = known_grouping(by) or shown.next_grouping()
+    grouping = parse_grouping(by) or shown.next_grouping()
     return file_response(export_summaries(sidecar, wanted, format, [grouping]))
 
 
 def _links(query: dict[str, Any], by: Grouping, lines: Sequence[UsageLine]) -> list[str]:
     """Return where each line leads: one step further down, a day to its single events."""
     page = "/ui/events" if by == "day" else "/ui/usage"
-    return [page + write_query(narrowed(query, by, line.group[by])) for line in lines]
+    return [page + write_query(drill_query(query, by, line.group[by])) for line in lines]
