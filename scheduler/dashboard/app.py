@@ -28,7 +28,6 @@ from scheduler.dashboard.sessions import (
     signed_in,
 )
 from scheduler.dashboard.views import (
-    assignment,
     assignments,
     events,
     exchange_rates,
@@ -54,7 +53,6 @@ _PAGES: tuple[Any, ...] = (
     statements,
     organizations,
     assignments,
-    assignment,
     exchange_rates,
     hosts,
     runs,
