@@ -34,7 +34,7 @@ def time_drain(sizes: Sizes) -> Table:
         for way in WAYS:
             copy = Path(folder) / "copy.sqlite3"
             shutil.copy(full, copy)
-            os.sync()  # a disk that still writes the copy down would be busy for whoever is first
+            os.sync()  # a disk still writing the copy would be busy for the first way
             found[way] = _drained(way, copy, server)
             for part in Path(folder).glob("copy.sqlite3*"):
                 part.unlink()

@@ -45,7 +45,7 @@ _PAGES = (
 
 @dataclass(frozen=True)
 class _Noon:
-    """A clock that stands still at noon of the last day."""
+    """A clock that always shows noon of the last day."""
 
     def now(self) -> datetime:
         return datetime(2026, 11, 24, 12, tzinfo=UTC)

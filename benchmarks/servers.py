@@ -34,6 +34,6 @@ def peak_mb() -> float:
 
 
 def cpu_seconds(process_id: int) -> float:
-    # What stands before the last parenthesis is its name; user and system time are ticks.
+    # Up to the last parenthesis it is the name; user and system time are in ticks.
     counts = Path(f"/proc/{process_id}/stat").read_text().rpartition(")")[2].split()
     return (int(counts[11]) + int(counts[12])) / os.sysconf("SC_CLK_TCK")

@@ -15,7 +15,7 @@ STORE_FILE, SUMMARIES_FILE = "usage-events.sqlite3", "usage-summaries.sqlite3"
 def sidecar_environment(folder: Path, **settings: str) -> dict[str, str]:
     """Return settings that keep all files in a folder and project every second.
 
-    Those that are given are added, or stand instead.
+    `settings` are added and override them.
     """
     return {
         "USAGE_SPOOL_DIR": str(folder / "spool"),

@@ -40,7 +40,7 @@ PRICES: Mapping[str, Price] = {
     "google/gemini-3-flash": _price("0.0000003", "0.0000025", "0.00000003"),
     "meta-llama/llama-4-scout:free": _price("0", "0", "0"),
 }
-# What the router picks, and what stands in its own record: a price that is not known beforehand.
+# What the router picks; its own record has no price, which is not known beforehand.
 ROUTER, ROUTER_CHOICE = "openrouter/auto", "openai/gpt-5-mini"
 # OpenRouter answers with the dated name of a model as often as with the one that was asked for.
 DATED_NAMES = {"anthropic/claude-haiku-4.5": "anthropic/claude-4.5-haiku-20251001"}

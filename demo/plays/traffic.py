@@ -30,7 +30,7 @@ _WORKING_DAY = timedelta(hours=10)
 class Charge:
     """A line of the demo's own bill: what OpenRouter charged for one answer or one task.
 
-    `shown` says what the Pipelines hooks let a meter see of it.
+    `shown` is what the Pipelines hooks reveal of it.
     """
 
     path: str

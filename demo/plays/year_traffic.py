@@ -19,11 +19,11 @@ _MILLION = Decimal(10**6)
 # Monday to Sunday.
 _WEEK = (1.0, 1.05, 1.1, 1.0, 0.85, 0.18, 0.14)
 _TASKS = ("title_generation", "tags_generation", "follow_up_generation")
-# Their tasks are booked from OpenRouter's webhook; those of the others nobody can price.
+# Their tasks are booked from OpenRouter's webhook; those of the others have no price.
 _WITH_WEBHOOK = ("baltic-legal", "nagoya-systems")
 _WITH_OWN_KEY = "harbour-labs"
 _BYOK_FEE = Decimal("0.05")
-# Days back on which two sources tell different costs of one answer.
+# Days back on which two sources report different costs of one answer.
 _CONFLICTS_BACK = (200, 40, 2)
 # A cost that is not known is settled within weeks.
 _UNSETTLED_DAYS = 30
@@ -100,10 +100,10 @@ class YearAuthor:
         if back in self._conflicts_left and chat.cost_usd:
             self._conflicts_left.remove(back)
             yield chat.model_copy(update={"source": "webhook", "cost_usd": chat.cost_usd / 2})
-        chance = random.random()
-        if chance < 0.004 and chat.is_settled:
+        draw = random.random()
+        if draw < 0.004 and chat.is_settled:
             yield chat.model_copy(update={"source": "webhook", "cost_source": "webhook"})
-        for task in _TASKS if chance < 0.12 else _TASKS[2:] if chance < 0.3 else ():
+        for task in _TASKS if draw < 0.12 else _TASKS[2:] if draw < 0.3 else ():
             yield self._task(person, at, task, chat_id)
 
     def _task(self, person: Person, at: datetime, task: str, chat_id: str) -> Row:
@@ -151,13 +151,13 @@ class YearAuthor:
 
     def _charged(self, person: Person, at: datetime, cost: Decimal) -> dict[str, Any]:
         """Return how a cost is reported: known, at the provider of an own key, or pending."""
-        chance = self._random.random()
+        draw = self._random.random()
         is_recent = self._now - at < timedelta(days=_UNSETTLED_DAYS)
-        if is_recent and chance < 0.004:
+        if is_recent and draw < 0.004:
             return {"cost_source": "none"}
-        if is_recent and chance < 0.006:
+        if is_recent and draw < 0.006:
             return {"cost_source": "estimate", "estimated_cost_usd": cost}
-        if _organization(person) == _WITH_OWN_KEY and chance > 0.92:
+        if _organization(person) == _WITH_OWN_KEY and draw > 0.92:
             fee = parse_usd(cost * _BYOK_FEE)
             return {"cost_usd": fee, "is_byok": True, "upstream_cost_usd": cost}
         return {"cost_usd": cost}

@@ -13,11 +13,11 @@ from shared.summary_db.exchange import ExchangeRate, parse_rate
 
 DAYS = 365
 PEOPLE = 150
-# Who came so late that nobody has assigned them yet.
+# Users who joined so late that they are not assigned yet.
 NEWCOMERS = 5
 # Markups before today's, each until so many days ago.
 EARLIER_MARKUPS = {"baltic-legal": (200, "1.25"), "coast-schools": (90, "1.1")}
-# Somebody who moved: from, to, so many days ago.
+# Users who moved: from, to, how many days ago.
 MOVED = (("harbour-labs", "coast-schools", 120), ("coast-schools", "nagoya-systems", 33))
 _OVERSEAS = Client(
     organization_id="nagoya-systems",

@@ -145,7 +145,7 @@ def _write_days(
 
 
 def truth(requests: Sequence[Request]) -> dict[tuple[str, str], list[int]]:
-    """Add up requests by organization and day, on a way of its own."""
+    """Add up requests by organization and day, independently of the code under test."""
     sums: dict[tuple[str, str], list[int]] = {}
     for each in requests:
         found = sums.setdefault((each.organization, str(each.day)), [0, 0, 0])
@@ -154,10 +154,10 @@ def truth(requests: Sequence[Request]) -> dict[tuple[str, str], list[int]]:
     return sums
 
 
-def change(path: Path, statement: str, *values: object) -> None:
-    """Change a database by hand: how inconsistent and damaged ones are made."""
+def change(path: Path, query: str, *values: object) -> None:
+    """Change a database by hand, to make it inconsistent or damaged."""
     with closing(sqlite3.connect(path)) as db, db:
-        db.execute(statement, values)
+        db.execute(query, values)
 
 
 def huge_database(path: Path, days: int, people: int, models: int) -> Path:

@@ -42,7 +42,7 @@ class Lab:
         return dict(json.loads(result.stdout.splitlines()[-1]))
 
     def ledger(self) -> Ledger:
-        """Open the ledger as the settings of the commands say; the caller closes it."""
+        """Open the ledger by the settings of the commands; the caller closes it."""
         return Ledger(Settings.load())
 
     def put(self, events: Sequence[UsageEvent]) -> None:
@@ -80,7 +80,7 @@ class Lab:
         return {(organization, day): sums for organization, day, *sums in rows}
 
     def view(self, query: str) -> list[tuple[Any, ...]]:
-        """Ask the database of summaries, as an old dashboard would."""
+        """Query the database of summaries, as an old dashboard would."""
         import sqlite3
 
         with closing(sqlite3.connect(self.folder / "summaries.sqlite3")) as db:
@@ -88,7 +88,7 @@ class Lab:
 
 
 def store_rows(rows: Sequence[Row]) -> list[SpooledRow]:
-    """Return rows as a spool would hand them to a store, each at a time of its own."""
+    """Return rows as a spool would pass them to a store, each with a time of its own."""
     point_times = PointTimes()
     return [
         SpooledRow(at, row.kind, row.event_id, row.to_json(), _time_ns(point_times, row), 0)

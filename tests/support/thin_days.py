@@ -1,4 +1,4 @@
-"""Days of the original system with few requests and odd sums, and the database that says so."""
+"""Days of the original system with few requests and odd sums, and their database."""
 
 import sqlite3
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ Sums = tuple[int, int, int]
 
 @dataclass(frozen=True, kw_only=True)
 class ThinDay:
-    """What the two margins of a day say; they have the same totals and nothing else in common."""
+    """The two margins of a day, which have only their totals in common."""
 
     organization: str
     day: date
@@ -25,31 +25,31 @@ class ThinDay:
     models: Mapping[str, Sums]
 
 
-def thin_days(chance: Random, days: int) -> list[ThinDay]:
+def thin_days(random: Random, days: int) -> list[ThinDay]:
     """Draw days of 1 to 5 people, 1 to 5 models and 1 to 6 requests, split in any way at all."""
     found = []
     for number in range(days):
-        totals = (chance.randint(1, 6), chance.choice([0, 7, 9999]), chance.randint(0, 10**9))
+        totals = (random.randint(1, 6), random.choice([0, 7, 9999]), random.randint(0, 10**9))
         found.append(
             ThinDay(
-                organization=chance.choice(["acme", "globex"]),
+                organization=random.choice(["acme", "globex"]),
                 day=FIRST_DAY + timedelta(days=number),
-                users=_side(chance, "user", totals),
-                models=_side(chance, "author/model", totals),
+                users=_side(random, "user", totals),
+                models=_side(random, "author/model", totals),
             )
         )
     return found
 
 
-def _side(chance: Random, name: str, totals: Sums) -> dict[str, Sums]:
-    width = chance.randint(1, 5)
-    requests, tokens, nano = (_shares(chance, total, width) for total in totals)
+def _side(random: Random, name: str, totals: Sums) -> dict[str, Sums]:
+    width = random.randint(1, 5)
+    requests, tokens, nano = (_shares(random, total, width) for total in totals)
     rows = zip(requests, tokens, nano, strict=True)
     return {f"{name}-{at}": row for at, row in enumerate(rows)}
 
 
-def _shares(chance: Random, total: int, width: int) -> list[int]:
-    cuts = sorted(chance.randint(0, total) for _ in range(width - 1))
+def _shares(random: Random, total: int, width: int) -> list[int]:
+    cuts = sorted(random.randint(0, total) for _ in range(width - 1))
     return [end - start for start, end in pairwise([0, *cuts, total])]
 
 

@@ -107,7 +107,7 @@ SUMMED = "UPDATE daily_usage SET events = events + 1 WHERE rowid = 1"
 
 
 @pytest.mark.parametrize(
-    ("file", "statement", "where"),
+    ("file", "query", "where"),
     [
         ("events", MORE, "embedded: import:"),
         ("events", FEWER, "embedded: import:"),
@@ -115,12 +115,12 @@ SUMMED = "UPDATE daily_usage SET events = events + 1 WHERE rowid = 1"
     ],
 )
 def test_a_single_request_too_many_or_too_few_is_a_difference(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str, statement: str, where: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str, query: str, where: str
 ) -> None:
     lab = lab_in(tmp_path, monkeypatch)
     thin_database(tmp_path / "webui.db", DAYS[:9])
     lab.run("migrate")
-    change(tmp_path / f"{file}.sqlite3", statement)
+    change(tmp_path / f"{file}.sqlite3", query)
     differences = lab.run("verify", code=1)["differences"]
     [found] = [each for each in differences if each["where"].startswith(where)
                and each["what"] == "events"]  # fmt: skip
