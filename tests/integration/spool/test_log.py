@@ -192,7 +192,8 @@ def test_what_comes_while_a_transaction_runs_is_part_of_it(path: Path) -> None:
 
 def quiet_spool(path: Path, syncs: Syncs) -> SqliteSpool:
     """A spool whose first upkeep is over, with nothing left to sync."""
-    spool = SqliteSpool(path, clock=SetClock())
+    settings = SpoolSettings(refresh_seconds=3600)  # no second upkeep, which syncs too
+    spool = SqliteSpool(path, settings=settings, clock=SetClock())
     spool.put([settled()]).result(20)
     wait_for(lambda: syncs.has_checkpointed)
     return spool
