@@ -44,7 +44,7 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from random import random
 from time import monotonic, perf_counter
-from typing import Annotated, Any, Literal, NamedTuple, Protocol, Self, TypeVar, get_args
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Protocol, Self, TypeVar, get_args
 from urllib.parse import urlsplit
 from weakref import finalize
 
@@ -193,7 +193,7 @@ _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
 
 
 def canonical_json(value: object) -> str:
-    """Write JSON that is the same text for the same value, everywhere and always."""
+    """Write JSON that is the same text for the same value on every machine and version."""
     return _CANONICAL_JSON.encode(value)
 
 
@@ -255,12 +255,12 @@ def turn_request_id(chat_id: str, message_id: str, merged_tokens: int | None = N
 
 
 def part_request_id(chat_id: str, message_id: str, began: datetime) -> str:
-    """Name a part of a continued answer whose tokens nobody has seen, by when it began."""
+    """Name a continuation of an answer whose tokens no hook has seen, by when it began."""
     return f"{turn_request_id(chat_id, message_id)}:@{to_ms(began)}"
 
 
 def key_hash(api_key: str) -> str:
-    """Return the first 8 hex digits of the sha256 of an OpenRouter key: it tells keys apart."""
+    """Return the first 8 hex digits of the sha256 of an OpenRouter key."""
     return sha256(api_key.encode()).hexdigest()[:8]
 
 
@@ -269,7 +269,7 @@ def _is_store_time(milliseconds: int) -> bool:
 
 
 def clean_request_id(value: object) -> str:
-    """Validate the identity of a bill; an unusable one raises InvalidEvent, none is mended."""
+    """Return the identity of a bill as it is. Raises InvalidEvent for an unusable one."""
     if not isinstance(value, str) or not value or value != value.strip():
         raise InvalidEvent("unusable_id", "request_id", value)
     if len(value) > REQUEST_ID_MAX or _UNPRINTABLE.search(value) or value.endswith("\\"):
@@ -280,7 +280,7 @@ def clean_request_id(value: object) -> str:
 def clean_label(value: object, default: str) -> str:
     """Make a short text fit for grouping in every store: trimmed, printable, at most 128 bytes.
 
-    InfluxDB tags may not be empty, hold a line break or end in a backslash; mending labels here,
+    InfluxDB tags may not be empty, hold a line break or end in a backslash; repairing labels here,
     before any store sees them, keeps the groups of every store the same.
     """
     if not isinstance(value, str):
@@ -369,9 +369,9 @@ _FINISHED = {"response.completed": "stop", "response.failed": "error"}
 _TEXT_ITEMS = ("message", "reasoning")
 _TAGS_MAX = 32
 # The longest are channel:<uuid>, 44; two of them and a total of tokens must fit a request_id.
-_HOST_ID_MAX = 68
+_OPENWEBUI_ID_MAX = 68
 # Seconds since 1970 from 2001 to 2286: anything else is no time of a message.
-_EPOCH_MIN, _EPOCH_MAX = 10**9, 10**10
+_MESSAGE_TIME_MIN, _MESSAGE_TIME_MAX = 10**9, 10**10
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -399,7 +399,7 @@ def short_text(value: object, longest: int = 128) -> str:
 
 def openwebui_id(value: object) -> str:
     """Return a chat or message id, empty when it is none: a turn is named by the two of them."""
-    found = short_text(value, _HOST_ID_MAX)
+    found = short_text(value, _OPENWEBUI_ID_MAX)
     return found if found.isprintable() and not found.endswith("\\") else ""
 
 
@@ -546,7 +546,7 @@ def message_time(message: Mapping[str, Any]) -> datetime | None:
     seconds = message.get("timestamp")
     if isinstance(seconds, bool) or not isinstance(seconds, int | float):
         return None
-    if not _EPOCH_MIN <= seconds <= _EPOCH_MAX:
+    if not _MESSAGE_TIME_MIN <= seconds <= _MESSAGE_TIME_MAX:
         return None
     return datetime.fromtimestamp(seconds, UTC)
 
@@ -669,6 +669,7 @@ class UsageEvent(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore", protected_namespaces=())
 
+    kind: ClassVar[Literal["usage"]] = "usage"
     schema_version: int = SCHEMA_VERSION
     request_id: RequestId
     grain: Literal["generation", "turn"]
@@ -717,13 +718,8 @@ class UsageEvent(BaseModel):
         return self
 
     @property
-    def kind(self) -> Literal["usage"]:
-        """The kind of row this is in a spool."""
-        return "usage"
-
-    @property
     def event_id(self) -> str:
-        """Identity of the observation: the same observation delivered twice is one event."""
+        """Equal for the same observation delivered twice."""
         return digest(
             [
                 self.request_id,
@@ -744,12 +740,11 @@ class UsageEvent(BaseModel):
 
     @property
     def is_settled(self) -> bool:
-        """Whether OpenRouter's charge is known."""
         return self.cost_usd is not None
 
     @property
     def requests(self) -> int:
-        """How many requests this is: one, or none if it is a part of one."""
+        """1, or 0 if it is a part of a request that another event counts."""
         return 0 if self.part else 1
 
     def to_json(self) -> str:
@@ -780,7 +775,7 @@ def event_from_json(text: str | bytes) -> UsageEvent:
 
 
 def quarantine_reason(event: UsageEvent, now: datetime, max_cost_usd: Decimal) -> str | None:
-    """Say why a person should look at this event before it counts, or None.
+    """Return why a person should look at this event before it counts, or None.
 
     An amount above the limit or a time more than an hour ahead of the clock is kept, not refused:
     the one may be real, the other the fault of our own clock.
@@ -884,7 +879,6 @@ class _SideRow(BaseModel):
     schema_version: int = 1
 
     def to_json(self) -> str:
-        """Write the row as one line of JSON."""
         return self.model_dump_json(exclude_none=True)
 
 
@@ -896,12 +890,13 @@ Label = Annotated[str, BeforeValidator(_side_row_label)]
 
 
 class UnmeteredRow(_SideRow):
-    """A generation that we know was made and whose cost no hook shows.
+    """A generation that was made and whose cost no hook shows.
 
     `request_id` is `task:<random>` for a background task, and the `turn:` id of the answer for an
     inlet whose outlet never came; an event of that answer cancels the row.
     """
 
+    kind: ClassVar[Literal["unmetered"]] = "unmetered"
     request_id: RequestId
     occurred_at: UtcTime
     client_org_id: Label = UNASSIGNED
@@ -912,22 +907,17 @@ class UnmeteredRow(_SideRow):
     message_id: OptionalLabel = None
 
     @property
-    def kind(self) -> Literal["unmetered"]:
-        """The kind of row this is in a spool."""
-        return "unmetered"
-
-    @property
     def event_id(self) -> str:
-        """Identity of the row: the same inlet noted twice is one row."""
         return digest(["unmetered", self.request_id])
 
 
 class HostRow(_SideRow):
-    """What one process that captures or delivers says of itself; the newest one is its status.
+    """The heartbeat of a process that captures or delivers; the newest one is its status.
 
     `counters` are totals since the process began; times are UTC, latencies milliseconds.
     """
 
+    kind: ClassVar[Literal["host"]] = "host"
     host_id: Label
     occurred_at: UtcTime
     host_kind: Literal["function", "pipeline", "sidecar"]
@@ -946,34 +936,24 @@ class HostRow(_SideRow):
     counters: dict[str, int] = Field(default_factory=dict)
 
     @property
-    def kind(self) -> Literal["host"]:
-        """The kind of row this is in a spool."""
-        return "host"
-
-    @property
     def event_id(self) -> str:
-        """Identity of the row: one statement of one process."""
         return digest(["host", self.host_id, self.occurred_at.isoformat()])
 
 
 class UserRow(_SideRow):
     """The name behind a user id: kept apart, so that it can be erased and events stay nameless."""
 
+    kind: ClassVar[Literal["user"]] = "user"
     user_id: Label
     occurred_at: UtcTime
     name: OptionalLabel = None
     email: OptionalLabel = None
 
     @property
-    def kind(self) -> Literal["user"]:
-        """The kind of row this is in a spool."""
-        return "user"
-
-    @property
     def event_id(self) -> str:
-        """Identity of the row: the same name of the same user is one row a day (UTC).
+        """Equal for the same name of the same user on one day of UTC.
 
-        The day, so that a name that somebody comes back to is news again.
+        Another day is another row: a user may return to an earlier name.
         """
         day = self.occurred_at.date().isoformat()
         return digest(["user", self.user_id, self.name, self.email, day])
@@ -1002,30 +982,25 @@ def row_from_json(kind: str, text: str) -> Row:
         raise InvalidEvent(first["msg"], ".".join(map(str, first["loc"])), "...") from None
 
 
-def row_time(row: Row) -> datetime:
-    """Return the instant a row speaks of."""
-    return row.occurred_at
-
-
 # --------------------------------------------------------------------------------------------------
 # shared/capture/inlet.py
 #
-# The inlet of an answer: what a request tells of the answer to come.
+# The inlet of an answer: what a request shows of the answer to come.
 # --------------------------------------------------------------------------------------------------
 
 
-# How a model is billed: its record is OpenRouter's; a valve names its connection; nobody has seen
-# its record but its name is like OpenRouter's; by somebody else.
+# How a model is billed: its record is OpenRouter's; a valve names its connection; its record is
+# unknown but its name is like OpenRouter's; by another vendor.
 Billing = Literal["openrouter", "named", "likely", "foreign"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Inlet:
-    """What the inlet of an answer knew; the outlet is told none of it.
+    """What the inlet of an answer knew; the outlet sees none of it.
 
     `model` is OpenRouter's name with presets and arenas resolved, or `unresolved:` and what was
-    asked for. Prices are US dollars per token. A namesake is a part of a continued answer of which
-    an earlier part came to the same total of tokens.
+    asked for. Prices are US dollars per token. `is_duplicate_total`: an
+    earlier continuation of the same answer came to the same total of tokens.
     """
 
     at: datetime
@@ -1050,9 +1025,9 @@ def read_inlet(
     known: Callable[[str], ModelRecord | None],
     extra_connections: frozenset[str],
 ) -> Inlet:
-    """Read what the metadata of a request tell of its answer.
+    """Read the metadata of a request.
 
-    `known` finds the record of another model under exactly its id, `extra_connections` are tags of
+    `known` finds the record of another model by its exact id, `extra_connections` are tags of
     connections that bill through OpenRouter although their records do not show it.
     """
     task = short_text(metadata.get("task"))
@@ -1102,9 +1077,9 @@ def _billing(
 
 
 def unmetered_row(inlet: Inlet, client_org_id: str, request_id: str | None = None) -> UnmeteredRow:
-    """Build the row of a generation whose cost no hook shows: a task, or an answer left silent."""
+    """Build the row of a generation whose cost no hook shows: a task, an answer without outlet."""
     return UnmeteredRow(
-        request_id=request_id or _silent_request_id(inlet),
+        request_id=request_id or _unmetered_request_id(inlet),
         occurred_at=inlet.at,
         client_org_id=client_org_id,
         external_user=inlet.user,
@@ -1115,16 +1090,16 @@ def unmetered_row(inlet: Inlet, client_org_id: str, request_id: str | None = Non
     )
 
 
-def _silent_request_id(inlet: Inlet) -> str:
+def _unmetered_request_id(inlet: Inlet) -> str:
     if inlet.is_continued:
         return part_request_id(inlet.chat_id, inlet.message_id, inlet.at)
     return turn_request_id(inlet.chat_id, inlet.message_id)
 
 
 def is_fresh(generation_ids: Sequence[str], inlet: Inlet) -> bool:
-    """Tell whether one of these generations was begun by this inlet, not by an earlier part.
+    """Tell whether one of these generations began with this inlet, not with an earlier one.
 
-    An id has whole seconds, and one of the old form has none.
+    An id has whole seconds, and one of the old form has no time: it counts as fresh.
     """
     began = inlet.at.replace(microsecond=0)
     return any((generation_time(found) or began) >= began for found in generation_ids)
@@ -1745,7 +1720,7 @@ class PipelineValves(UsageValves):
 # --------------------------------------------------------------------------------------------------
 # shared/spool/port.py
 #
-# The seam to the disk: what capture and delivery ask of a durable queue.
+# The port of the spool: what delivery asks of a durable queue.
 # --------------------------------------------------------------------------------------------------
 
 
@@ -1796,7 +1771,7 @@ class Spool(Protocol):
         """Become or stay the one that delivers this spool; False while another one is."""
 
     def release(self, owner: str) -> None:
-        """Give up the lease."""
+        """Give up the lease, if it is this owner's."""
 
 
 # --------------------------------------------------------------------------------------------------
@@ -2598,7 +2573,7 @@ def _cost(raw: Mapping[str, Any]) -> tuple[Decimal | None, str | None]:
 
 
 def upstream_cost(raw: Mapping[str, Any]) -> Decimal | None:
-    """Return what the provider asks, None when it is not said; merged, that of the last step."""
+    """Return the provider's price, None when there is none; merged, that of the last step."""
     try:
         return parse_usd(_first_mapping(raw, "cost_details").get("upstream_inference_cost"))
     except UnusableCost:
@@ -2632,7 +2607,7 @@ def _tokens(value: object) -> int:
 
 
 def _extra(raw: Mapping[str, Any]) -> str:
-    """Keep the numbers nobody else keeps (server tools, audio, cost details), never a text.
+    """Keep the numbers that no other field keeps (server tools, audio, cost details), never a text.
 
     Text is left out because a forged body could put a prompt there. What does not fit 1 KB is
     dropped from the end, key by key.
@@ -2702,7 +2677,7 @@ def generation_event(
 ) -> tuple[UsageEvent, str | None]:
     """Build the event of one streamed generation, pending when the chunk has no usable cost.
 
-    Returns it with the problem of its cost, if there is one. Raises InvalidEvent.
+    Returns it with the reason why its cost cannot be used, if it cannot. Raises InvalidEvent.
     """
     raw_usage = json_object(chunk.get("usage"))
     usage = parse_usage(raw_usage)
@@ -2733,7 +2708,7 @@ def turn_event(
 ) -> tuple[UsageEvent, str | None]:
     """Build the event of a whole answer whose generations no hook showed.
 
-    Returns it with the problem of its cost, if there is one. Raises InvalidEvent.
+    Returns it with the reason why its cost cannot be used, if it cannot. Raises InvalidEvent.
     """
     raw_usage = json_object(answer.message.get("usage"))
     usage = parse_usage(raw_usage, merged=True)
@@ -2892,22 +2867,17 @@ VERSION = "0.1.0"
 # --------------------------------------------------------------------------------------------------
 # shared/core/clock.py
 #
-# The time: a seam that tests set, and the clock of the machine.
+# The clock of the machine, and the port that tests set.
 # --------------------------------------------------------------------------------------------------
 
 
 class Clock(Protocol):
-    """Time, so that tests can set it."""
-
     def now(self) -> datetime:
         """Return the current time in UTC."""
 
 
 class SystemClock:
-    """The time of the machine, in UTC."""
-
     def now(self) -> datetime:
-        """Return the current time in UTC."""
         return datetime.now(UTC)
 
 
@@ -3592,7 +3562,6 @@ def _release(delivery: Delivery) -> None:
 
 
 def sqlite_pragma(connection: sqlite3.Connection, name: str) -> int:
-    """Read a number that SQLite keeps about a file."""
     return int(connection.execute(f"PRAGMA {name}").fetchone()[0])
 
 
@@ -3623,7 +3592,7 @@ def upgrade_schema(
 # --------------------------------------------------------------------------------------------------
 # shared/spool/damage.py
 #
-# A damaged spool file: how it is told from other trouble, and what of it can be rescued.
+# A damaged spool file: how to recognize it, and what of it can be rescued.
 # --------------------------------------------------------------------------------------------------
 
 
@@ -3636,7 +3605,7 @@ _COLUMNS = (
 
 
 def is_corrupt(error: BaseException) -> bool:
-    """Tell whether SQLite says that a file is damaged or no database at all."""
+    """Tell whether SQLite found a file damaged, or no database at all."""
     if isinstance(error, UnicodeDecodeError):
         return True
     code = getattr(error, "sqlite_errorcode", None)
@@ -3652,8 +3621,8 @@ def rescue_rows(aside: Path, connection: sqlite3.Connection, now_ms: int) -> int
     """Queue in a new file the rows that a damaged one still holds whole; returns how many.
 
     A file is used until SQLite meets the damage: rows that are in it by then were promised to
-    last. They keep their numbers, and new ones begin beyond all of the old file's, so that a mark
-    which comes late hits no other row.
+    last. They keep their numbers, and new ones begin beyond all of the old file's, so that a
+    late acknowledgement hits no other row.
     """
     rescued = 0
     connection.execute("BEGIN IMMEDIATE")
@@ -3688,7 +3657,7 @@ def _rows_that_can_be_read(aside: Path) -> Iterator[tuple[Any, ...]]:
 
 
 def _is_whole(row: tuple[Any, ...]) -> bool:
-    """Tell whether a row is what was queued: its JSON has the identity that stands beside it."""
+    """Tell whether a row is what was queued: its JSON has the identity of its column."""
     try:
         digest: str = row[2].hex()
         return row_from_json(row[1], row[-1]).event_id == digest and isinstance(row[4], int)
@@ -3749,7 +3718,7 @@ def unlock_file(descriptor: int) -> None:
 
 
 def spool_file_mode(folder: Path) -> int:
-    """Return the mode of new files here: shared where the folder hands its group down (setgid)."""
+    """Return the mode of new files: shared where the folder hands its group down (setgid)."""
     return 0o660 if folder.stat().st_mode & stat.S_ISGID else 0o600
 
 
@@ -3871,9 +3840,9 @@ SPOOL_MIGRATIONS: tuple[tuple[str, ...], ...] = (
 
 
 def check_spool(connection: sqlite3.Connection, path: Path) -> None:
-    """See whether the file is ours to use, without changing it.
+    """Check that the file is ours to use, without changing it.
 
-    A newer one is, if it says that it only has more. Raises SpoolTooNew for a file that needs a
+    A newer one is, if its `min_reader` allows it. Raises SpoolTooNew for a file that needs a
     later version, SpoolError for the database of another program.
     """
     tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
@@ -3903,7 +3872,7 @@ def upgrade_spool(connection: sqlite3.Connection) -> None:
 
 
 Synchronous = Literal["FULL", "NORMAL"]
-# SQLite's own patience with programs that do not know our lock (an admin's shell, a backup).
+# SQLite's own timeout for programs that do not know our lock (an admin's shell, a backup).
 _SQLITE_BUSY_SECONDS = 30.0
 # How much the log gathers before it is moved into the file: at SQLite's 1000 pages a delivery of
 # a large queue, which touches pages all over the indexes, would move it with every commit.
@@ -4063,7 +4032,7 @@ class SpoolFile:
         return True
 
     def _rescue(self, aside: Path, now_ms: int) -> None:
-        """Begin the new file with what the old one still tells; at worst that stays there."""
+        """Begin the new file with the readable rows of the old one; at worst they stay there."""
         try:
             with closing(self._open()) as connection:
                 rescued = rescue_rows(aside, connection, now_ms)
@@ -4128,7 +4097,7 @@ class SpoolTransaction:
     _bytes_used: int = -1
 
     def room_for(self, size: int, max_bytes: int) -> bool:
-        """Tell whether so many bytes fit, and count them as used if they do."""
+        """Tell whether `size` bytes fit, and count them as used if they do."""
         if self._bytes_used < 0:
             self._bytes_used = spool_bytes_used(self.db)
         if self._bytes_used + size > max_bytes:
@@ -4138,7 +4107,7 @@ class SpoolTransaction:
 
 
 class IncomingRow(NamedTuple):
-    """A row made ready for the writer: nothing in it can fail any more."""
+    """A row serialized and checked: writing it cannot fail for what is in it."""
 
     kind: str
     event_id: str
@@ -4163,7 +4132,7 @@ def incoming_row(row: Row, now: datetime, max_cost_usd: Decimal) -> IncomingRow:
         kind=row.kind,
         event_id=row.event_id,
         request_id=_row_request_id(row),
-        occurred_at=row_time(row),
+        occurred_at=row.occurred_at,
         json=row.to_json(),
         quarantine=_row_quarantine(row, now, max_cost_usd),
     )
@@ -4505,7 +4474,6 @@ def prune_spool(tx: SpoolTransaction, digest_days: int) -> bool:
 
 
 def save_counters(db: sqlite3.Connection, counted: Mapping[str, int]) -> None:
-    """Add to the totals that the file keeps."""
     db.executemany(
         "INSERT INTO counters (reason, total) VALUES (?, ?)"
         " ON CONFLICT (reason) DO UPDATE SET total = total + excluded.total",
@@ -4514,7 +4482,7 @@ def save_counters(db: sqlite3.Connection, counted: Mapping[str, int]) -> None:
 
 
 def _among(row_ids: Sequence[int]) -> tuple[str, tuple[int | str, ...]]:
-    """Name rows to SQLite: by their ends where they are all neighbours, as in most batches."""
+    """Return a condition on row_id with its values: a range where they are all neighbours."""
     first, last = min(row_ids), max(row_ids)
     if last - first + 1 == len(set(row_ids)):
         return "row_id BETWEEN ? AND ?", (first, last)
@@ -4534,7 +4502,7 @@ AsideState = Literal["dead", "quarantined"]
 
 @dataclass(frozen=True, kw_only=True)
 class DeadLetter:
-    """A row as a person reads it; dead and quarantined ones wait until somebody replays them.
+    """A row as a person reads it; dead and quarantined ones wait for a replay.
 
     `message` is the server's for a dead row, the reason for a quarantined one.
     """
@@ -4574,7 +4542,6 @@ class DeadLetter:
 
 
 def read_queued(db: sqlite3.Connection, limit: int, after_row_id: int) -> list[SpooledRow]:
-    """Return the oldest queued rows after a given one."""
     found = db.execute(
         "SELECT row_id, kind, lower(hex(event_id)), json, point_time_ns, attempts FROM rows"
         " WHERE state = 'queued' AND row_id > ? ORDER BY row_id LIMIT ?",
@@ -4602,7 +4569,6 @@ def read_letters(
 
 
 def read_everything(db: sqlite3.Connection, after_row_id: int, limit: int) -> list[DeadLetter]:
-    """Return rows in whatever state, the oldest first."""
     return _read_page(
         db, "FROM rows WHERE row_id > ? ORDER BY row_id LIMIT ?", (after_row_id, limit)
     )
@@ -4612,7 +4578,7 @@ def read_hosts(db: sqlite3.Connection) -> list[HostRow]:
     """Return the newest row of every host that used this file."""
     hosts = []
     for (text,) in db.execute("SELECT json FROM hosts ORDER BY host_id"):
-        with suppress(InvalidEvent):  # of a later version that says things we do not know
+        with suppress(InvalidEvent):  # of a later version
             hosts.append(row_from_json("host", text))
     return [host for host in hosts if isinstance(host, HostRow)]
 
@@ -4644,7 +4610,7 @@ def letters_by_page(
     reading: Callable[[], AbstractContextManager[sqlite3.Connection]],
     read: Callable[..., list[DeadLetter]],
 ) -> Iterator[DeadLetter]:
-    """Read page by page: whoever reads slowly must not keep the log from being emptied."""
+    """Read page by page: a slow reader must not keep the log from being emptied."""
     after = 0
     while True:
         with reading() as db:
@@ -4688,14 +4654,16 @@ def _count_of(db: sqlite3.Connection, table: Literal["rows", "open_generations"]
 # --------------------------------------------------------------------------------------------------
 
 
-# So many jobs share a commit at most, and so many may wait while the disk does not answer.
+SpoolAnswer = TypeVar("SpoolAnswer")
+
+# Jobs that share a commit at most, and jobs that may wait while the disk does not answer.
 _JOBS_PER_COMMIT = 1000
 _JOBS_WAITING_MAX = 10_000
 _SPOOL_EXIT_SECONDS = 5.0
 _UPKEEP_RETRY_SECONDS = 30.0
 # Work that is not awaited is synced with the next commit that is, and no later than this.
 _UNSYNCED_SECONDS = 1.0
-# So many commits of hooks fit into the log as it was laid out: it is written anew, not prolonged.
+# Commits of hooks that fit into the log as it was laid out: it is written anew, not prolonged.
 _COMMITS_PER_LOG = 128
 _SAME_LOG_SECONDS = 60.0
 
@@ -4786,14 +4754,14 @@ class SpoolWriter:
         self._log_again_at = 0.0
 
     def submit(
-        self, run: Callable[[SpoolTransaction], Any], *, is_awaited: bool = True
-    ) -> Future[Any]:
+        self, run: Callable[[SpoolTransaction], SpoolAnswer], *, is_awaited: bool = True
+    ) -> Future[SpoolAnswer]:
         """Have work done in one of the next transactions.
 
         The future ends in a UsageError of the work itself or in SpoolError; it cannot be cancelled,
         so that an impatient caller never undoes a commit.
         """
-        future: Future[Any] = Future()
+        future: Future[SpoolAnswer] = Future()
         future.set_running_or_notify_cancel()
         try:
             self._enqueue(SpoolJob(run, future, is_awaited))
@@ -4802,7 +4770,7 @@ class SpoolWriter:
         return future
 
     def stop(self) -> None:
-        """Let the thread end after what waits; nothing is taken any more. Does not wait."""
+        """Refuse new work and let the thread end after what waits; returns at once."""
         with self._lock:
             if not self._stopped:
                 self._stopped = True
@@ -4841,7 +4809,7 @@ class SpoolWriter:
         atexit.register(self._exit)
 
     def _exit(self) -> None:
-        """Give what waits a moment when the process ends; a forked child has no such thread."""
+        """Commit what waits when the process ends; a forked child has no such thread."""
         if os.getpid() == self._process_id:
             self._is_exiting = True
             self.stop()
@@ -4865,7 +4833,7 @@ class SpoolWriter:
             atexit.unregister(self._exit)
 
     def _take(self, most: int, timeout: float = 0.0) -> list[SpoolJob]:
-        """Take what waits, at most so many jobs; `timeout` is for the first of them."""
+        """Take at most `most` jobs; `timeout` is in seconds, for the first of them."""
         jobs: list[SpoolJob] = []
         with suppress(Empty):
             while len(jobs) < most:
@@ -4943,7 +4911,7 @@ class SpoolWriter:
             self._log_again_at = time.monotonic() + _SAME_LOG_SECONDS
 
     def _tidy(self, step: Callable[[], None]) -> None:
-        """Do something to the file that costs no event when it fails: all is committed."""
+        """Run a step whose failure loses no event: all is committed."""
         try:
             step()
         except (sqlite3.Error, OSError) as error:
@@ -4957,10 +4925,9 @@ class SpoolWriter:
 # --------------------------------------------------------------------------------------------------
 
 
-SpoolAnswer = TypeVar("SpoolAnswer")
 _ROW_KINDS: tuple[str, ...] = get_args(RowKind)
 _ASIDE_STATES: tuple[AsideState, ...] = ("dead", "quarantined")
-# A delivery thread would rather give up than wait for ever for a disk that hangs.
+# A delivery thread gives up on a disk that hangs.
 _DISK_ANSWER_SECONDS = 60.0
 # More generations than one host can have open; what comes beyond is not refreshed.
 _SEEN_MAX = 50_000
@@ -4970,8 +4937,6 @@ _PRUNE_PAUSE_SECONDS = 0.1
 
 @dataclass(frozen=True, kw_only=True)
 class SpoolSettings:
-    """What an admin can set about a spool."""
-
     max_bytes: int = 1024 * 1024**2
     max_cost_usd: Decimal = Decimal(10_000)
     synchronous: Synchronous = "FULL"
@@ -5001,14 +4966,13 @@ class SpoolProcess:
                 self._seen[request_id] = now_ms
 
     def lease(self, tx: SpoolTransaction, owner: str, seconds: float) -> bool:
-        """Try to deliver this spool in the name of an owner."""
         if not take_lease(tx, owner, seconds):
             return False
         self._lease_owners.add(owner)
         return True
 
     def expire(self, tx: SpoolTransaction, now: datetime, idle_timeout_seconds: float) -> int:
-        """Book this process's quiet generations, and those of silent processes if it delivers."""
+        """Book idle generations of this process, and of silent ones if it holds the lease."""
         self._refresh(tx)
         return expire_open_generations(
             tx,
@@ -5034,8 +4998,8 @@ class SpoolProcess:
 class SqliteSpool:
     """A spool file; every method may be called from any thread and in a forked child.
 
-    Several processes may use one file, a file of any age is brought up to date, a corrupt one is
-    kept beside a new one. Nothing touches the disk and no thread starts before the first use. A
+    Several processes may use one file; an older one is brought up to date, a corrupt one is kept
+    beside a new one. Nothing touches the disk and no thread starts before the first use. A
     spool that is dropped or closed commits what waits and ends its thread. Counted by reason:
     queued, duplicate, quarantined, quarantined_<reason>, conflict, refused, refused_full,
     refused_backlog, refused_closed, refused_too_large, refused_damaged_note, overrun, write_failed,
@@ -5056,21 +5020,20 @@ class SqliteSpool:
     def put(self, rows: Sequence[Row]) -> Future[list[PutOutcome]]:
         """Queue rows; the future is done when they would survive a power loss.
 
-        One outcome per row, in order. A duplicate of a queued or delivered event is no error. The
+        One outcome per row, in order; the row of a host replaces an older one that waits. A
+        duplicate of a queued or delivered event is no error. The
         future ends in SpoolFull or another SpoolError when nothing was queued.
         """
         now = self._clock.now()
         incoming = [incoming_row(row, now, self.settings.max_cost_usd) for row in rows]
-        return self._submit(partial(queue_rows, rows=incoming, max_bytes=self.settings.max_bytes))
-
-    def put_host(self, row: HostRow) -> Future[list[PutOutcome]]:
-        """Keep what a host says of itself and queue it, in place of an older one that waits."""
-        return self.put([row])
+        return self._process.writer.submit(
+            partial(queue_rows, rows=incoming, max_bytes=self.settings.max_bytes)
+        )
 
     def track(self, event: UsageEvent) -> None:
-        """Remember a generation that has begun, or what is known of it by now; waits for nothing.
+        """Store a generation that has begun, or what is known of it by now, without waiting.
 
-        `event` is the pending event to book if nothing better comes. The note outlives the process
+        `event` is the pending event to book if nothing better comes. It outlives the process
         as soon as the writer has come to it, a power loss a second later.
         """
         now = self._clock.now()
@@ -5086,9 +5049,9 @@ class SqliteSpool:
         self._process.touch(request_ids)
 
     def expire_open(self, now: datetime, idle_timeout_seconds: float) -> int:
-        """Book generations as pending that this process has not seen for a while; returns how many.
+        """Book generations as pending that this process has not seen for so long; returns how many.
 
-        Whoever holds the lease also books those of processes that are silent a minute longer.
+        With the lease, also those of processes that have been silent a minute longer.
         """
         process = self._process
         return self._wait(lambda tx: process.expire(tx, now, idle_timeout_seconds))
@@ -5128,7 +5091,7 @@ class SqliteSpool:
         self._wait(lambda tx: release_lease(tx, owner))
 
     def status(self) -> SpoolStatus:
-        """Return counts as of now; the counters are those of all processes, ever."""
+        """Return counts as of now; its counters are totals of all processes, ever."""
         with self._reading() as db:
             return read_status(db, self._process.counters.unsaved(), self.settings.max_bytes)
 
@@ -5137,7 +5100,7 @@ class SqliteSpool:
         return self._process.counters.totals()
 
     def count(self, reason: str, by: int = 1) -> None:
-        """Count something that happened outside the file; the next commit writes it down."""
+        """Count an event outside the file; the next commit stores it."""
         self._process.counters.add(reason, by)
 
     def hosts(self) -> list[HostRow]:
@@ -5151,19 +5114,19 @@ class SqliteSpool:
         kinds: Collection[str] = _ROW_KINDS,
     ) -> Iterator[DeadLetter]:
         """Return the rows that were put aside, the oldest first, with the reason."""
-        return self._pages(partial(read_letters, states=states, kinds=kinds))
+        return letters_by_page(self._reading, partial(read_letters, states=states, kinds=kinds))
 
     def replay(
         self,
         states: Collection[AsideState] = _ASIDE_STATES,
         kinds: Collection[str] = _ROW_KINDS,
     ) -> int:
-        """Queue rows again that were put aside, without asking again; returns how many."""
+        """Queue rows again that were put aside; returns how many."""
         return self._wait(lambda tx: replay_rows(tx, states, kinds))
 
     def export(self) -> Iterator[str]:
         """Return every row of the file, in whatever state, as lines of JSON."""
-        return (row.to_line() for row in self._pages(read_everything))
+        return (row.to_line() for row in letters_by_page(self._reading, read_everything))
 
     def close(self) -> None:
         """Commit what waits, for at most the time of the settings, and end the writer thread."""
@@ -5182,12 +5145,9 @@ class SqliteSpool:
             found = self._processes.setdefault(process_id, found)
         return found
 
-    def _submit(self, run: Callable[[SpoolTransaction], SpoolAnswer]) -> Future[SpoolAnswer]:
-        return self._process.writer.submit(run)
-
     def _wait(self, run: Callable[[SpoolTransaction], SpoolAnswer]) -> SpoolAnswer:
         try:
-            return self._submit(run).result(_DISK_ANSWER_SECONDS)
+            return self._process.writer.submit(run).result(_DISK_ANSWER_SECONDS)
         except TimeoutError:
             raise SpoolError(f"{self.path}: no answer from the disk") from None
 
@@ -5198,9 +5158,6 @@ class SqliteSpool:
                 yield db
         except (*SPOOL_FILE_ERRORS, sqlite3.Error, OSError) as error:
             raise SpoolError(f"{self.path}: {error}") from error
-
-    def _pages(self, read: Callable[..., list[DeadLetter]]) -> Iterator[DeadLetter]:
-        return letters_by_page(self._reading, read)
 
 
 def _stop_writers(processes: dict[int, SpoolProcess]) -> None:
@@ -5430,7 +5387,7 @@ class Recording:
                 self.spool.release(self.host.host_id)
 
     def _state(self) -> None:
-        self.spool.put_host(self.state())
+        self.spool.put([self.state()])
 
 
 # --------------------------------------------------------------------------------------------------

@@ -201,4 +201,4 @@ class Recording:
                 self.spool.release(self.host.host_id)
 
     def _state(self) -> None:
-        self.spool.put_host(self.state())
+        self.spool.put([self.state()])

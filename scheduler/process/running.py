@@ -97,7 +97,7 @@ class RunningSidecar(Sidecar):
 
     def send_heartbeat(self) -> None:
         """Put a status row into the own spool, as every host does three times a minute."""
-        self.spools.manual.put_host(self.heartbeat())
+        self.spools.manual.put([self.heartbeat()])
 
     def heartbeat(self) -> HostRow:
         """Return the status row of this sidecar."""

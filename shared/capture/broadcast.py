@@ -29,7 +29,6 @@ class BroadcastReading:
 
 
 def is_broadcast(body: Mapping[str, Any]) -> bool:
-    """Tell whether a body is OTLP JSON."""
     return "resourceSpans" in body
 
 
@@ -139,7 +138,7 @@ def _span_usage(span: Mapping[str, Any], attributes: Mapping[str, Any]) -> dict[
 def _span_cost(
     span: Mapping[str, Any], attributes: Mapping[str, object], is_byok: bool
 ) -> object | None:
-    """Return the charge, or None where the span does not tell it.
+    """Return the charge, or None where the span has none.
 
     `total_cost` is list price x tokens: it is no charge for a generation that failed, and for BYOK
     it is what the provider bills, not OpenRouter's fee.
@@ -160,9 +159,9 @@ def _generation_cost(attributes: Mapping[str, object], name: str) -> object:
 
 
 def _is_byok(attributes: Mapping[str, Any]) -> bool:
-    told = _generation_cost(attributes, "is_byok")
-    if told is not None:
-        return told in (True, "true")
+    reported = _generation_cost(attributes, "is_byok")
+    if reported is not None:
+        return reported in (True, "true")
     responses = attributes.get("trace.metadata.provider_responses")
     if not isinstance(responses, str):
         return False
@@ -199,7 +198,7 @@ def _latency_ms(span: Mapping[str, Any]) -> int | None:
 
 
 def _whole(value: object) -> int | None:
-    """Read an integer of at most 64 bits, a number or a text."""
+    """Return a non-negative integer of at most 64 bits, from a number or a text."""
     if isinstance(value, bool) or not isinstance(value, int | float | str | Decimal):
         return None
     try:

@@ -46,7 +46,7 @@ def generation_event(
 ) -> tuple[UsageEvent, str | None]:
     """Build the event of one streamed generation, pending when the chunk has no usable cost.
 
-    Returns it with the problem of its cost, if there is one. Raises InvalidEvent.
+    Returns it with the reason why its cost cannot be used, if it cannot. Raises InvalidEvent.
     """
     raw_usage = json_object(chunk.get("usage"))
     usage = parse_usage(raw_usage)
@@ -77,7 +77,7 @@ def turn_event(
 ) -> tuple[UsageEvent, str | None]:
     """Build the event of a whole answer whose generations no hook showed.
 
-    Returns it with the problem of its cost, if there is one. Raises InvalidEvent.
+    Returns it with the reason why its cost cannot be used, if it cannot. Raises InvalidEvent.
     """
     raw_usage = json_object(answer.message.get("usage"))
     usage = parse_usage(raw_usage, merged=True)

@@ -1,4 +1,4 @@
-"""The inlet of an answer: what a request tells of the answer to come."""
+"""The inlet of an answer: what a request shows of the answer to come."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,18 +16,18 @@ from shared.capture.openwebui import (
 from shared.core.ids import generation_time, part_request_id, turn_request_id
 from shared.core.rows import UnmeteredRow
 
-# How a model is billed: its record is OpenRouter's; a valve names its connection; nobody has seen
-# its record but its name is like OpenRouter's; by somebody else.
+# How a model is billed: its record is OpenRouter's; a valve names its connection; its record is
+# unknown but its name is like OpenRouter's; by another vendor.
 Billing = Literal["openrouter", "named", "likely", "foreign"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Inlet:
-    """What the inlet of an answer knew; the outlet is told none of it.
+    """What the inlet of an answer knew; the outlet sees none of it.
 
     `model` is OpenRouter's name with presets and arenas resolved, or `unresolved:` and what was
-    asked for. Prices are US dollars per token. A namesake is a part of a continued answer of which
-    an earlier part came to the same total of tokens.
+    asked for. Prices are US dollars per token. `is_duplicate_total`: an
+    earlier continuation of the same answer came to the same total of tokens.
     """
 
     at: datetime
@@ -52,9 +52,9 @@ def read_inlet(
     known: Callable[[str], ModelRecord | None],
     extra_connections: frozenset[str],
 ) -> Inlet:
-    """Read what the metadata of a request tell of its answer.
+    """Read the metadata of a request.
 
-    `known` finds the record of another model under exactly its id, `extra_connections` are tags of
+    `known` finds the record of another model by its exact id, `extra_connections` are tags of
     connections that bill through OpenRouter although their records do not show it.
     """
     task = short_text(metadata.get("task"))
@@ -104,9 +104,9 @@ def _billing(
 
 
 def unmetered_row(inlet: Inlet, client_org_id: str, request_id: str | None = None) -> UnmeteredRow:
-    """Build the row of a generation whose cost no hook shows: a task, or an answer left silent."""
+    """Build the row of a generation whose cost no hook shows: a task, an answer without outlet."""
     return UnmeteredRow(
-        request_id=request_id or _silent_request_id(inlet),
+        request_id=request_id or _unmetered_request_id(inlet),
         occurred_at=inlet.at,
         client_org_id=client_org_id,
         external_user=inlet.user,
@@ -117,16 +117,16 @@ def unmetered_row(inlet: Inlet, client_org_id: str, request_id: str | None = Non
     )
 
 
-def _silent_request_id(inlet: Inlet) -> str:
+def _unmetered_request_id(inlet: Inlet) -> str:
     if inlet.is_continued:
         return part_request_id(inlet.chat_id, inlet.message_id, inlet.at)
     return turn_request_id(inlet.chat_id, inlet.message_id)
 
 
 def is_fresh(generation_ids: Sequence[str], inlet: Inlet) -> bool:
-    """Tell whether one of these generations was begun by this inlet, not by an earlier part.
+    """Tell whether one of these generations began with this inlet, not with an earlier one.
 
-    An id has whole seconds, and one of the old form has none.
+    An id has whole seconds, and one of the old form has no time: it counts as fresh.
     """
     began = inlet.at.replace(microsecond=0)
     return any((generation_time(found) or began) >= began for found in generation_ids)

@@ -22,9 +22,9 @@ _FINISHED = {"response.completed": "stop", "response.failed": "error"}
 _TEXT_ITEMS = ("message", "reasoning")
 _TAGS_MAX = 32
 # The longest are channel:<uuid>, 44; two of them and a total of tokens must fit a request_id.
-_HOST_ID_MAX = 68
+_OPENWEBUI_ID_MAX = 68
 # Seconds since 1970 from 2001 to 2286: anything else is no time of a message.
-_EPOCH_MIN, _EPOCH_MAX = 10**9, 10**10
+_MESSAGE_TIME_MIN, _MESSAGE_TIME_MAX = 10**9, 10**10
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +52,7 @@ def short_text(value: object, longest: int = 128) -> str:
 
 def openwebui_id(value: object) -> str:
     """Return a chat or message id, empty when it is none: a turn is named by the two of them."""
-    found = short_text(value, _HOST_ID_MAX)
+    found = short_text(value, _OPENWEBUI_ID_MAX)
     return found if found.isprintable() and not found.endswith("\\") else ""
 
 
@@ -199,7 +199,7 @@ def message_time(message: Mapping[str, Any]) -> datetime | None:
     seconds = message.get("timestamp")
     if isinstance(seconds, bool) or not isinstance(seconds, int | float):
         return None
-    if not _EPOCH_MIN <= seconds <= _EPOCH_MAX:
+    if not _MESSAGE_TIME_MIN <= seconds <= _MESSAGE_TIME_MAX:
         return None
     return datetime.fromtimestamp(seconds, UTC)
 

@@ -100,7 +100,7 @@ def _cost(raw: Mapping[str, Any]) -> tuple[Decimal | None, str | None]:
 
 
 def upstream_cost(raw: Mapping[str, Any]) -> Decimal | None:
-    """Return what the provider asks, None when it is not said; merged, that of the last step."""
+    """Return the provider's price, None when there is none; merged, that of the last step."""
     try:
         return parse_usd(_first_mapping(raw, "cost_details").get("upstream_inference_cost"))
     except UnusableCost:
@@ -134,7 +134,7 @@ def _tokens(value: object) -> int:
 
 
 def _extra(raw: Mapping[str, Any]) -> str:
-    """Keep the numbers nobody else keeps (server tools, audio, cost details), never a text.
+    """Keep the numbers that no other field keeps (server tools, audio, cost details), never a text.
 
     Text is left out because a forged body could put a prompt there. What does not fit 1 KB is
     dropped from the end, key by key.

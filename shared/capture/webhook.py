@@ -18,13 +18,13 @@ _MILLISECONDS_FROM = 10**11
 
 @dataclass(frozen=True, kw_only=True)
 class WebhookOwner:
-    """Whom a delivery belongs to: organizations by the hash of their OpenRouter key."""
+    """Whom a webhook delivery belongs to: organizations by the hash of their OpenRouter key."""
 
     organizations: Mapping[str, str]
     default: str = UNASSIGNED
 
     def organization_of(self, api_key_hash: str) -> str:
-        """Return whom a key bills; a key that nobody entered belongs to the default."""
+        """Return whom a key bills; an unknown key belongs to the default."""
         return self.organizations.get(api_key_hash, self.default)
 
 
@@ -53,13 +53,13 @@ def original_event(body: Mapping[str, Any], owner: WebhookOwner, now: datetime) 
 
 
 def webhook_amounts(usage: Usage) -> dict[str, Any]:
-    """Return the amounts of an event that the webhook tells of, pending without a usable cost."""
+    """Return the amounts of an event; it is pending without a usable cost."""
     known = usage.cost_usd is not None
     return usage.event_fields() | {"cost_source": "webhook" if known else "none"}
 
 
 def webhook_user(*candidates: object) -> str:
-    """Return the first user that is named, else `unknown`: another observation may know better."""
+    """Return the first user that is named, else `unknown`: another observation may have it."""
     return next((user for user in map(short_text, candidates) if user.strip()), "unknown")
 
 

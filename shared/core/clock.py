@@ -1,21 +1,16 @@
-"""The time: a seam that tests set, and the clock of the machine."""
+"""The clock of the machine, and the port that tests set."""
 
 from datetime import UTC, datetime
 from typing import Protocol
 
 
 class Clock(Protocol):
-    """Time, so that tests can set it."""
-
     def now(self) -> datetime:
         """Return the current time in UTC."""
 
 
 class SystemClock:
-    """The time of the machine, in UTC."""
-
     def now(self) -> datetime:
-        """Return the current time in UTC."""
         return datetime.now(UTC)
 
 

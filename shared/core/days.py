@@ -22,7 +22,7 @@ class ZoneDay:
 
 
 def zone_named(name: str) -> ZoneInfo:
-    """Return a time zone by its IANA name. Raises ConfigError when there is none of that name."""
+    """Raises ConfigError for a name that the IANA database does not have."""
     try:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError) as error:
@@ -44,7 +44,6 @@ def day_bounds(day: date, zone: str) -> tuple[datetime, datetime]:
 
 
 def local_day(instant: datetime, zone: str) -> date:
-    """Return the local day an instant belongs to."""
     return instant.astimezone(zone_named(zone)).date()
 
 
@@ -66,9 +65,9 @@ def split_span(
 
 
 def whole_second(instant: datetime) -> datetime:
-    """Return the second an instant lies in, in UTC: the finest cut that every event store keeps.
+    """Round down to a second of UTC: the finest cut that every event store keeps.
 
-    A generation id tells seconds only, and InfluxDB spreads the events of a second over it.
+    A generation id has seconds only, and InfluxDB spreads the events of a second over it.
     """
     if instant.tzinfo is None:
         raise ConfigError("valid_from", instant, "needs a time zone")

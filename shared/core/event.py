@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
 from pydantic import (
     AfterValidator,
@@ -94,6 +94,7 @@ class UsageEvent(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore", protected_namespaces=())
 
+    kind: ClassVar[Literal["usage"]] = "usage"
     schema_version: int = SCHEMA_VERSION
     request_id: RequestId
     grain: Literal["generation", "turn"]
@@ -142,13 +143,8 @@ class UsageEvent(BaseModel):
         return self
 
     @property
-    def kind(self) -> Literal["usage"]:
-        """The kind of row this is in a spool."""
-        return "usage"
-
-    @property
     def event_id(self) -> str:
-        """Identity of the observation: the same observation delivered twice is one event."""
+        """Equal for the same observation delivered twice."""
         return digest(
             [
                 self.request_id,
@@ -169,12 +165,11 @@ class UsageEvent(BaseModel):
 
     @property
     def is_settled(self) -> bool:
-        """Whether OpenRouter's charge is known."""
         return self.cost_usd is not None
 
     @property
     def requests(self) -> int:
-        """How many requests this is: one, or none if it is a part of one."""
+        """1, or 0 if it is a part of a request that another event counts."""
         return 0 if self.part else 1
 
     def to_json(self) -> str:
@@ -205,7 +200,7 @@ def event_from_json(text: str | bytes) -> UsageEvent:
 
 
 def quarantine_reason(event: UsageEvent, now: datetime, max_cost_usd: Decimal) -> str | None:
-    """Say why a person should look at this event before it counts, or None.
+    """Return why a person should look at this event before it counts, or None.
 
     An amount above the limit or a time more than an hour ahead of the clock is kept, not refused:
     the one may be real, the other the fault of our own clock.

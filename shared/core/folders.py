@@ -1,4 +1,4 @@
-"""Folders of local disk that a setting names."""
+"""The folders that settings name."""
 
 from pathlib import Path
 

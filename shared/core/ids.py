@@ -25,7 +25,7 @@ _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
 
 
 def canonical_json(value: object) -> str:
-    """Write JSON that is the same text for the same value, everywhere and always."""
+    """Write JSON that is the same text for the same value on every machine and version."""
     return _CANONICAL_JSON.encode(value)
 
 
@@ -87,17 +87,17 @@ def turn_request_id(chat_id: str, message_id: str, merged_tokens: int | None = N
 
 
 def part_request_id(chat_id: str, message_id: str, began: datetime) -> str:
-    """Name a part of a continued answer whose tokens nobody has seen, by when it began."""
+    """Name a continuation of an answer whose tokens no hook has seen, by when it began."""
     return f"{turn_request_id(chat_id, message_id)}:@{to_ms(began)}"
 
 
 def is_part_request_id(request_id: str) -> bool:
-    """Tell whether this names a part of a continued answer by when it began."""
+    """Tell whether `part_request_id` made this id."""
     return request_id.startswith("turn:") and request_id.rpartition(":")[2].startswith("@")
 
 
 def key_hash(api_key: str) -> str:
-    """Return the first 8 hex digits of the sha256 of an OpenRouter key: it tells keys apart."""
+    """Return the first 8 hex digits of the sha256 of an OpenRouter key."""
     return sha256(api_key.encode()).hexdigest()[:8]
 
 
@@ -106,7 +106,7 @@ def _is_store_time(milliseconds: int) -> bool:
 
 
 def clean_request_id(value: object) -> str:
-    """Validate the identity of a bill; an unusable one raises InvalidEvent, none is mended."""
+    """Return the identity of a bill as it is. Raises InvalidEvent for an unusable one."""
     if not isinstance(value, str) or not value or value != value.strip():
         raise InvalidEvent("unusable_id", "request_id", value)
     if len(value) > REQUEST_ID_MAX or _UNPRINTABLE.search(value) or value.endswith("\\"):
@@ -117,7 +117,7 @@ def clean_request_id(value: object) -> str:
 def clean_label(value: object, default: str) -> str:
     """Make a short text fit for grouping in every store: trimmed, printable, at most 128 bytes.
 
-    InfluxDB tags may not be empty, hold a line break or end in a backslash; mending labels here,
+    InfluxDB tags may not be empty, hold a line break or end in a backslash; repairing labels here,
     before any store sees them, keeps the groups of every store the same.
     """
     if not isinstance(value, str):

@@ -1,7 +1,6 @@
 """What travels through a spool: usage events and the three kinds of rows beside them."""
 
-from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
@@ -25,7 +24,6 @@ class _SideRow(BaseModel):
     schema_version: int = 1
 
     def to_json(self) -> str:
-        """Write the row as one line of JSON."""
         return self.model_dump_json(exclude_none=True)
 
 
@@ -37,12 +35,13 @@ Label = Annotated[str, BeforeValidator(_side_row_label)]
 
 
 class UnmeteredRow(_SideRow):
-    """A generation that we know was made and whose cost no hook shows.
+    """A generation that was made and whose cost no hook shows.
 
     `request_id` is `task:<random>` for a background task, and the `turn:` id of the answer for an
     inlet whose outlet never came; an event of that answer cancels the row.
     """
 
+    kind: ClassVar[Literal["unmetered"]] = "unmetered"
     request_id: RequestId
     occurred_at: UtcTime
     client_org_id: Label = UNASSIGNED
@@ -53,22 +52,17 @@ class UnmeteredRow(_SideRow):
     message_id: OptionalLabel = None
 
     @property
-    def kind(self) -> Literal["unmetered"]:
-        """The kind of row this is in a spool."""
-        return "unmetered"
-
-    @property
     def event_id(self) -> str:
-        """Identity of the row: the same inlet noted twice is one row."""
         return digest(["unmetered", self.request_id])
 
 
 class HostRow(_SideRow):
-    """What one process that captures or delivers says of itself; the newest one is its status.
+    """The heartbeat of a process that captures or delivers; the newest one is its status.
 
     `counters` are totals since the process began; times are UTC, latencies milliseconds.
     """
 
+    kind: ClassVar[Literal["host"]] = "host"
     host_id: Label
     occurred_at: UtcTime
     host_kind: Literal["function", "pipeline", "sidecar"]
@@ -87,34 +81,24 @@ class HostRow(_SideRow):
     counters: dict[str, int] = Field(default_factory=dict)
 
     @property
-    def kind(self) -> Literal["host"]:
-        """The kind of row this is in a spool."""
-        return "host"
-
-    @property
     def event_id(self) -> str:
-        """Identity of the row: one statement of one process."""
         return digest(["host", self.host_id, self.occurred_at.isoformat()])
 
 
 class UserRow(_SideRow):
     """The name behind a user id: kept apart, so that it can be erased and events stay nameless."""
 
+    kind: ClassVar[Literal["user"]] = "user"
     user_id: Label
     occurred_at: UtcTime
     name: OptionalLabel = None
     email: OptionalLabel = None
 
     @property
-    def kind(self) -> Literal["user"]:
-        """The kind of row this is in a spool."""
-        return "user"
-
-    @property
     def event_id(self) -> str:
-        """Identity of the row: the same name of the same user is one row a day (UTC).
+        """Equal for the same name of the same user on one day of UTC.
 
-        The day, so that a name that somebody comes back to is news again.
+        Another day is another row: a user may return to an earlier name.
         """
         day = self.occurred_at.date().isoformat()
         return digest(["user", self.user_id, self.name, self.email, day])
@@ -141,8 +125,3 @@ def row_from_json(kind: str, text: str) -> Row:
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         raise InvalidEvent(first["msg"], ".".join(map(str, first["loc"])), "...") from None
-
-
-def row_time(row: Row) -> datetime:
-    """Return the instant a row speaks of."""
-    return row.occurred_at

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 
 
 def sqlite_pragma(connection: sqlite3.Connection, name: str) -> int:
-    """Read a number that SQLite keeps about a file."""
     return int(connection.execute(f"PRAGMA {name}").fetchone()[0])
 
 

@@ -180,7 +180,6 @@ def prune_spool(tx: SpoolTransaction, digest_days: int) -> bool:
 
 
 def save_counters(db: sqlite3.Connection, counted: Mapping[str, int]) -> None:
-    """Add to the totals that the file keeps."""
     db.executemany(
         "INSERT INTO counters (reason, total) VALUES (?, ?)"
         " ON CONFLICT (reason) DO UPDATE SET total = total + excluded.total",
@@ -189,7 +188,7 @@ def save_counters(db: sqlite3.Connection, counted: Mapping[str, int]) -> None:
 
 
 def _among(row_ids: Sequence[int]) -> tuple[str, tuple[int | str, ...]]:
-    """Name rows to SQLite: by their ends where they are all neighbours, as in most batches."""
+    """Return a condition on row_id with its values: a range where they are all neighbours."""
     first, last = min(row_ids), max(row_ids)
     if last - first + 1 == len(set(row_ids)):
         return "row_id BETWEEN ? AND ?", (first, last)

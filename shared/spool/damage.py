@@ -1,4 +1,4 @@
-"""A damaged spool file: how it is told from other trouble, and what of it can be rescued."""
+"""A damaged spool file: how to recognize it, and what of it can be rescued."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ _COLUMNS = (
 
 
 def is_corrupt(error: BaseException) -> bool:
-    """Tell whether SQLite says that a file is damaged or no database at all."""
+    """Tell whether SQLite found a file damaged, or no database at all."""
     if isinstance(error, UnicodeDecodeError):
         return True
     code = getattr(error, "sqlite_errorcode", None)
@@ -34,8 +34,8 @@ def rescue_rows(aside: Path, connection: sqlite3.Connection, now_ms: int) -> int
     """Queue in a new file the rows that a damaged one still holds whole; returns how many.
 
     A file is used until SQLite meets the damage: rows that are in it by then were promised to
-    last. They keep their numbers, and new ones begin beyond all of the old file's, so that a mark
-    which comes late hits no other row.
+    last. They keep their numbers, and new ones begin beyond all of the old file's, so that a
+    late acknowledgement hits no other row.
     """
     rescued = 0
     connection.execute("BEGIN IMMEDIATE")
@@ -70,7 +70,7 @@ def _rows_that_can_be_read(aside: Path) -> Iterator[tuple[Any, ...]]:
 
 
 def _is_whole(row: tuple[Any, ...]) -> bool:
-    """Tell whether a row is what was queued: its JSON has the identity that stands beside it."""
+    """Tell whether a row is what was queued: its JSON has the identity of its column."""
     try:
         digest: str = row[2].hex()
         return row_from_json(row[1], row[-1]).event_id == digest and isinstance(row[4], int)

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from shared.core.event import UsageEvent, quarantine_reason
 from shared.core.ids import has_store_time, point_time_ns
-from shared.core.rows import HostRow, Row, UserRow, row_time
+from shared.core.rows import HostRow, Row, UserRow
 from shared.core.time import to_ms
 from shared.errors import SpoolFull
 from shared.spool.file import spool_bytes_used
@@ -41,7 +41,7 @@ class SpoolTransaction:
     _bytes_used: int = -1
 
     def room_for(self, size: int, max_bytes: int) -> bool:
-        """Tell whether so many bytes fit, and count them as used if they do."""
+        """Tell whether `size` bytes fit, and count them as used if they do."""
         if self._bytes_used < 0:
             self._bytes_used = spool_bytes_used(self.db)
         if self._bytes_used + size > max_bytes:
@@ -51,7 +51,7 @@ class SpoolTransaction:
 
 
 class IncomingRow(NamedTuple):
-    """A row made ready for the writer: nothing in it can fail any more."""
+    """A row serialized and checked: writing it cannot fail for what is in it."""
 
     kind: str
     event_id: str
@@ -76,7 +76,7 @@ def incoming_row(row: Row, now: datetime, max_cost_usd: Decimal) -> IncomingRow:
         kind=row.kind,
         event_id=row.event_id,
         request_id=_row_request_id(row),
-        occurred_at=row_time(row),
+        occurred_at=row.occurred_at,
         json=row.to_json(),
         quarantine=_row_quarantine(row, now, max_cost_usd),
     )

@@ -17,7 +17,7 @@ from shared.spool.schema import check_spool, upgrade_spool
 logger = logging.getLogger("owui_usage")
 
 Synchronous = Literal["FULL", "NORMAL"]
-# SQLite's own patience with programs that do not know our lock (an admin's shell, a backup).
+# SQLite's own timeout for programs that do not know our lock (an admin's shell, a backup).
 _SQLITE_BUSY_SECONDS = 30.0
 # How much the log gathers before it is moved into the file: at SQLite's 1000 pages a delivery of
 # a large queue, which touches pages all over the indexes, would move it with every commit.
@@ -177,7 +177,7 @@ class SpoolFile:
         return True
 
     def _rescue(self, aside: Path, now_ms: int) -> None:
-        """Begin the new file with what the old one still tells; at worst that stays there."""
+        """Begin the new file with the readable rows of the old one; at worst they stay there."""
         try:
             with closing(self._open()) as connection:
                 rescued = rescue_rows(aside, connection, now_ms)

@@ -10,7 +10,7 @@ from shared.core.file_lock import lock_file, unlock_file
 
 
 def spool_file_mode(folder: Path) -> int:
-    """Return the mode of new files here: shared where the folder hands its group down (setgid)."""
+    """Return the mode of new files: shared where the folder hands its group down (setgid)."""
     return 0o660 if folder.stat().st_mode & stat.S_ISGID else 0o600
 
 

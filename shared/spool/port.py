@@ -1,4 +1,4 @@
-"""The seam to the disk: what capture and delivery ask of a durable queue."""
+"""The port of the spool: what delivery asks of a durable queue."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -54,4 +54,4 @@ class Spool(Protocol):
         """Become or stay the one that delivers this spool; False while another one is."""
 
     def release(self, owner: str) -> None:
-        """Give up the lease."""
+        """Give up the lease, if it is this owner's."""

@@ -20,7 +20,7 @@ AsideState = Literal["dead", "quarantined"]
 
 @dataclass(frozen=True, kw_only=True)
 class DeadLetter:
-    """A row as a person reads it; dead and quarantined ones wait until somebody replays them.
+    """A row as a person reads it; dead and quarantined ones wait for a replay.
 
     `message` is the server's for a dead row, the reason for a quarantined one.
     """
@@ -60,7 +60,6 @@ class DeadLetter:
 
 
 def read_queued(db: sqlite3.Connection, limit: int, after_row_id: int) -> list[SpooledRow]:
-    """Return the oldest queued rows after a given one."""
     found = db.execute(
         "SELECT row_id, kind, lower(hex(event_id)), json, point_time_ns, attempts FROM rows"
         " WHERE state = 'queued' AND row_id > ? ORDER BY row_id LIMIT ?",
@@ -88,7 +87,6 @@ def read_letters(
 
 
 def read_everything(db: sqlite3.Connection, after_row_id: int, limit: int) -> list[DeadLetter]:
-    """Return rows in whatever state, the oldest first."""
     return _read_page(
         db, "FROM rows WHERE row_id > ? ORDER BY row_id LIMIT ?", (after_row_id, limit)
     )
@@ -98,7 +96,7 @@ def read_hosts(db: sqlite3.Connection) -> list[HostRow]:
     """Return the newest row of every host that used this file."""
     hosts = []
     for (text,) in db.execute("SELECT json FROM hosts ORDER BY host_id"):
-        with suppress(InvalidEvent):  # of a later version that says things we do not know
+        with suppress(InvalidEvent):  # of a later version
             hosts.append(row_from_json("host", text))
     return [host for host in hosts if isinstance(host, HostRow)]
 
@@ -130,7 +128,7 @@ def letters_by_page(
     reading: Callable[[], AbstractContextManager[sqlite3.Connection]],
     read: Callable[..., list[DeadLetter]],
 ) -> Iterator[DeadLetter]:
-    """Read page by page: whoever reads slowly must not keep the log from being emptied."""
+    """Read page by page: a slow reader must not keep the log from being emptied."""
     after = 0
     while True:
         with reading() as db:

@@ -70,9 +70,9 @@ SPOOL_MIGRATIONS: tuple[tuple[str, ...], ...] = (
 
 
 def check_spool(connection: sqlite3.Connection, path: Path) -> None:
-    """See whether the file is ours to use, without changing it.
+    """Check that the file is ours to use, without changing it.
 
-    A newer one is, if it says that it only has more. Raises SpoolTooNew for a file that needs a
+    A newer one is, if its `min_reader` allows it. Raises SpoolTooNew for a file that needs a
     later version, SpoolError for the database of another program.
     """
     tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]

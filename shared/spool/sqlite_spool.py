@@ -13,7 +13,7 @@ from datetime import datetime
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, get_args
 
 from shared.core.clock import SYSTEM_CLOCK, Clock
 from shared.core.event import UsageEvent
@@ -47,12 +47,11 @@ from shared.spool.queries import (
     read_queued,
     read_status,
 )
-from shared.spool.writer import SpoolCounters, SpoolWriter
+from shared.spool.writer import SpoolAnswer, SpoolCounters, SpoolWriter
 
-SpoolAnswer = TypeVar("SpoolAnswer")
 _ROW_KINDS: tuple[str, ...] = get_args(RowKind)
 _ASIDE_STATES: tuple[AsideState, ...] = ("dead", "quarantined")
-# A delivery thread would rather give up than wait for ever for a disk that hangs.
+# A delivery thread gives up on a disk that hangs.
 _DISK_ANSWER_SECONDS = 60.0
 # More generations than one host can have open; what comes beyond is not refreshed.
 _SEEN_MAX = 50_000
@@ -62,8 +61,6 @@ _PRUNE_PAUSE_SECONDS = 0.1
 
 @dataclass(frozen=True, kw_only=True)
 class SpoolSettings:
-    """What an admin can set about a spool."""
-
     max_bytes: int = 1024 * 1024**2
     max_cost_usd: Decimal = Decimal(10_000)
     synchronous: Synchronous = "FULL"
@@ -93,14 +90,13 @@ class SpoolProcess:
                 self._seen[request_id] = now_ms
 
     def lease(self, tx: SpoolTransaction, owner: str, seconds: float) -> bool:
-        """Try to deliver this spool in the name of an owner."""
         if not take_lease(tx, owner, seconds):
             return False
         self._lease_owners.add(owner)
         return True
 
     def expire(self, tx: SpoolTransaction, now: datetime, idle_timeout_seconds: float) -> int:
-        """Book this process's quiet generations, and those of silent processes if it delivers."""
+        """Book idle generations of this process, and of silent ones if it holds the lease."""
         self._refresh(tx)
         return expire_open_generations(
             tx,
@@ -126,8 +122,8 @@ class SpoolProcess:
 class SqliteSpool:
     """A spool file; every method may be called from any thread and in a forked child.
 
-    Several processes may use one file, a file of any age is brought up to date, a corrupt one is
-    kept beside a new one. Nothing touches the disk and no thread starts before the first use. A
+    Several processes may use one file; an older one is brought up to date, a corrupt one is kept
+    beside a new one. Nothing touches the disk and no thread starts before the first use. A
     spool that is dropped or closed commits what waits and ends its thread. Counted by reason:
     queued, duplicate, quarantined, quarantined_<reason>, conflict, refused, refused_full,
     refused_backlog, refused_closed, refused_too_large, refused_damaged_note, overrun, write_failed,
@@ -148,21 +144,20 @@ class SqliteSpool:
     def put(self, rows: Sequence[Row]) -> Future[list[PutOutcome]]:
         """Queue rows; the future is done when they would survive a power loss.
 
-        One outcome per row, in order. A duplicate of a queued or delivered event is no error. The
+        One outcome per row, in order; the row of a host replaces an older one that waits. A
+        duplicate of a queued or delivered event is no error. The
         future ends in SpoolFull or another SpoolError when nothing was queued.
         """
         now = self._clock.now()
         incoming = [incoming_row(row, now, self.settings.max_cost_usd) for row in rows]
-        return self._submit(partial(queue_rows, rows=incoming, max_bytes=self.settings.max_bytes))
-
-    def put_host(self, row: HostRow) -> Future[list[PutOutcome]]:
-        """Keep what a host says of itself and queue it, in place of an older one that waits."""
-        return self.put([row])
+        return self._process.writer.submit(
+            partial(queue_rows, rows=incoming, max_bytes=self.settings.max_bytes)
+        )
 
     def track(self, event: UsageEvent) -> None:
-        """Remember a generation that has begun, or what is known of it by now; waits for nothing.
+        """Store a generation that has begun, or what is known of it by now, without waiting.
 
-        `event` is the pending event to book if nothing better comes. The note outlives the process
+        `event` is the pending event to book if nothing better comes. It outlives the process
         as soon as the writer has come to it, a power loss a second later.
         """
         now = self._clock.now()
@@ -178,9 +173,9 @@ class SqliteSpool:
         self._process.touch(request_ids)
 
     def expire_open(self, now: datetime, idle_timeout_seconds: float) -> int:
-        """Book generations as pending that this process has not seen for a while; returns how many.
+        """Book generations as pending that this process has not seen for so long; returns how many.
 
-        Whoever holds the lease also books those of processes that are silent a minute longer.
+        With the lease, also those of processes that have been silent a minute longer.
         """
         process = self._process
         return self._wait(lambda tx: process.expire(tx, now, idle_timeout_seconds))
@@ -220,7 +215,7 @@ class SqliteSpool:
         self._wait(lambda tx: release_lease(tx, owner))
 
     def status(self) -> SpoolStatus:
-        """Return counts as of now; the counters are those of all processes, ever."""
+        """Return counts as of now; its counters are totals of all processes, ever."""
         with self._reading() as db:
             return read_status(db, self._process.counters.unsaved(), self.settings.max_bytes)
 
@@ -229,7 +224,7 @@ class SqliteSpool:
         return self._process.counters.totals()
 
     def count(self, reason: str, by: int = 1) -> None:
-        """Count something that happened outside the file; the next commit writes it down."""
+        """Count an event outside the file; the next commit stores it."""
         self._process.counters.add(reason, by)
 
     def hosts(self) -> list[HostRow]:
@@ -243,19 +238,19 @@ class SqliteSpool:
         kinds: Collection[str] = _ROW_KINDS,
     ) -> Iterator[DeadLetter]:
         """Return the rows that were put aside, the oldest first, with the reason."""
-        return self._pages(partial(read_letters, states=states, kinds=kinds))
+        return letters_by_page(self._reading, partial(read_letters, states=states, kinds=kinds))
 
     def replay(
         self,
         states: Collection[AsideState] = _ASIDE_STATES,
         kinds: Collection[str] = _ROW_KINDS,
     ) -> int:
-        """Queue rows again that were put aside, without asking again; returns how many."""
+        """Queue rows again that were put aside; returns how many."""
         return self._wait(lambda tx: replay_rows(tx, states, kinds))
 
     def export(self) -> Iterator[str]:
         """Return every row of the file, in whatever state, as lines of JSON."""
-        return (row.to_line() for row in self._pages(read_everything))
+        return (row.to_line() for row in letters_by_page(self._reading, read_everything))
 
     def close(self) -> None:
         """Commit what waits, for at most the time of the settings, and end the writer thread."""
@@ -274,12 +269,9 @@ class SqliteSpool:
             found = self._processes.setdefault(process_id, found)
         return found
 
-    def _submit(self, run: Callable[[SpoolTransaction], SpoolAnswer]) -> Future[SpoolAnswer]:
-        return self._process.writer.submit(run)
-
     def _wait(self, run: Callable[[SpoolTransaction], SpoolAnswer]) -> SpoolAnswer:
         try:
-            return self._submit(run).result(_DISK_ANSWER_SECONDS)
+            return self._process.writer.submit(run).result(_DISK_ANSWER_SECONDS)
         except TimeoutError:
             raise SpoolError(f"{self.path}: no answer from the disk") from None
 
@@ -290,9 +282,6 @@ class SqliteSpool:
                 yield db
         except (*SPOOL_FILE_ERRORS, sqlite3.Error, OSError) as error:
             raise SpoolError(f"{self.path}: {error}") from error
-
-    def _pages(self, read: Callable[..., list[DeadLetter]]) -> Iterator[DeadLetter]:
-        return letters_by_page(self._reading, read)
 
 
 def _stop_writers(processes: dict[int, SpoolProcess]) -> None:

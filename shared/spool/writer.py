@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from math import inf
 from queue import Empty, SimpleQueue
-from typing import Any
+from typing import Any, TypeVar
 
 from shared.core.clock import Clock
 from shared.core.time import to_ms
@@ -23,16 +23,17 @@ from shared.spool.damage import SPOOL_FILE_ERRORS, is_corrupt
 from shared.spool.enqueue import SpoolTransaction
 from shared.spool.file import SpoolFile
 
+SpoolAnswer = TypeVar("SpoolAnswer")
 logger = logging.getLogger("owui_usage")
 
-# So many jobs share a commit at most, and so many may wait while the disk does not answer.
+# Jobs that share a commit at most, and jobs that may wait while the disk does not answer.
 _JOBS_PER_COMMIT = 1000
 _JOBS_WAITING_MAX = 10_000
 _SPOOL_EXIT_SECONDS = 5.0
 _UPKEEP_RETRY_SECONDS = 30.0
 # Work that is not awaited is synced with the next commit that is, and no later than this.
 _UNSYNCED_SECONDS = 1.0
-# So many commits of hooks fit into the log as it was laid out: it is written anew, not prolonged.
+# Commits of hooks that fit into the log as it was laid out: it is written anew, not prolonged.
 _COMMITS_PER_LOG = 128
 _SAME_LOG_SECONDS = 60.0
 
@@ -123,14 +124,14 @@ class SpoolWriter:
         self._log_again_at = 0.0
 
     def submit(
-        self, run: Callable[[SpoolTransaction], Any], *, is_awaited: bool = True
-    ) -> Future[Any]:
+        self, run: Callable[[SpoolTransaction], SpoolAnswer], *, is_awaited: bool = True
+    ) -> Future[SpoolAnswer]:
         """Have work done in one of the next transactions.
 
         The future ends in a UsageError of the work itself or in SpoolError; it cannot be cancelled,
         so that an impatient caller never undoes a commit.
         """
-        future: Future[Any] = Future()
+        future: Future[SpoolAnswer] = Future()
         future.set_running_or_notify_cancel()
         try:
             self._enqueue(SpoolJob(run, future, is_awaited))
@@ -139,7 +140,7 @@ class SpoolWriter:
         return future
 
     def stop(self) -> None:
-        """Let the thread end after what waits; nothing is taken any more. Does not wait."""
+        """Refuse new work and let the thread end after what waits; returns at once."""
         with self._lock:
             if not self._stopped:
                 self._stopped = True
@@ -178,7 +179,7 @@ class SpoolWriter:
         atexit.register(self._exit)
 
     def _exit(self) -> None:
-        """Give what waits a moment when the process ends; a forked child has no such thread."""
+        """Commit what waits when the process ends; a forked child has no such thread."""
         if os.getpid() == self._process_id:
             self._is_exiting = True
             self.stop()
@@ -202,7 +203,7 @@ class SpoolWriter:
             atexit.unregister(self._exit)
 
     def _take(self, most: int, timeout: float = 0.0) -> list[SpoolJob]:
-        """Take what waits, at most so many jobs; `timeout` is for the first of them."""
+        """Take at most `most` jobs; `timeout` is in seconds, for the first of them."""
         jobs: list[SpoolJob] = []
         with suppress(Empty):
             while len(jobs) < most:
@@ -280,7 +281,7 @@ class SpoolWriter:
             self._log_again_at = time.monotonic() + _SAME_LOG_SECONDS
 
     def _tidy(self, step: Callable[[], None]) -> None:
-        """Do something to the file that costs no event when it fails: all is committed."""
+        """Run a step whose failure loses no event: all is committed."""
         try:
             step()
         except (sqlite3.Error, OSError) as error:

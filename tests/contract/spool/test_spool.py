@@ -241,7 +241,7 @@ def test_every_kind_of_row_travels(spool: SqliteSpool) -> None:
 
 def test_only_the_newest_word_of_a_host_waits(spool: SqliteSpool) -> None:
     put(spool, host(0), host(0, host_id="host-2"))
-    spool.put_host(host(60, message="disk is nearly full")).result(10)
+    spool.put([host(60, message="disk is nearly full")]).result(10)
     assert len(spool.take(10)) == 2
     assert [row.message for row in spool.hosts()] == ["disk is nearly full", "ok"]
     deliver_all(spool)

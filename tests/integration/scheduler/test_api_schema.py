@@ -32,7 +32,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SidecarAtHand]:
         started_at=now - timedelta(hours=1),
         version="1",
     )
-    spool.put_host(host).result(20)
+    spool.put([host]).result(20)
     spool.close()
     for job in ("drain", "refresh"):
         found.sidecar.run_job(job)

@@ -50,7 +50,7 @@ class Ward(SidecarAtHand):
             self.sidecar.settings.usage_spool_dir / f"{defaults['host_kind']}.sqlite3",
             clock=self.clock,
         )
-        spool.put_host(HostRow(**(defaults | fields))).result(20)
+        spool.put([HostRow(**(defaults | fields))]).result(20)
         spool.close()
 
     def problems(self) -> dict[str, str]:

@@ -288,7 +288,7 @@ def test_a_host_row_leaves_no_digest(path: Path) -> None:
 
     with opened(path) as spool:
         for minute in range(3):
-            spool.put_host(host(minute)).result(20)
+            spool.put([host(minute)]).result(20)
         spool.put([settled()]).result(20)
         assert digests() == 2
         newest, event = spool.take(10)
