@@ -48,7 +48,7 @@ _FOREIGN_KEYS = {
     "seed",
     "response_format",
 }
-# Sent by the test installation's connection so that the books can be split as Open WebUI sees it.
+# Sent by the test installation's connection so that the ledger can be split as Open WebUI sees it.
 _SENT_BY_PREFIX = "x-ledger-"
 
 
@@ -69,7 +69,7 @@ class MockOpenRouter:
             Route("/foreign/v1/chat/completions", self.foreign_chat, methods=["POST"]),
             Route("/proxy/v1/models", self.proxied),
             Route("/proxy/v1/chat/completions", self.chat, methods=["POST"]),
-            Route("/__ledger", self.books),
+            Route("/__ledger", self.show_ledger),
             Route("/__release", self.release, methods=["POST"]),
         ]
 
@@ -89,7 +89,7 @@ class MockOpenRouter:
             return _error(404, "Generation not found")
         return JSONResponse({"data": record})
 
-    async def books(self, request: Request) -> Response:
+    async def show_ledger(self, request: Request) -> Response:
         return JSONResponse([generation.row() for generation in self.ledger.generations])
 
     async def release(self, request: Request) -> Response:

@@ -66,16 +66,16 @@ def main() -> int:
     shutil.rmtree(FOLDER, ignore_errors=True)
     FOLDER.mkdir(parents=True)
     installation = Installation(FOLDER, {"USAGE_CLIENT_ORG": "acme"})
-    books = sidecar_environment(FOLDER, USAGE_SPOOL_DIR=str(installation.spool_folder))
+    settings = sidecar_environment(FOLDER, USAGE_SPOOL_DIR=str(installation.spool_folder))
     tokens = {"USAGE_ADMIN_TOKEN": _ADMIN_TOKEN, "USAGE_USER_TOKEN": _USER_TOKEN}
-    sidecar = sidecar_server(FOLDER, {**books, **tokens, "USAGE_PORT": str(free_port())})
+    sidecar = sidecar_server(FOLDER, {**settings, **tokens, "USAGE_PORT": str(free_port())})
     try:
         console.print("Starting Open WebUI, Pipelines, the mock OpenRouter and the sidecar ...")
         installation.start()
         sidecar.start()
         _furnish(installation, sidecar.url)
-        _welcome(console, installation, sidecar.url, books)
-        _watch(console, installation, Path(books["USAGE_STORE_PATH"]), stopped)
+        _welcome(console, installation, sidecar.url, settings)
+        _watch(console, installation, Path(settings["USAGE_STORE_PATH"]), stopped)
     finally:
         sidecar.stop()
         installation.stop()
@@ -99,7 +99,7 @@ def _furnish(installation: Installation, sidecar_url: str) -> None:
 
 
 def _welcome(
-    console: Console, installation: Installation, sidecar_url: str, books: Mapping[str, str]
+    console: Console, installation: Installation, sidecar_url: str, settings: Mapping[str, str]
 ) -> None:
     admin: Person = installation.admin.person
     console.print(f"\n  Open WebUI   [bold]{installation.open_webui.url}[/bold]")
@@ -108,7 +108,7 @@ def _welcome(
     console.print(f"  the bill     {installation.openrouter.url}/__ledger")
     console.print(f"  the pages    {sidecar_url} (token {_ADMIN_TOKEN})")
     console.print("  my usage     the button with a chart below an answer of GPT-5 mini")
-    variables = " ".join(f"{name}={value}" for name, value in books.items())
+    variables = " ".join(f"{name}={value}" for name, value in settings.items())
     console.print("  the books    in this folder, with these variables set:", soft_wrap=True)
     console.print(
         f"    {variables} \\\n      .venv/bin/python -m scheduler spool status", soft_wrap=True

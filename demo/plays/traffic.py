@@ -1,4 +1,4 @@
-"""A day of traffic as hook bodies, shaped like those a real Open WebUI 0.12 sends, and its bill."""
+"""A day of traffic as hook bodies in the shape of a real Open WebUI 0.12, and its charges."""
 
 import uuid
 from collections.abc import Iterator, Mapping
@@ -28,7 +28,7 @@ _WORKING_DAY = timedelta(hours=10)
 
 @dataclass(frozen=True, kw_only=True)
 class Charge:
-    """A line of the demo's own bill: what OpenRouter charged for one answer or one task.
+    """What OpenRouter charged for one answer or one task.
 
     `shown` is what the Pipelines hooks reveal of it.
     """

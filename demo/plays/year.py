@@ -13,7 +13,7 @@ from rich.console import Console
 
 from demo.installation import ROOT
 from demo.plays.traffic import a_day
-from demo.plays.year_traffic import YearAuthor, YearBill
+from demo.plays.year_traffic import YearAuthor, YearCharges
 from demo.plays.year_world import (
     DAYS,
     EARLIER_MARKUPS,
@@ -39,7 +39,7 @@ _BATCH_ROWS = 5000
 
 
 class Year:
-    """A stage with a year of usage; `bill` is what the year was charged."""
+    """A stage with a year of usage; `charges` add up what it is charged."""
 
     def __init__(self, folder: Path, console: Console) -> None:
         self._console = console
@@ -47,14 +47,14 @@ class Year:
         self._now = datetime.now(UTC)
         self._clients = year_clients(self._random)
         self.stage = Stage(folder, self._clients)
-        self.bill = YearBill()
+        self.charges = YearCharges()
 
     def open(self) -> bool:
         """Book and project the year, start all processes; False when bill and books differ."""
         self._describe()
         began = time.monotonic()
         self._book()
-        self._report(f"Booked {self.bill.rows:,} rows of a year", began)
+        self._report(f"Booked {self.charges.rows:,} rows of a year", began)
         began = time.monotonic()
         if not self._project():
             return False
@@ -92,7 +92,7 @@ class Year:
         for batch in _batches(author.rows(ANSWERS)):
             store.write(_spooled(batch))
         store.close()
-        self.bill = author.bill
+        self.charges = author.charges
 
     def _project(self) -> bool:
         first = self._now.date() - timedelta(days=DAYS)
@@ -103,10 +103,10 @@ class Year:
         booked = summaries.totals(first, last)
         summaries.close()
         total = from_pico(booked.raw_pico_usd + booked.upstream_pico_usd)
-        charged = f"{format_usd(self.bill.charged)} USD in {self.bill.bills:,} bills"
+        charged = f"{format_usd(self.charges.charged)} USD in {self.charges.bills:,} bills"
         self._console.print(f"charged: {charged}")
         self._console.print(f"booked:  {format_usd(total)} USD in {booked.events:,} bills")
-        return code == 0 and (total, booked.events) == (self.bill.charged, self.bill.bills)
+        return code == 0 and (total, booked.events) == (self.charges.charged, self.charges.bills)
 
     def _report(self, what: str, began: float) -> None:
         self._console.print(f"{what} in {time.monotonic() - began:.0f} s.")

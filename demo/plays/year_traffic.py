@@ -1,4 +1,4 @@
-"""A year of usage as the events that hosts and webhook would have booked, and its bill."""
+"""A year of usage as the events that hosts and webhook would have booked, and its charges."""
 
 import string
 from collections.abc import Iterator, Sequence
@@ -30,7 +30,7 @@ _UNSETTLED_DAYS = 30
 
 
 @dataclass
-class YearBill:
+class YearCharges:
     """What the year was charged: US dollars, exact, and how many bills there are."""
 
     charged: Decimal = Decimal(0)
@@ -51,14 +51,14 @@ def day_weight(day: date, number: int) -> float:
 
 
 class YearAuthor:
-    """Writes the rows of a year, day by day, and keeps a bill of its own."""
+    """Writes the rows of a year, day by day, and adds up what they are charged."""
 
     def __init__(self, random: Random, people: Sequence[Person], now: datetime) -> None:
         self._random = random
         self._people = people
         self._now = now
         self._conflicts_left = set(_CONFLICTS_BACK)
-        self.bill = YearBill()
+        self.charges = YearCharges()
 
     def names(self) -> Iterator[UserRow]:
         for person in self._people:
@@ -87,14 +87,14 @@ class YearAuthor:
         if at > self._now:
             return
         for row in self._rows_of(person, at):
-            self.bill.rows += 1
+            self.charges.rows += 1
             yield row
 
     def _rows_of(self, person: Person, at: datetime) -> Iterator[Row]:
         random = self._random
         model, chat_id = random.choice(person.models), self._letters(16)
         chat = self._event(person, at, model, chat_id=chat_id, message_id=self._letters(16))
-        self.bill.add(chat)
+        self.charges.add(chat)
         yield chat
         back = (self._now.date() - at.date()).days
         if back in self._conflicts_left and chat.cost_usd:
@@ -112,7 +112,7 @@ class YearAuthor:
             event = self._event(
                 person, at, "openai/gpt-5-nano", task=task, chat_id=chat_id, **source
             )
-            self.bill.add(event)
+            self.charges.add(event)
             return event
         return UnmeteredRow(
             request_id=f"task:{self._letters(20)}",
