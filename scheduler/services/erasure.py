@@ -1,4 +1,4 @@
-"""Erasure: forgetting a person on request, and saying plainly what cannot be forgotten here."""
+"""Erasure: forget a person on request, and report what cannot be forgotten here."""
 
 import secrets
 from dataclasses import dataclass
@@ -45,46 +45,38 @@ def erase(sidecar: RunningSidecar, user_id: str, *, with_events: bool) -> Erasur
         sidecar.store.erase_profile(user_id)
     except DeliveryError as error:
         notes = [f"the profile is erased here, but the event store still holds it: {error}"]
-    if not with_events:
-        notes.append(_KEEPS_ID)
-        return _erasure(sidecar, user_id, notes, with_events=False)
-    if sidecar.store.uses_influx:
-        notes.append(_CANNOT)
-    notes.append(_ALIASED)
-    return _erasure(sidecar, user_id, notes, with_events=True)
+    if with_events:
+        notes += [_CANNOT, _ALIASED] if sidecar.store.uses_influx else [_ALIASED]
+        return _alias_events(sidecar, user_id, "; ".join(notes))
+    erase_person(sidecar.settings.usage_store_path, user_id, alias=None)
+    return Erasure(
+        profile_erased=True,
+        events_changed=None,
+        alias=None,
+        batch_request_id=None,
+        note="; ".join([*notes, _KEEPS_ID]),
+    )
 
 
-def _erasure(
-    sidecar: RunningSidecar, user_id: str, notes: list[str], *, with_events: bool
-) -> Erasure:
-    path = sidecar.settings.usage_store_path
-    if not with_events:
-        erase_person(path, user_id, alias=None)
-        return Erasure(
-            profile_erased=True,
-            events_changed=None,
-            alias=None,
-            batch_request_id=None,
-            note="; ".join(notes),
-        )
+def _alias_events(sidecar: RunningSidecar, user_id: str, note: str) -> Erasure:
+    """Put an alias into the embedded store's events, with assignments of its own."""
+    summaries = sidecar.summaries
     days = _days_of(sidecar, user_id)
     alias = f"erased-{secrets.token_hex(8)}"
-    moves = [
-        move for move in sidecar.summaries.directory().assignments if move.external_user == user_id
-    ]
+    moves = [each for each in summaries.directory().assignments if each.external_user == user_id]
     for move in moves:
-        sidecar.summaries.assign_user(alias, move.organization_id, move.valid_from)
-    changed = erase_person(path, user_id, alias)
+        summaries.assign_user(alias, move.organization_id, move.valid_from)
+    changed = erase_person(sidecar.settings.usage_store_path, user_id, alias)
     if not sidecar.store.uses_influx:
         for move in moves:
-            sidecar.summaries.remove_assignment(move.assignment_id)
-    asked = sidecar.recompute_queue.enqueue(min(days), max(days)) if days else None
+            summaries.remove_assignment(move.assignment_id)
+    request = sidecar.recompute_queue.enqueue(min(days), max(days)) if days else None
     return Erasure(
         profile_erased=True,
         events_changed=changed,
         alias=alias,
-        batch_request_id=asked.request_id if asked else None,
-        note="; ".join(notes),
+        batch_request_id=request.request_id if request else None,
+        note=note,
     )
 
 

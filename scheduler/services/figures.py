@@ -3,10 +3,9 @@
 from collections.abc import Mapping
 from typing import Annotated
 
-from pydantic import BaseModel, Field, PlainSerializer
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
 
 from shared.core.money import format_usd, from_pico
-from shared.projection.summary import Amounts
 from shared.summary_db.port import UsageLine
 
 Pico = Annotated[
@@ -19,6 +18,8 @@ Pico = Annotated[
 class AmountsBody(BaseModel):
     """All amounts of a figure: counts, tokens, and US dollars as exact texts."""
 
+    model_config = ConfigDict(from_attributes=True)
+
     events: int
     pending: int
     estimated: int
@@ -28,14 +29,10 @@ class AmountsBody(BaseModel):
     cached_tokens: int
     cache_write_tokens: int
     reasoning_tokens: int
-    raw_usd: Pico
-    upstream_usd: Pico
-    estimated_usd: Pico
-    billed_usd: Pico
-
-    @classmethod
-    def of(cls, amounts: Amounts) -> "AmountsBody":
-        return cls(**{name: getattr(amounts, _ours(name)) for name in cls.model_fields})
+    raw_usd: Annotated[Pico, Field(validation_alias="raw_pico_usd")]
+    upstream_usd: Annotated[Pico, Field(validation_alias="upstream_pico_usd")]
+    estimated_usd: Annotated[Pico, Field(validation_alias="estimated_pico_usd")]
+    billed_usd: Annotated[Pico, Field(validation_alias="billed_pico_usd")]
 
 
 class Figure(BaseModel):
@@ -50,9 +47,5 @@ def figure(line: UsageLine, names: Mapping[str, str]) -> Figure:
     return Figure(
         group=dict(line.group),
         user_name=names.get(line.group.get("external_user", "")),
-        amounts=AmountsBody.of(line.amounts),
+        amounts=AmountsBody.model_validate(line.amounts),
     )
-
-
-def _ours(name: str) -> str:
-    return name.removesuffix("_usd") + "_pico_usd" if name.endswith("_usd") else name

@@ -78,4 +78,4 @@ def _body(recorded: RecordedCorrection) -> CorrectionBody:
 
 
 def _amounts(amounts: Amounts | None) -> AmountsBody | None:
-    return None if amounts is None else AmountsBody.of(amounts)
+    return None if amounts is None else AmountsBody.model_validate(amounts)

@@ -84,7 +84,7 @@ def summaries(
         start=found.start,
         end=found.end,
         lines=[figure(line, names) for line in lines],
-        total=AmountsBody.of(total.amounts),
+        total=AmountsBody.model_validate(total.amounts),
         next_offset=next_offset,
     )
 

@@ -33,6 +33,14 @@ def test_an_organization_can_be_the_first_thing_there_is(tmp_path: Path) -> None
     assert all(word in listed for word in ("acme", "1.15 from 1970-01-01", "alice-id"))
 
 
+def test_a_command_keeps_the_rules_of_the_api(tmp_path: Path) -> None:
+    scheduler(tmp_path, "organization", "add", "acme")
+    again = scheduler(tmp_path, "organization", "add", "acme")
+    assert (again.returncode, again.stderr) == (1, "acme exists already\n")
+    unknown = scheduler(tmp_path, "organization", "assign", "alice-id", "nowhere")
+    assert (unknown.returncode, unknown.stderr) == (1, "organization 'nowhere' is not known\n")
+
+
 def test_an_empty_month_is_projected_and_verified(tmp_path: Path) -> None:
     span = ("--from", "2026-11-01", "--to", "2026-11-30")
     assert "30 days projected" in scheduler(tmp_path, "project", *span).stdout
