@@ -21,7 +21,7 @@ from tests.support.builders import (
     settled,
     unmetered,
 )
-from tests.support.services.postgres import a_database
+from tests.support.pages import add_client, sidecar_on
 from tests.support.sidecars import ADMIN, TOKEN, SidecarAtHand
 
 if TYPE_CHECKING:
@@ -59,18 +59,15 @@ _PAGES = (
 def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SidecarAtHand]:
     """Return a sidecar with six weeks of usage of two clients and somebody nobody assigned."""
     found = SidecarAtHand(tmp_path_factory.mktemp("desk"))
-    furnish(found)
+    set_up(found)
     yield found
     found.close()
 
 
-def furnish(found: SidecarAtHand) -> None:
+def set_up(found: SidecarAtHand) -> None:
     """Book the usage of Alice, Bob and Charlie; Bob's client pays in another currency."""
-    for name, user, currency in (("acme", ALICE, "USD"), ("globex", BOB, "PLN")):
-        organization = {"organization_id": name, "name": name.title(), "currency": currency}
-        found.client.post(f"{ADMIN}/organizations", json=organization)
-        assignment = {"external_user": user, "organization_id": name}
-        found.client.post(f"{ADMIN}/assignments", json=assignment)
+    add_client(found, "acme", ALICE, currency="USD")
+    add_client(found, "globex", BOB, currency="PLN")
     people = zip((ALICE, BOB, CHARLIE), ("Alice", "Bob", "Charlie"), strict=True)
     names = [UserRow(user_id=user, occurred_at=NOON, name=name) for user, name in people]
     rate = {"currency": "PLN", "local_date": "2026-10-01", "rate": "4.0215", "source": "NBP"}
@@ -226,11 +223,9 @@ def test_a_statement_prints_on_paper(browser: "Browser", desk: SidecarAtHand) ->
 def test_somebody_is_assigned_and_the_run_ends_in_sight(
     browser: "Browser", tmp_path: Path, kind: str
 ) -> None:
-    with a_database(kind, tmp_path) as url:
-        desk = SidecarAtHand(tmp_path, usage_database_url=url)
-        furnish(desk)
+    with sidecar_on(kind, tmp_path) as desk:
+        set_up(desk)
         assign_correct_and_run(browser, desk)
-        desk.close()
 
 
 def assign_correct_and_run(browser: "Browser", desk: SidecarAtHand) -> None:

@@ -1,12 +1,19 @@
-"""A visitor of the pages: signs in, reads figures from HTML, sends forms as a browser would."""
+"""The pages in tests: a sidecar with usage to show, and a visitor that reads and sends forms."""
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from html import unescape
+from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 
-from tests.support.sidecars import TOKEN, SidecarAtHand
+from tests.support.services.postgres import a_database
+from tests.support.sidecars import ADMIN, TOKEN, SidecarAtHand
+
+BOTH_DATABASES = ("sqlite", pytest.param("postgresql", marks=pytest.mark.service))
 
 _CSRF = re.compile(r'name="csrf" value="([^"]+)"')
 
@@ -48,6 +55,32 @@ class Visitor:
     def close(self) -> None:
         """Close the connection."""
         self.client.close()
+
+
+@contextmanager
+def sidecar_on(database: str, folder: Path, **changed: Any) -> Iterator[SidecarAtHand]:
+    """Run a sidecar whose summaries are in a database of a kind."""
+    with a_database(database, folder) as url:
+        desk = SidecarAtHand(folder, usage_database_url=url, **changed)
+        yield desk
+        desk.close()
+
+
+@contextmanager
+def signed_in(desk: SidecarAtHand) -> Iterator[Visitor]:
+    """Let a visitor in."""
+    visitor = Visitor(desk)
+    visitor.sign_in()
+    yield visitor
+    visitor.close()
+
+
+def add_client(desk: SidecarAtHand, organization_id: str, user: str, **changed: str) -> None:
+    """Add an organization, named by its id unless that is changed, and assign a user to it."""
+    organization = {"organization_id": organization_id, "name": organization_id.title(), **changed}
+    desk.client.post(f"{ADMIN}/organizations", json=organization).raise_for_status()
+    assignment = {"external_user": user, "organization_id": organization_id}
+    desk.client.post(f"{ADMIN}/assignments", json=assignment).raise_for_status()
 
 
 def text_of(html: str) -> str:

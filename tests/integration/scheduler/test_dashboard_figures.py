@@ -12,44 +12,39 @@ import pytest
 
 from shared.core.rows import UserRow
 from tests.support.builders import ALICE, BOB, NOON, generation_id, pending, settled, unmetered
-from tests.support.pages import Visitor, count_at, text_of, value_at, values_in
-from tests.support.services.postgres import a_database
+from tests.support.pages import (
+    BOTH_DATABASES,
+    Visitor,
+    add_client,
+    count_at,
+    sidecar_on,
+    signed_in,
+    text_of,
+    value_at,
+    values_in,
+)
 from tests.support.sidecars import ADMIN, SidecarAtHand
 
 MONTH = {"start": "2026-11-01", "end": "2026-11-24"}
 OCTOBER = NOON - timedelta(days=31)
 
 
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.service)])
+@pytest.fixture(params=BOTH_DATABASES)
 def desk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SidecarAtHand]:
-    with a_database(request.param, tmp_path) as url:
-        yield from furnished(
-            SidecarAtHand(
-                tmp_path, usage_database_url=url, usage_open_webui_url="https://chat.example/"
-            )
-        )
-
-
-def furnished(found: SidecarAtHand) -> Iterator[SidecarAtHand]:
-    for name in ("acme", "globex"):
-        body = {"organization_id": name, "name": name.title(), "markup": "1.3"}
-        found.client.post(f"{ADMIN}/organizations", json=body)
-    for user, organization in ((ALICE, "acme"), (BOB, "globex")):
-        body = {"external_user": user, "organization_id": organization}
-        found.client.post(f"{ADMIN}/assignments", json=body)
-    yield found
-    found.close()
+    chat = "https://chat.example/"
+    with sidecar_on(request.param, tmp_path, usage_open_webui_url=chat) as found:
+        add_client(found, "acme", ALICE, markup="1.3")
+        add_client(found, "globex", BOB, markup="1.3")
+        yield found
 
 
 @pytest.fixture
 def visitor(desk: SidecarAtHand) -> Iterator[Visitor]:
-    found = Visitor(desk)
-    found.sign_in()
-    yield found
-    found.close()
+    with signed_in(desk) as found:
+        yield found
 
 
-def traffic(desk: SidecarAtHand) -> None:
+def book_usage(desk: SidecarAtHand) -> None:
     earlier = int(OCTOBER.timestamp())
     desk.book(
         [
@@ -76,7 +71,7 @@ def get(desk: SidecarAtHand, path: str, **params: Any) -> Any:
 
 
 def test_the_overview_says_what_the_api_says(desk: SidecarAtHand, visitor: Visitor) -> None:
-    traffic(desk)
+    book_usage(desk)
     page = visitor.page("/")
     month = get(desk, "summaries", **MONTH)["total"]
     before = get(desk, "summaries", start="2026-10-01", end="2026-10-24")["total"]
@@ -94,7 +89,7 @@ def test_the_overview_says_what_the_api_says(desk: SidecarAtHand, visitor: Visit
 def test_every_side_of_the_overview_is_the_apis(
     desk: SidecarAtHand, visitor: Visitor, side: str
 ) -> None:
-    traffic(desk)
+    book_usage(desk)
     lines = get(desk, "summaries", **MONTH, group_by=side)["lines"]
     wanted = sorted(lines, key=lambda line: -Decimal(line["amounts"]["billed_usd"]))
     amounts = [line["amounts"][name] for line in wanted for name in ("raw_usd", "billed_usd")]
@@ -103,7 +98,7 @@ def test_every_side_of_the_overview_is_the_apis(
 
 @pytest.mark.parametrize("by", ["external_user", "model", "provider", "day", "week", "month"])
 def test_a_page_equals_its_files(desk: SidecarAtHand, visitor: Visitor, by: str) -> None:
-    traffic(desk)
+    book_usage(desk)
     shown = {"start": "2026-10-01", "end": "2026-11-24", "by": by, "sort": "name"}
     page = visitor.page("/ui/usage", **shown)
     lines = list(csv.DictReader(io.StringIO(visitor.page("/ui/download/summaries.csv", **shown))))
@@ -117,7 +112,7 @@ def test_a_page_equals_its_files(desk: SidecarAtHand, visitor: Visitor, by: str)
 
 
 def test_it_leads_from_the_organization_to_the_event(desk: SidecarAtHand, visitor: Visitor) -> None:
-    traffic(desk)
+    book_usage(desk)
     steps = [
         ({}, "by=organization_id", "Acme"),
         ({"organization_id": "acme"}, "", "Alice"),
@@ -137,7 +132,7 @@ def test_it_leads_from_the_organization_to_the_event(desk: SidecarAtHand, visito
 
 
 def test_events_add_up_to_their_figure(desk: SidecarAtHand, visitor: Visitor) -> None:
-    traffic(desk)
+    book_usage(desk)
     costs = values_in(visitor.page("/ui/events", **MONTH), "events")
     total = value_at(visitor.page("/ui/usage", **MONTH), "total-cost")
     assert sum(map(Decimal, costs)) == Decimal(total)
@@ -146,7 +141,7 @@ def test_events_add_up_to_their_figure(desk: SidecarAtHand, visitor: Visitor) ->
 
 
 def test_what_is_not_complete_opens_its_list(desk: SidecarAtHand, visitor: Visitor) -> None:
-    traffic(desk)
+    book_usage(desk)
     desk.book([settled(source="settlement", cost_usd=1)])
     waiting = visitor.page("/ui/events", cost="pending")
     assert generation_id(4) in waiting
@@ -162,7 +157,7 @@ def test_what_is_not_complete_opens_its_list(desk: SidecarAtHand, visitor: Visit
 def test_a_late_event_shows_at_once_wherever_it_belongs(
     desk: SidecarAtHand, visitor: Visitor
 ) -> None:
-    traffic(desk)
+    book_usage(desk)
     assert value_at(visitor.page("/"), "before-billed") == "2.6"
     earlier = int(OCTOBER.timestamp())
     desk.book(
@@ -174,7 +169,7 @@ def test_a_late_event_shows_at_once_wherever_it_belongs(
 def test_a_first_visit_finds_what_was_added_up_before(
     desk: SidecarAtHand, visitor: Visitor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    traffic(desk)
+    book_usage(desk)
     desk.sidecar.run_job("pages")
     asked: list[object] = []
     monkeypatch.setattr(desk.sidecar.books, "usage", lambda *wanted: asked.append(wanted))
@@ -186,7 +181,7 @@ def test_a_first_visit_finds_what_was_added_up_before(
 
 
 def test_names_are_text_whatever_they_are(desk: SidecarAtHand, visitor: Visitor) -> None:
-    traffic(desk)
+    book_usage(desk)
     page = visitor.page("/ui/usage", by="external_user")
     assert "Alice &lt;b&gt;" in page
     assert "Alice <b>" not in page

@@ -9,36 +9,32 @@ import pytest
 
 from shared.core.rows import HostRow
 from tests.support.builders import ALICE, BOB, NOON, generation_id, settled
-from tests.support.pages import Visitor, text_of, value_at
-from tests.support.services.postgres import a_database
+from tests.support.pages import (
+    BOTH_DATABASES,
+    Visitor,
+    sidecar_on,
+    signed_in,
+    text_of,
+    value_at,
+)
 from tests.support.sidecars import ADMIN, SidecarAtHand
 from tests.support.spools import spooled
 from tests.support.waiting import wait_for
 
 
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.service)])
+@pytest.fixture(params=BOTH_DATABASES)
 def desk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SidecarAtHand]:
-    with a_database(request.param, tmp_path) as url:
-        yield from furnished(SidecarAtHand(tmp_path, usage_database_url=url))
-
-
-def furnished(found: SidecarAtHand) -> Iterator[SidecarAtHand]:
-    found.book(
-        [
-            settled(cost_usd=2),
-            settled(request_id=generation_id(2), external_user=BOB, cost_usd=3, message_id="m-2"),
-        ]
-    )
-    yield found
-    found.close()
+    with sidecar_on(request.param, tmp_path) as found:
+        alice = settled(cost_usd=2)
+        bob = settled(request_id=generation_id(2), external_user=BOB, cost_usd=3, message_id="m-2")
+        found.book([alice, bob])
+        yield found
 
 
 @pytest.fixture
 def visitor(desk: SidecarAtHand) -> Iterator[Visitor]:
-    found = Visitor(desk)
-    found.sign_in()
-    yield found
-    found.close()
+    with signed_in(desk) as found:
+        yield found
 
 
 def add_acme(visitor: Visitor) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.builders import ALICE, NOON, generation_id, pending, settled, unmetered
-from tests.support.pages import Visitor, text_of, value_at
+from tests.support.pages import Visitor, add_client, signed_in, text_of, value_at
 from tests.support.sidecars import ADMIN, SidecarAtHand
 
 WISH = {"organization_id": "acme", "month": "2026-11"}
@@ -19,10 +19,7 @@ WISH = {"organization_id": "acme", "month": "2026-11"}
 @pytest.fixture
 def desk(tmp_path: Path) -> Iterator[SidecarAtHand]:
     found = SidecarAtHand(tmp_path)
-    body = {"organization_id": "acme", "name": "=Acme", "currency": "PLN", "markup": "1.25"}
-    found.client.post(f"{ADMIN}/organizations", json=body)
-    wanted = {"external_user": ALICE, "organization_id": "acme"}
-    found.client.post(f"{ADMIN}/assignments", json=wanted)
+    add_client(found, "acme", ALICE, name="=Acme", currency="PLN", markup="1.25")
     found.book(
         [
             settled(cost_usd="0.0012"),
@@ -38,10 +35,8 @@ def desk(tmp_path: Path) -> Iterator[SidecarAtHand]:
 
 @pytest.fixture
 def visitor(desk: SidecarAtHand) -> Iterator[Visitor]:
-    found = Visitor(desk)
-    found.sign_in()
-    yield found
-    found.close()
+    with signed_in(desk) as found:
+        yield found
 
 
 def enter_rate(desk: SidecarAtHand, day: str = "2026-11-20") -> None:
