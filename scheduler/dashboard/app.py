@@ -1,4 +1,4 @@
-"""The pages: an app of its own inside the sidecar's, with one door, strict headers, HTML errors."""
+"""The pages: an app inside the sidecar's, with sessions, strict headers and errors as HTML."""
 
 import logging
 import secrets
@@ -72,7 +72,7 @@ _STATIC_PREFIX = "/ui/static/"
 def mount_dashboard(
     app: FastAPI, sidecar: RunningSidecar, tokens: ApiTokens, limiter: FailedAuthLimiter
 ) -> None:
-    """Serve the pages at `/` and below `/ui/`; a job of the sidecar keeps them quick."""
+    """Serve the pages at `/` and below `/ui/`, and add the job that warms their cache."""
     dashboard = create_dashboard(sidecar, app.state.health, tokens, limiter)
     app.router.routes.append(Route("/", endpoint=dashboard, include_in_schema=False))
     app.mount("/ui", dashboard)
@@ -81,7 +81,6 @@ def mount_dashboard(
 def create_dashboard(
     sidecar: RunningSidecar, health: Health, tokens: ApiTokens, limiter: FailedAuthLimiter
 ) -> FastAPI:
-    """Return the app of the pages."""
     dashboard = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
     state = dashboard.state
     state.sidecar, state.health = sidecar, health
@@ -96,26 +95,25 @@ def create_dashboard(
     _install_error_pages(dashboard)
     dashboard.mount("/static", StaticFiles(directory=STATIC))
     dashboard.include_router(sign_in.router)
-    door = [
+    guards = [
         Depends(signed_in),
         Depends(check_form),
         Depends(active_only(lambda: sidecar.is_active)),
     ]
     for module in _PAGES:
-        dashboard.include_router(module.router, dependencies=door)
+        dashboard.include_router(module.router, dependencies=guards)
     return dashboard
 
 
 class StrictHeaders:
-    """Adds to every answer what keeps a page from running or showing anything that is not ours."""
+    """Adds to every response a policy that lets a page run and show only its own files."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer with the headers."""
-        is_kept = scope["path"].startswith(_STATIC_PREFIX)
-        cache = "public, max-age=31536000, immutable" if is_kept else "no-store"
+        is_static = scope["path"].startswith(_STATIC_PREFIX)
+        cache = "public, max-age=31536000, immutable" if is_static else "no-store"
 
         async def strict(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -128,15 +126,15 @@ class StrictHeaders:
 
 
 def _install_error_pages(dashboard: FastAPI) -> None:
-    dashboard.add_exception_handler(SignInNeeded, _sign_in_first)
-    dashboard.add_exception_handler(ApiError, _refused)
-    dashboard.add_exception_handler(UsageError, _trouble)
-    dashboard.add_exception_handler(RequestValidationError, _unusable)
+    dashboard.add_exception_handler(SignInNeeded, _redirect_to_sign_in)
+    dashboard.add_exception_handler(ApiError, _api_error)
+    dashboard.add_exception_handler(UsageError, _usage_error)
+    dashboard.add_exception_handler(RequestValidationError, _invalid_request)
     dashboard.add_exception_handler(HTTPException, _http_error)
-    dashboard.add_exception_handler(Exception, _unexpected)
+    dashboard.add_exception_handler(Exception, _unexpected_error)
 
 
-def _sign_in_first(request: Request, _error: Exception) -> Response:
+def _redirect_to_sign_in(request: Request, _error: Exception) -> Response:
     wanted = request.url.path if request.method == "GET" else "/"
     query = f"?{request.url.query}" if request.method == "GET" and request.url.query else ""
     address = f"/ui/sign-in?next={quote(wanted + query)}"
@@ -146,19 +144,19 @@ def _sign_in_first(request: Request, _error: Exception) -> Response:
     return RedirectResponse(address, 303)
 
 
-def _refused(request: Request, error: Exception) -> Response:
+def _api_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, ApiError)
     return error_page(request, error.status, error.problem.message)
 
 
-def _trouble(request: Request, error: Exception) -> Response:
+def _usage_error(request: Request, error: Exception) -> Response:
     if isinstance(error, Refused):
         return error_page(request, refusal_status(error), str(error))
     is_input = isinstance(error, ConfigError | InvalidEvent)
     return error_page(request, 422 if is_input else 503, str(error))
 
 
-def _unusable(request: Request, error: Exception) -> Response:
+def _invalid_request(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
     return error_page(request, 422, f"{first['loc'][-1]}: {first['msg']}")
@@ -170,7 +168,7 @@ def _http_error(request: Request, error: Exception) -> Response:
     return error_page(request, error.status_code, sentence)
 
 
-def _unexpected(request: Request, error: Exception) -> Response:
+def _unexpected_error(request: Request, error: Exception) -> Response:
     reference = secrets.token_hex(4)
     log.error("page failed, reference %s", reference, exc_info=error)
     sentence = f"Something failed inside. The log of the sidecar says more under {reference}."
@@ -178,5 +176,4 @@ def _unexpected(request: Request, error: Exception) -> Response:
 
 
 def error_page(request: Request, status: int, sentence: str) -> Response:
-    """Answer with a page that says what is wrong."""
     return render(request, "error.html", {"status": status, "sentence": sentence}, status)

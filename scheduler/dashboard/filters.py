@@ -1,11 +1,11 @@
-"""What a page shows: days and sides of usage, as they stand in its address."""
+"""The filter of a page: days and sides of usage, as its address holds them."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from datetime import date
 from typing import Annotated, Any, get_args
 
-from fastapi import Query
+from fastapi import Depends, Query
 from pydantic import BeforeValidator
 
 from scheduler.dashboard.spans import Span, month_of, month_so_far
@@ -14,7 +14,7 @@ from scheduler.services.inputs import Day, LabelText, check_span
 from shared.core.days import ONE_DAY, local_day
 from shared.summary_db.port import Grouping, UsageFilter
 
-# A form sends every field it has; an empty one says nothing.
+# A form sends every field it has; an empty one counts as left out.
 _OR_NOTHING = BeforeValidator(lambda value: value or None)
 LabelField = Annotated[LabelText | None, _OR_NOTHING, Query()]
 DayField = Annotated[Day | None, _OR_NOTHING, Query()]
@@ -46,7 +46,7 @@ class PageFilter:
     source: LabelField = None
 
     def within(self, today: date) -> "PageFilter":
-        """Return it with both days. Raises ApiError for a span that cannot be used."""
+        """Fill in the days that are missing. Raises Refused for an empty or too long span."""
         month = month_so_far(today)
         end = self.end or max(month.end, self.start or month.end)
         start = self.start or min(month.start, end.replace(day=1))
@@ -54,11 +54,11 @@ class PageFilter:
         return replace(self, start=start, end=end)
 
     def filter(self) -> UsageFilter:
-        """Return what the books understand; both days must be there."""
+        """Return the filter of the reports; both days must be set."""
         return UsageFilter(**vars(self))
 
     def query(self) -> dict[str, Any]:
-        """Return what a link must carry to show the same."""
+        """Return the query of a link that shows the same."""
         return {
             each.name: str(getattr(self, each.name))
             for each in fields(self)
@@ -66,7 +66,6 @@ class PageFilter:
         }
 
     def sides(self) -> Iterator[tuple[Grouping, str]]:
-        """Return the sides that are chosen, with their values."""
         for side in SIDES:
             value = getattr(self, side)
             if value is not None:
@@ -78,13 +77,16 @@ class PageFilter:
         return next((step for step in _DRILL if step not in chosen), "day")
 
 
+PageFilterDep = Annotated[PageFilter, Depends()]
+
+
 def parse_grouping(name: str | None) -> Grouping | None:
-    """Return a grouping by its name, None for one that is not known."""
+    """Return the grouping of a name, None for an unknown one."""
     return next((each for each in get_args(Grouping) if each == name), None)
 
 
 def drill_query(query: dict[str, Any], by: Grouping, value: str) -> dict[str, Any]:
-    """Return the query of what lies behind one line of a page grouped by something."""
+    """Return the query that shows what one line adds up."""
     if by in SIDES:
         return {**query, by: value}
     day = date.fromisoformat(value)
@@ -94,7 +96,7 @@ def drill_query(query: dict[str, Any], by: Grouping, value: str) -> dict[str, An
 
 
 def filter_values(shown: PageFilter, today: date, sidecar: RunningSidecar) -> dict[str, Any]:
-    """Return what `filters.html` shows: what is chosen, and what else can be."""
+    """Return the values that `filters.html` needs."""
     return {
         "shown": shown,
         "query_now": shown.query(),
@@ -105,12 +107,10 @@ def filter_values(shown: PageFilter, today: date, sidecar: RunningSidecar) -> di
 
 
 def today_of(sidecar: RunningSidecar) -> date:
-    """Return today in the deployment's zone."""
     return local_day(sidecar.clock.now(), sidecar.settings.usage_timezone)
 
 
 def _quick_spans(today: date) -> list[tuple[str, Span]]:
-    """Return the spans that are asked for most."""
     return [
         ("Today", Span(today, today)),
         ("Last 7 days", Span(today - 6 * ONE_DAY, today)),

@@ -1,4 +1,4 @@
-"""Forms: what a person typed becomes a body of the API, and steps that need a second thought."""
+"""Forms: fields become inputs of services, and what changes much asks for confirmation."""
 
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime
@@ -35,14 +35,14 @@ def body_of(kind: type[AnyInput], **fields: object) -> AnyInput:
 
 
 def first_instant(day: str, time_zone: str) -> datetime:
-    """Return when a local day begins; no day means from ever. Raises ApiError for another text."""
+    """Return when a local day begins, 1970 without one. Raises ApiError for another text."""
     if not day:
         return EPOCH
     return day_start(day_of(day), time_zone)
 
 
 def day_of(text: str) -> date:
-    """Read a day. Raises ApiError for another text."""
+    """Read a day as YYYY-MM-DD. Raises ApiError for another text."""
     try:
         return date.fromisoformat(text)
     except ValueError:
@@ -56,7 +56,7 @@ def confirm(
     fields: Mapping[str, str | Sequence[str]],
     back: str,
 ) -> Response:
-    """Say what a step will do, in numbers, and ask; the same form comes back confirmed."""
+    """Ask before a change, with its effects in numbers; the form comes back with `confirmed`."""
     flat = [
         (name, value)
         for name, values in fields.items()
@@ -67,5 +67,4 @@ def confirm(
 
 
 def redirect(address: str) -> Response:
-    """Go on to a page after a form was taken."""
     return RedirectResponse(address, 303)

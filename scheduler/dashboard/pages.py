@@ -26,7 +26,7 @@ _CENTS = 2
 
 
 def page_templates(time_zone: str, version: str) -> Jinja2Templates:
-    """Return the templates, with times written in a zone."""
+    """Return the templates; they write times in a zone."""
     environment = Environment(
         loader=FileSystemLoader(HERE / "templates"),
         autoescape=True,
@@ -51,7 +51,6 @@ def page_templates(time_zone: str, version: str) -> Jinja2Templates:
 
 
 def render(request: Request, name: str, values: Mapping[str, Any], status: int = 200) -> Response:
-    """Answer with a page."""
     templates: Jinja2Templates = request.app.state.templates
     context = {
         "csrf": csrf_token(request),
@@ -62,7 +61,7 @@ def render(request: Request, name: str, values: Mapping[str, Any], status: int =
 
 
 def write_usd(pico: int) -> Markup:
-    """Write pico-USD, every digit of them; those beyond the cents stand back."""
+    """Write pico-USD to the last digit; those beyond the cents are styled to stand back."""
     return write_money(from_pico(pico))
 
 
@@ -76,7 +75,6 @@ def write_money(amount: Decimal) -> Markup:
 
 
 def write_count(number: int) -> str:
-    """Write a count with its thousands apart."""
     return f"{number:,}"
 
 
@@ -89,7 +87,7 @@ def write_time(instant: datetime | None, time_zone: str) -> Markup:
 
 
 def write_seconds(seconds: float) -> str:
-    """Write a span of time in its two largest units' reach: `45 s`, `12 min`, `3 h`, `5 d`."""
+    """Write a duration in one unit: `45 s`, `12 min`, `3 h`, `5 d`."""
     for unit, size, until in (("s", 1, 120), ("min", 60, 120), ("h", 3600, 48)):
         if seconds / size < until:
             return f"{seconds / size:.0f} {unit}"
@@ -119,5 +117,5 @@ def _digests() -> dict[str, str]:
 
 
 def _static(digests: Mapping[str, str], name: str) -> str:
-    """Return the address of a file; it changes when the file does, so it may be kept for ever."""
+    """Return the address of a file; it changes with the file, so browsers may cache it."""
     return f"/ui/static/{name}?v={digests[name]}"

@@ -60,12 +60,11 @@ class ReportCache:
         ]
 
     def total(self, wanted: UsageFilter) -> Amounts:
-        """Add up everything that is wanted."""
         [line] = self.usage(wanted, ())
         return line.amounts
 
     def warm(self, today: date) -> None:
-        """Read what pages show before anybody filters them."""
+        """Read what pages without a filter show."""
         month = UsageFilter(start=today.replace(day=1), end=today)
         groupings: list[tuple[Grouping, ...]] = [(), *((each,) for each in get_args(Grouping))]
         for grouping in groupings:

@@ -24,7 +24,7 @@ class SignInNeeded(Exception):
 
 
 class Sessions:
-    """Live sessions of this process; signing out or a restart ends them, wherever the cookie is."""
+    """Live sessions of this process; signing out or a restart ends them, whoever has the cookie."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -42,12 +42,10 @@ class Sessions:
         return session_id
 
     def end(self, session_id: str) -> None:
-        """End a session."""
         with self._lock:
             self._ends.pop(session_id, None)
 
     def is_live(self, session_id: str) -> bool:
-        """Tell whether a session has begun and not ended."""
         with self._lock:
             ends_at = self._ends.get(session_id)
         return ends_at is not None and self._clock.now() < ends_at
@@ -56,7 +54,7 @@ class Sessions:
 class SessionCookie:
     """Keeps sessions in a signed cookie that scripts cannot read, sent over TLS only where it is.
 
-    The key is new in every process, as the sessions are.
+    The key is new in every process, like the sessions.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -76,19 +74,18 @@ class SessionCookie:
         self._plain, self._secure = middleware(https_only=False), middleware(https_only=True)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Load the session of a request and write it into the answer."""
         chosen = self._secure if scope.get("scheme") == "https" else self._plain
         await chosen(scope, receive, send)
 
 
 def csrf_token(request: Request) -> str:
-    """Return what a form must bring back, the same for a whole session."""
+    """Return the CSRF token of the session, which every form sends back."""
     token: str = request.session.setdefault("csrf", secrets.token_urlsafe(24))
     return token
 
 
 async def check_form(request: Request) -> None:
-    """Refuse a form that no page of this session has made. Raises ApiError."""
+    """Require the CSRF token of the session. Raises ApiError."""
     if request.method in _READING:
         return
     form = await request.form()
@@ -99,19 +96,18 @@ async def check_form(request: Request) -> None:
 
 
 def is_signed_in(request: Request) -> bool:
-    """Tell whether a request belongs to a live session."""
     sessions: Sessions = request.app.state.sessions
     return sessions.is_live(request.session.get("id", ""))
 
 
 def signed_in(request: Request) -> None:
-    """Let nobody in who has not signed in. Raises SignInNeeded."""
+    """Require a session. Raises SignInNeeded."""
     if not is_signed_in(request):
         raise SignInNeeded
 
 
 def active_only(is_active: Callable[[], bool]) -> Callable[[Request], None]:
-    """Return what keeps a passive sidecar from taking anything in."""
+    """Return a dependency that refuses changes while the sidecar is passive."""
 
     def check(request: Request) -> None:
         if request.method not in _READING and not is_active():

@@ -1,4 +1,4 @@
-"""Spans of days that the overview compares, and where a month is going to end."""
+"""Spans of days that pages compare, and the forecast of a month."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from shared.core.days import ONE_DAY
 # Users are listed when they used something within it.
 RECENT = timedelta(days=90)
 _WEEK = 7
-# Weeks that a weekday's usual amount is taken from; fewer than two say nothing of the spread.
+# Weeks that a weekday's usual amount is taken from; the spread needs at least two.
 WEEKS_KNOWN = 8
 _WEEKS_LEAST = 2
 # Four of five outcomes of a normal distribution lie within so many standard deviations.
@@ -27,13 +27,12 @@ class Span:
 
     @property
     def days(self) -> int:
-        """How many days it has."""
         return (self.end - self.start).days + 1
 
 
 @dataclass(frozen=True, kw_only=True)
 class Forecast:
-    """Where the month ends, in pico-USD: expected, and the bounds of four outcomes of five."""
+    """The end of the month in pico-USD: expected, and the bounds of an 80 % interval."""
 
     expected_pico: int
     low_pico: int
@@ -41,29 +40,27 @@ class Forecast:
 
 
 def month_of(day: date) -> Span:
-    """Return the calendar month of a day."""
     start = day.replace(day=1)
     return Span(start, (start + timedelta(days=31)).replace(day=1) - ONE_DAY)
 
 
 def month_so_far(today: date) -> Span:
-    """Return this month up to and with today."""
+    """Return this month up to today, today included."""
     return Span(today.replace(day=1), today)
 
 
 def same_span_before(today: date) -> Span:
-    """Return as many first days of the month before, or all of it when it is shorter."""
+    """Return as many first days of the month before, at most all of it."""
     before = month_of(today.replace(day=1) - ONE_DAY)
     return Span(before.start, min(before.end, before.start + (today.day - 1) * ONE_DAY))
 
 
 def total(by_day: Mapping[date, int], span: Span) -> int:
-    """Add up the days of a span."""
     return sum(pico for day, pico in by_day.items() if span.start <= day <= span.end)
 
 
 def forecast(by_day: Mapping[date, int], today: date, first_known: date) -> Forecast | None:
-    """Say where the month ends if each weekday goes on as in the weeks before.
+    """Return where the month ends if each weekday costs what it did in the weeks before.
 
     None while a weekday has fewer than two weeks behind it. Days without usage count as zero from
     `first_known` on. Today is at least what it has cost so far.

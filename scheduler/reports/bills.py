@@ -20,7 +20,7 @@ Unsettled = Literal["pending", "estimated"]
 
 @dataclass(frozen=True, kw_only=True)
 class BilledEvent:
-    """One bill of a figure: whose it is, on which local day, and how often it was observed."""
+    """One bill with its organization, its local day, and the number of its observations."""
 
     organization_id: str
     local_date: date
@@ -31,7 +31,7 @@ class BilledEvent:
 
 @dataclass(frozen=True)
 class Cursor:
-    """A place in the list of bills: a local day and how many of its bills come before."""
+    """A position in the list of bills: a local day and how many of its bills come before."""
 
     day: date
     offset: int = 0
@@ -42,7 +42,7 @@ class Cursor:
 
 @dataclass(frozen=True)
 class BillReader:
-    """Reads bills day by day; only days with a figure are read. Raises what the stores raise."""
+    """Reads bills day by day, only days with usage. Raises DeliveryError and ProjectionError."""
 
     store: EventStore
     summaries: SummaryStore
@@ -52,7 +52,7 @@ class BillReader:
     def page(
         self, wanted: UsageFilter, limit: int, start: Cursor | None = None
     ) -> tuple[list[BilledEvent], Cursor | None]:
-        """Return at most `limit` bills from a place on, and the place of the next page."""
+        """Return at most `limit` bills from a cursor on, and the cursor of the next page."""
         found: list[BilledEvent] = []
         for day, bills in self._days(wanted, start):
             skipped = start.offset if start and start.day == day else 0

@@ -1,4 +1,4 @@
-"""Completeness: how much of the usage is booked at its true cost, and how much is not known."""
+"""Completeness: how much of the usage is booked at its true cost."""
 
 from dataclasses import dataclass, replace
 from decimal import ROUND_DOWN, Decimal
@@ -21,7 +21,7 @@ class Completeness:
     conflicts: int
 
     def coverage_percent(self) -> str:
-        """Return which part is booked at its true cost, rounded down: 100.00 means all of it."""
+        """Return the share booked at its true cost, rounded down: 100.00 means all of it."""
         known = self.booked + self.unmetered
         if known == 0:
             return "100.00"

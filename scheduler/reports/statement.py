@@ -34,25 +34,10 @@ class StatementLine:
     units: int | None
     amount: Decimal | None
 
-    @property
-    def events(self) -> int:
-        """How many events it stands for."""
-        return self.amounts.events
-
-    @property
-    def pending(self) -> int:
-        """How many of them have no cost yet."""
-        return self.amounts.pending
-
-    @property
-    def billed_pico_usd(self) -> int:
-        """What the organization pays for it, in US dollars."""
-        return self.amounts.billed_pico_usd
-
 
 @dataclass(frozen=True, kw_only=True)
 class UsedRate:
-    """The rate a day was converted at, and the day it is of when that day has none of its own."""
+    """The exchange rate of a day; `of_date` is earlier when the day has none of its own."""
 
     local_date: date
     rate_nano: int
@@ -61,33 +46,13 @@ class UsedRate:
 
 @dataclass(frozen=True, kw_only=True)
 class Statement:
-    """A statement. `amount` None means that a day has no exchange rate, on it or before it."""
+    """A statement; without an amount a day has no exchange rate on or before it."""
 
     currency: str
     lines: Sequence[StatementLine]
     total: StatementLine
     rates: Sequence[UsedRate]
     days_without_rate: Sequence[date]
-
-    @property
-    def events(self) -> int:
-        """How many events all lines stand for."""
-        return self.total.events
-
-    @property
-    def pending(self) -> int:
-        """How many of them have no cost yet."""
-        return self.total.pending
-
-    @property
-    def billed_pico_usd(self) -> int:
-        """What the organization pays, in US dollars."""
-        return self.total.billed_pico_usd
-
-    @property
-    def amount(self) -> Decimal | None:
-        """What the organization pays, in its currency."""
-        return self.total.amount
 
 
 def read_statement(

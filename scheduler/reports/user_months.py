@@ -1,4 +1,4 @@
-"""A user's months: this one and the one before, of one user and of nobody else."""
+"""A user's own usage of this month and the one before."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -14,8 +14,6 @@ from shared.summary_db.port import UnmeteredLine, UsageFilter, UsageLine, UsageR
 
 @dataclass(frozen=True, kw_only=True)
 class ModelMonth:
-    """What a user used of one model in a month."""
-
     model: str
     amounts: Amounts
 
@@ -36,7 +34,7 @@ class UserMonth:
 
 @dataclass(frozen=True, kw_only=True)
 class UserMonths:
-    """The month that today lies in, the one before, and the zone that says which day it is."""
+    """This month up to today, the one before, and the zone of their days."""
 
     time_zone: str
     months: Sequence[UserMonth]
@@ -44,7 +42,7 @@ class UserMonths:
 
 @dataclass(frozen=True)
 class MonthReader:
-    """Reads months of users. Raises what the reports raise.
+    """Reads months of users. Raises ProjectionError.
 
     Who has no assignment counts as one of the organization that was billed for them last; who was
     never billed, as one of `default_organization`.
@@ -72,7 +70,7 @@ class MonthReader:
 
 
 def _span_around(external_user: str, now: datetime) -> UsageFilter:
-    """Return both months whatever the zone: its today is at most a day from that of UTC."""
+    """Return a span with both months in any zone, whose today is at most a day from UTC's."""
     earliest = (now.date() - ONE_DAY).replace(day=1)
     start, end = _month_before(earliest), now.date() + ONE_DAY
     return UsageFilter(start=start, end=end, external_user=external_user)

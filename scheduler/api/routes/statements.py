@@ -81,17 +81,17 @@ def statement(
             StatementLineBody(
                 name=line.name,
                 user_name=names.get(line.name),
-                events=line.events,
-                pending=line.pending,
-                billed_usd=line.billed_pico_usd,
+                events=line.amounts.events,
+                pending=line.amounts.pending,
+                billed_usd=line.amounts.billed_pico_usd,
                 amount=None if line.amount is None else str(line.amount),
             )
             for line in found.lines
         ],
-        events=found.events,
-        pending=found.pending,
-        billed_usd=found.billed_pico_usd,
-        amount=None if found.amount is None else str(found.amount),
+        events=found.total.amounts.events,
+        pending=found.total.amounts.pending,
+        billed_usd=found.total.amounts.billed_pico_usd,
+        amount=None if found.total.amount is None else str(found.total.amount),
         rates=_rates(found),
         days_without_rate=list(found.days_without_rate),
         notes=_warnings(found),
@@ -111,9 +111,10 @@ def _rates(found: Statement) -> list[UsedRateBody]:
 
 
 def _warnings(found: Statement) -> list[str]:
+    pending = found.total.amounts.pending
     borrowed = sum(used.of_date != used.local_date for used in found.rates)
     sentences = (
-        (found.pending, f"{found.pending} events are pending: their cost is not in the amount yet"),
+        (pending, f"{pending} events are pending: their cost is not in the amount yet"),
         (borrowed, f"{borrowed} days have no rate of their own and use the last one before"),
         (
             found.days_without_rate,

@@ -61,21 +61,21 @@ class AssignmentPeriod:
 
     @property
     def successor(self) -> Assignment | None:
-        """What puts the user into another organization afterwards."""
+        """What assigns the user to another organization afterwards."""
         return None if self.ending else self.after
 
     def first_day(self, zone: str) -> str:
-        """Return its first day, nothing when it holds from ever."""
+        """Return its first day, empty when it holds from ever."""
         return "" if self.held.valid_from.year == 1970 else str(_day(self.held, zone))
 
     def last_day(self, zone: str) -> str:
-        """Return its last day, nothing while no other assignment follows."""
+        """Return its last day, empty when no other assignment follows."""
         return str(_day(self.after, zone) - ONE_DAY) if self.after else ""
 
 
 @router.get("/assignments")
 def assignments(request: Request, sidecar: SidecarDep, reports: ReportCacheDep) -> Response:
-    """Show users nobody pays for first, then everybody's assignments."""
+    """Show users without an organization first, then all assignments."""
     seen = _seen(reports, today_of(sidecar) - RECENT, today_of(sidecar))
     directory = sidecar.summaries.directory()
     lost = {user: orgs[UNASSIGNED] for user, orgs in seen.items() if UNASSIGNED in orgs}
@@ -110,7 +110,6 @@ def assign(
     valid_from: Text = "",
     confirmed: Confirmed = False,
 ) -> Response:
-    """Put users into an organization, after saying what moves with them."""
     users = list(dict.fromkeys(each for each in (*user, another.strip()) if each))
     if not users:
         raise ApiError(422, "invalid_value", "choose at least one user")
@@ -146,7 +145,7 @@ def remove(
     assignment_id: Annotated[int, Form(ge=1, le=_ID_MAX)],
     confirmed: Confirmed = False,
 ) -> Response:
-    """Take an assignment back, after saying what moves with it."""
+    """Remove an assignment; the user belongs to where the one before it says."""
     directory = sidecar.summaries.directory()
     removed = known_assignment(directory, assignment_id)
     if not confirmed:
@@ -168,7 +167,6 @@ def remove(
 def assignment(
     request: Request, sidecar: SidecarDep, assignment_id: Annotated[int, Query(ge=1, le=_ID_MAX)]
 ) -> Response:
-    """Show an assignment and a form that corrects it."""
     period, zone = _period(sidecar, assignment_id), sidecar.settings.usage_timezone
     directory = sidecar.summaries.directory()
     values = {
@@ -200,7 +198,7 @@ def correct(
     last_day: Text = "",
     confirmed: Confirmed = False,
 ) -> Response:
-    """Correct an assignment, after saying what moves with it."""
+    """Correct an assignment and its ending; the days of others bound it."""
     period = _period(sidecar, assignment_id)
     wanted, ending = _wanted(sidecar, period, organization_id, first_day, last_day)
     if not confirmed:
@@ -221,7 +219,7 @@ def correct(
 
 
 def _seen(reports: ReportCache, start: date, end: date) -> dict[str, dict[str, Amounts]]:
-    """Return what users used in these days, by the organization it is billed to."""
+    """Return usage by user and by the organization that is billed for it."""
     wanted = UsageFilter(start=start, end=end)
     seen: dict[str, dict[str, Amounts]] = {}
     for line in reports.usage(wanted, ("external_user", "organization_id")):
@@ -245,9 +243,9 @@ def _wanted(
     first_day: str,
     last_day: str,
 ) -> tuple[Assignment, Assignment | None]:
-    """Return the assignment as it shall be, and its ending if it shall have one of its own.
+    """Return the corrected assignment and the one that ends it, if any.
 
-    A day that was not changed keeps its instant. Raises ApiError for days that cannot be.
+    A day that was not changed keeps its instant. Raises ApiError for impossible days.
     """
     zone = sidecar.settings.usage_timezone
     keeps_start = first_day == period.first_day(zone)
@@ -298,7 +296,6 @@ def _write(
 
 
 def _period(sidecar: RunningSidecar, assignment_id: int) -> AssignmentPeriod:
-    """Return an assignment with the one after it. Raises NotKnown."""
     held = known_assignment(sidecar.summaries.directory(), assignment_id)
     row = sorted(_of_user(sidecar, held.external_user), key=lambda each: each.valid_from)
     place = row.index(held)

@@ -1,16 +1,16 @@
-"""Page: the single events behind a figure, and those that need a look."""
+"""Pages: the single events behind a figure, unmetered generations, and findings."""
 
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Annotated, Literal
 from urllib.parse import quote
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 
 from scheduler.api.deps import SidecarDep
 from scheduler.api.fields import AfterCursor
-from scheduler.dashboard.filters import PageFilter, filter_values, today_of
+from scheduler.dashboard.filters import PageFilterDep, filter_values, today_of
 from scheduler.dashboard.pages import render
 from scheduler.reports.bills import BilledEvent, Unsettled
 from scheduler.services.events import bill_reader, event_body, parse_cursor
@@ -21,12 +21,11 @@ router = APIRouter()
 _EVENTS_PER_PAGE = 100
 _LINES_SHOWN = 500
 Only = Unsettled | Literal[""]
-PageFilterDep = Annotated[PageFilter, Depends()]
 
 
 @dataclass(frozen=True, kw_only=True)
 class EventLine:
-    """An event as the API writes it, and where its chat is."""
+    """An event as the API writes it, with the address of its chat."""
 
     body: dict[str, object]
     chat_url: str | None
@@ -40,7 +39,7 @@ def events(
     cost: Annotated[Only, Query()] = "",
     after: AfterCursor = None,
 ) -> Response:
-    """Show bills in the order of their days and times; `cost` leaves those that are settled out."""
+    """Show bills in the order of their days and times; `cost` leaves out settled ones."""
     today = today_of(sidecar)
     shown = shown.within(today)
     reader, wanted = bill_reader(sidecar), shown.filter()
@@ -62,7 +61,7 @@ def events(
 
 @router.get("/unmetered")
 def unmetered(request: Request, sidecar: SidecarDep, shown: PageFilterDep) -> Response:
-    """Show generations that are known to have been made and whose cost no hook shows."""
+    """Show generations whose cost no hook shows."""
     today = today_of(sidecar)
     shown = replace(shown.within(today), source=None)
     lines = sidecar.books.unmetered(
@@ -82,7 +81,7 @@ def unmetered(request: Request, sidecar: SidecarDep, shown: PageFilterDep) -> Re
 
 @router.get("/findings")
 def findings(request: Request, sidecar: SidecarDep, shown: PageFilterDep) -> Response:
-    """Show bills that two sources tell different amounts of, and what else needs a look."""
+    """Show bills with conflicting amounts, and what else needs attention."""
     today = today_of(sidecar)
     shown = shown.within(today)
     found = sidecar.books.findings(shown.filter(), Page(limit=_LINES_SHOWN + 1))

@@ -24,7 +24,6 @@ _RATES_PER_PAGE = 60
 def exchange_rates(
     request: Request, sidecar: SidecarDep, offset: Annotated[int, Query(ge=0, le=10**6)] = 0
 ) -> Response:
-    """Show rates, the newest day first, and forms for new ones."""
     paging = Paging(limit=_RATES_PER_PAGE, offset=offset)
     found = service.list_rates(sidecar.books, None, paging.page())
     rates, next_offset = paging.cut(found)
@@ -48,7 +47,7 @@ def enter(
     source: Text = "",
     confirmed: Confirmed = False,
 ) -> Response:
-    """Enter the rate of a day; to take the place of another one asks first."""
+    """Enter the rate of a day; replacing another one needs confirmation."""
     body = body_of(
         NewExchangeRate, currency=currency, local_date=local_date, rate=rate, source=source
     )
@@ -70,7 +69,7 @@ def enter(
 def enter_csv(
     request: Request, sidecar: SidecarDep, text: Text = "", confirmed: Confirmed = False
 ) -> Response:
-    """Enter rates from pasted CSV, all of them or none, after saying how many."""
+    """Enter rates from pasted CSV, all of them or none."""
     rates = read_csv(text.strip() + "\n")
     if not confirmed:
         days = sorted({rate.local_date for rate in rates})

@@ -1,4 +1,4 @@
-"""Pages: who captures, what waits in the spools, what was refused, and what was put each."""
+"""Pages: hosts and spools, jobs, counters, and dead letters."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import closing
@@ -28,7 +28,7 @@ _PAGE = "/ui/dead-letters"
 
 @dataclass(frozen=True)
 class DeadLetterList:
-    """What a spool has put aside: the oldest letters, and how many there are in all."""
+    """The oldest dead letters and quarantined events of a spool, and the count of all."""
 
     spool: str
     letters: list[DeadLetter]
@@ -37,7 +37,6 @@ class DeadLetterList:
 
 @router.get("/hosts")
 def hosts(request: Request, sidecar: SidecarDep) -> Response:
-    """Show hosts, spools, jobs and counters."""
     health: Health = request.app.state.health
     report = health.report()
     values = {
@@ -51,7 +50,7 @@ def hosts(request: Request, sidecar: SidecarDep) -> Response:
 
 @router.get("/dead-letters")
 def dead_letters(request: Request, sidecar: SidecarDep) -> Response:
-    """Show what was put aside, with the server's words or the reason."""
+    """Show dead letters with the server's message or the reason."""
     values = {"lists": list(_dead_letter_lists(sidecar))}
     return render(request, "dead_letters.html", values)
 
@@ -60,7 +59,7 @@ def dead_letters(request: Request, sidecar: SidecarDep) -> Response:
 def replay(
     request: Request, sidecar: SidecarDep, spool: Text = "", confirmed: Confirmed = False
 ) -> Response:
-    """Queue again what a spool has put aside, after saying how much that is."""
+    """Queue the dead letters and quarantined events of a spool again."""
     with closing(_opened(sidecar, spool)) as opened:
         status = opened.status()
         if confirmed:
@@ -75,7 +74,7 @@ def replay(
 
 
 def _counters(report: HealthReport, sidecar: RunningSidecar) -> dict[str, list[tuple[str, int]]]:
-    """Return what was counted by the spools here, and by hosts whose spool is elsewhere."""
+    """Return the counters of the spools here, and of hosts whose spool is elsewhere."""
     here = {host.host_id for host in sidecar.hosts_here()}
     counters: dict[str, Mapping[str, int]] = {
         spool.name: spool.status.counters for spool in report.spools

@@ -1,4 +1,4 @@
-"""Pages: organizations, what they pay per dollar since when, and changing that."""
+"""Pages: organizations, their terms and dated markups, and changing these."""
 
 from dataclasses import replace
 from datetime import date
@@ -36,7 +36,6 @@ _LIST = "/ui/organizations"
 
 @router.get("/organizations")
 def organizations(request: Request, sidecar: SidecarDep) -> Response:
-    """Show all organizations with the markup of today, and a form for a new one."""
     directory, today = sidecar.summaries.directory(), today_of(sidecar)
     found = service.list_organizations(sidecar.summaries, sidecar.books)
     values = {
@@ -59,7 +58,6 @@ def add(
     currency: Text = "",
     markup: Text = "",
 ) -> Response:
-    """Add an organization."""
     body = body_of(
         NewOrganization,
         organization_id=organization_id,
@@ -76,7 +74,6 @@ def add(
 def organization(
     request: Request, sidecar: SidecarDep, organization_id: Annotated[LabelText, Query()]
 ) -> Response:
-    """Show one organization, its dated rates, and forms that change it."""
     values = {
         "organization": service.organization_details(
             sidecar.summaries, sidecar.books, organization_id
@@ -100,7 +97,7 @@ def change(
     is_active: Text = "",
     confirmed: Confirmed = False,
 ) -> Response:
-    """Change an organization; another zone, currency or base of the markup asks first."""
+    """Change an organization; another zone, currency or base of the markup needs confirmation."""
     known = known_organization(sidecar.summaries.directory(), organization_id)
     body = body_of(
         OrganizationChange,
@@ -138,7 +135,6 @@ def set_rate(
     valid_from: Text = "",
     confirmed: Confirmed = False,
 ) -> Response:
-    """Set the markup from a day on, after saying what that changes."""
     known = known_organization(sidecar.summaries.directory(), organization_id)
     start = day_of(valid_from) if valid_from else ALWAYS
     body = body_of(NewRate, markup=markup, valid_from=start)
@@ -184,7 +180,7 @@ def _change_of_rate(
 def _change_of_terms(
     reports: ReportCache, sidecar: RunningSidecar, known: Organization, wanted: Organization
 ) -> list[str]:
-    """Say what other terms do to the days of an organization; nothing when they stay the same."""
+    """Return what other terms change, in sentences; none when they stay the same."""
     is_same_base = (wanted.time_zone, wanted.fee_only) == (known.time_zone, known.fee_only)
     if is_same_base and wanted.currency == known.currency:
         return []

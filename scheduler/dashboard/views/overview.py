@@ -1,4 +1,4 @@
-"""Page: what was spent today and this month, by whom and on what, and whether that is all of it."""
+"""Page: what was spent today and this month, by whom and on what, and how complete that is."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -52,7 +52,6 @@ class Panel:
 
 @router.get("/")
 def overview(request: Request, sidecar: SidecarDep, reports: ReportCacheDep) -> Response:
-    """Show today and this month."""
     today = today_of(sidecar)
     month, before = month_so_far(today), same_span_before(today)
     first = min(before.start, today - WEEKS_KNOWN * timedelta(days=7))
@@ -60,7 +59,7 @@ def overview(request: Request, sidecar: SidecarDep, reports: ReportCacheDep) -> 
     by_day = {date.fromisoformat(line.group["day"]): line.amounts for line in lines}
     billed = {day: amounts.billed_pico_usd for day, amounts in by_day.items()}
     wanted = UsageFilter(start=month.start, end=month.end)
-    month_total = add_up(by_day, month)
+    month_total = _add_up(by_day, month)
     health: Health = request.app.state.health
     values = {
         "today": today,
@@ -68,7 +67,7 @@ def overview(request: Request, sidecar: SidecarDep, reports: ReportCacheDep) -> 
         "before": before,
         "day_total": by_day.get(today, Amounts()),
         "month_total": month_total,
-        "before_total": add_up(by_day, before),
+        "before_total": _add_up(by_day, before),
         "forecast": forecast(billed, today, min(by_day, default=today)),
         "days": [(day, by_day.get(day, Amounts())) for day in _days(month)],
         "before_days": [by_day.get(day, Amounts()).billed_pico_usd for day in _days(before)],
@@ -80,14 +79,12 @@ def overview(request: Request, sidecar: SidecarDep, reports: ReportCacheDep) -> 
     return render(request, "overview.html", values)
 
 
-def add_up(by_day: Mapping[date, Amounts], span: Span) -> Amounts:
-    """Add up the days of a span."""
+def _add_up(by_day: Mapping[date, Amounts], span: Span) -> Amounts:
     found = [amounts for day, amounts in by_day.items() if span.start <= day <= span.end]
     return add_amounts(found)
 
 
 def largest_first(lines: Sequence[UsageLine]) -> list[UsageLine]:
-    """Return lines by what they cost, those that cost the same in their order."""
     return sorted(lines, key=lambda line: -line.amounts.billed_pico_usd)
 
 
@@ -117,7 +114,7 @@ def _completeness(
         "completeness": read_completeness(sidecar.books, wanted, total),
         "unmetered_tasks": sidecar.books.unmetered(wanted, ("task",)),
         "report": report,
-        "refused": refused_count(report, sidecar),
+        "refused": _refused_count(report, sidecar),
         "waiting_seconds": max(0.0, (report.at - waiting).total_seconds()) if waiting else 0.0,
         "queued": sum(spool.status.queued for spool in report.spools),
         "set_aside": sum(
@@ -127,8 +124,8 @@ def _completeness(
     }
 
 
-def refused_count(report: HealthReport, sidecar: RunningSidecar) -> int:
-    """Count what was refused: by the spools here, ever, and by hosts elsewhere since they began."""
+def _refused_count(report: HealthReport, sidecar: RunningSidecar) -> int:
+    """Count refusals: of the spools here, ever, and of hosts elsewhere since their start."""
     here = {host.host_id for host in sidecar.hosts_here()}
     counters = [spool.status.counters for spool in report.spools]
     counters += [host.counters for host in report.hosts if host.host_id not in here]

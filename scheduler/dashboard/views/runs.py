@@ -1,4 +1,4 @@
-"""Pages: how projections went, a button that asks for one, and what was corrected."""
+"""Pages: projections that ran or were requested, and corrections of final days."""
 
 from dataclasses import dataclass
 from typing import Annotated
@@ -28,7 +28,7 @@ _CORRECTIONS_PER_PAGE = 50
 
 @dataclass(frozen=True)
 class BatchProgress:
-    """How far an asked-for projection is: days of all zones."""
+    """How far a requested projection is, in days of all zones."""
 
     request: BatchRequest
     done: int
@@ -37,7 +37,6 @@ class BatchProgress:
 
 @router.get("/runs")
 def runs(request: Request, sidecar: SidecarDep) -> Response:
-    """Show what was asked for, what ran, and the schedule."""
     status = batch_status(sidecar, Page(limit=_RUNS_SHOWN))
     running = [each for each in status.requests if each.state == "running"]
     values = {
@@ -59,7 +58,7 @@ def run(
     allow_shrink: Text = "",
     confirmed: Confirmed = False,
 ) -> Response:
-    """Project days in the background; to allow fewer events than are known asks first."""
+    """Project days in the background; allowing fewer events than known needs confirmation."""
     body = body_of(NewBatch, start=start, end=end, allow_shrink=allow_shrink)
     check_span(body.start, body.end)
     if body.allow_shrink and not confirmed:
@@ -79,7 +78,7 @@ def run(
 def corrections(
     request: Request, sidecar: SidecarDep, offset: Annotated[int, Query(ge=0, le=10**5)] = 0
 ) -> Response:
-    """Show every change of a day that was final, with old and new."""
+    """Show every change of a final day, before and after."""
     paging = Paging(limit=_CORRECTIONS_PER_PAGE, offset=offset)
     found = sidecar.summaries.corrections(offset + paging.limit + 1)[offset:]
     lines, next_offset = paging.cut(found)

@@ -71,7 +71,6 @@ class StatementView:
 
 @router.get("/statements")
 def choose(request: Request, sidecar: SidecarDep) -> Response:
-    """Ask for an organization and a month."""
     today = today_of(sidecar)
     organizations = sidecar.summaries.directory().organizations.values()
     values = {
@@ -90,7 +89,6 @@ def chosen(
     query: Annotated[StatementQuery, Depends()],
     organization_id: Annotated[LabelText, Query()],
 ) -> Response:
-    """Show what an organization pays for a month."""
     view = _statement_view(reports, sidecar, organization_id, query)
     values = {"view": view, "exact": exact_amount, "rate": format_rate}
     return render(request, "statement.html", values)
@@ -103,9 +101,9 @@ def as_csv(
     query: Annotated[StatementQuery, Depends()],
     organization_id: Annotated[LabelText, Query()],
 ) -> Response:
-    """Return the same statement as CSV; its lines add up to its total, which is rounded once.
+    """Return the statement as CSV; its lines add up to its total, which is rounded once.
 
-    The rates that were used follow, each with its day.
+    Markups and exchange rates follow, each with its day.
     """
     view = _statement_view(reports, sidecar, organization_id, query)
     buffer = StringIO()
@@ -123,7 +121,7 @@ def as_csv(
 
 
 def exact_amount(line: StatementLine) -> Decimal | None:
-    """Return what a line amounts to in the currency before any rounding."""
+    """Return the amount in the organization's currency before any rounding."""
     if line.units is None:
         return None
     return Decimal((0, tuple(int(digit) for digit in str(line.units)), -21))

@@ -1,9 +1,9 @@
-"""Page: usage by any side and any days, from the client down to the day, and as a file."""
+"""Page: usage by any side and span, from the organization down to the day, and as a file."""
 
 from collections.abc import Sequence
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 
 from scheduler.api.deps import SidecarDep
@@ -11,7 +11,7 @@ from scheduler.api.files import file_response
 from scheduler.dashboard.filters import (
     SIDES,
     SPANS,
-    PageFilter,
+    PageFilterDep,
     drill_query,
     filter_values,
     parse_grouping,
@@ -28,7 +28,6 @@ from shared.summary_db.port import Grouping, UsageLine
 router = APIRouter()
 
 _LINES_PER_PAGE = 100
-PageFilterDep = Annotated[PageFilter, Depends()]
 Offset = Annotated[int, Query(ge=0, le=10**6)]
 
 
@@ -42,7 +41,7 @@ def usage(
     sort: str = "",
     offset: Offset = 0,
 ) -> Response:
-    """Show figures by one side, with a link to what lies behind each line."""
+    """Show usage by one grouping, with a link to what each line adds up."""
     today = today_of(sidecar)
     shown = shown.within(today)
     grouping = parse_grouping(by) or shown.next_grouping()
@@ -76,7 +75,7 @@ def download(
     by: str | None = None,
     cost: Unsettled | None = None,
 ) -> Response:
-    """Return what a page shows as a file: the API's own export."""
+    """Return what a page shows as a file, the same as the API's export."""
     shown = shown.within(today_of(sidecar))
     wanted = shown.filter()
     if what == "events":
