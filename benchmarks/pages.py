@@ -17,9 +17,9 @@ from benchmarks.report import Table, percentile
 from scheduler.api.app import create_app
 from scheduler.api.server import ApiServer
 from scheduler.process.running import RunningSidecar
+from shared.core.amounts import AMOUNTS
 from shared.core.days import ZoneDay
 from shared.projection.organization import Organization, OrganizationDefaults
-from shared.projection.summary import AMOUNTS
 from shared.settings import Settings
 from shared.summary_db.schema import daily_usage
 from shared.summary_db.summaries import open_summaries

@@ -13,9 +13,10 @@ from rich.table import Column, Table
 
 from migration_tools.importing.importer import ImportOutcome
 from migration_tools.importing.plan import ImportPlan, ImportProgress
-from migration_tools.importing.totals import COLUMNS, Totals
+from shared.core.amounts import UNBILLED, Amounts
 from shared.core.money import format_usd, from_pico
 from shared.errors import DeliveryError, ProjectionError, UsageError
+from shared.event_store.sums import STORED
 
 OK, DIFFERENT, WRONG_COMMAND, REFUSED, UNREACHABLE = 0, 1, 2, 3, 4
 _ROWS_SHOWN = 200
@@ -137,15 +138,15 @@ def outcome_data(outcome: ImportOutcome) -> dict[str, Any]:
     }
 
 
-def totals_data(totals: Totals) -> dict[str, Any]:
+def totals_data(totals: Amounts) -> dict[str, Any]:
     """Return totals by name, the cost also in dollars."""
-    named = dict(zip(COLUMNS, totals.sums, strict=True))
-    return named | {"cost_usd": usd(totals["cost_pico_usd"])}
+    named = {STORED.get(name, name): getattr(totals, name) for name in UNBILLED}
+    return named | {"cost_usd": usd(totals.raw_pico_usd)}
 
 
-def _shown(totals: Totals) -> tuple[object, ...]:
-    names = ("events", "pending", "estimated", "total_tokens")
-    return *(totals[name] for name in names), usd(totals["cost_pico_usd"])
+def _shown(totals: Amounts) -> tuple[object, ...]:
+    counts = (totals.events, totals.pending, totals.estimated, totals.total_tokens)
+    return *counts, usd(totals.raw_pico_usd)
 
 
 def _remarks(plan: ImportPlan) -> Any:

@@ -10,8 +10,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from migration_tools.importing.plan import ImportPlan
-from migration_tools.importing.totals import OrganizationDay, Totals
+from migration_tools.importing.plan import ImportPlan, OrganizationDay
+from shared.core.amounts import UNBILLED, Amounts
 from shared.core.file_lock import lock_file
 from shared.errors import MigrationError
 
@@ -43,7 +43,7 @@ class SavedDatabase(_Record):
 
 
 class DayRecord(_Record):
-    """What an import wrote of one organization's day; totals in the order of COLUMNS."""
+    """What an import wrote of one organization's day; totals in the order of UNBILLED."""
 
     organization_id: str
     local_date: date
@@ -169,7 +169,7 @@ def day_records(plan: ImportPlan) -> list[DayRecord]:
         DayRecord(
             organization_id=org_day.organization_id,
             local_date=org_day.local_date,
-            totals=plan.by_day[org_day].sums,
+            totals=[getattr(plan.by_day[org_day], name) for name in UNBILLED],
             contents=plan.contents[org_day],
         )
         for org_day in sorted(plan.by_day)
@@ -178,12 +178,12 @@ def day_records(plan: ImportPlan) -> list[DayRecord]:
 
 def changed_days(
     known: ImportRecord, plan: ImportPlan
-) -> list[tuple[OrganizationDay, Totals, Totals]]:
+) -> list[tuple[OrganizationDay, Amounts, Amounts]]:
     """Return the days whose content changed since they were imported, with totals then and now."""
     changed = []
     for record in known.days:
         org_day = OrganizationDay(record.organization_id, record.local_date)
         if plan.contents.get(org_day) != record.contents:
-            now = plan.by_day.get(org_day, Totals())
-            changed.append((org_day, Totals(record.totals), now))
+            then = Amounts(**dict(zip(UNBILLED, record.totals, strict=True)))
+            changed.append((org_day, then, plan.by_day.get(org_day, Amounts())))
     return changed

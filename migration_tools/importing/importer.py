@@ -122,9 +122,9 @@ class Migration:
                 first, before, now = changed[0]
                 raise MigrationError(
                     f"{len(changed)} days are not what {known.backup_id} imported, first "
-                    f"{first.organization_id} on {first.local_date}: {before['events']} requests "
-                    f"and {before['cost_pico_usd']} pico-USD then, {now['events']} and "
-                    f"{now['cost_pico_usd']} now; roll it back first"
+                    f"{first.organization_id} on {first.local_date}: {before.events} requests "
+                    f"and {before.raw_pico_usd} pico-USD then, {now.events} and "
+                    f"{now.raw_pico_usd} now; roll it back first"
                 )
         for remark in plan.remarks.listed:
             if remark.what == OTHER_IMPORT_DAY:

@@ -7,8 +7,8 @@ from hashlib import blake2b
 
 from migration_tools.importing.overlap import OverlapCheck
 from migration_tools.importing.seen_ids import SeenIds
-from migration_tools.importing.totals import OrganizationDay, Totals
 from migration_tools.source import EVER, DaySpan, Remark, Source
+from shared.core.amounts import Amounts, RunningAmounts
 from shared.core.days import local_day
 from shared.core.event import UsageEvent
 
@@ -16,6 +16,14 @@ ImportProgress = Callable[[int], None]
 # What is left out for one of these reasons is in the ledger already, or arrives by itself.
 HARMLESS = frozenset({"live", "answers"})
 _REMARKS_MAX = 10_000
+
+
+@dataclass(frozen=True, order=True)
+class OrganizationDay:
+    """An organization's local day."""
+
+    organization_id: str
+    local_date: date
 
 
 @dataclass
@@ -43,13 +51,13 @@ class Remarks:
 class ImportPlan:
     """What an import would write by organization and day, and what is left out and why.
 
-    Totals count requests; `parts` of the `events` are parts of requests. `contents` are digests of
+    Amounts count requests; `parts` of the `events` are parts of requests. `contents` are digests of
     each day, `digest` one of everything: they tell two readings of a source apart.
     """
 
     import_id: str
     span: DaySpan
-    by_day: dict[OrganizationDay, Totals]
+    by_day: dict[OrganizationDay, Amounts]
     contents: dict[OrganizationDay, str]
     digest: str
     events: int
@@ -58,11 +66,8 @@ class ImportPlan:
     remarks: Remarks
 
     @property
-    def totals(self) -> Totals:
-        totals = Totals()
-        for each in self.by_day.values():
-            totals.add(each)
-        return totals
+    def totals(self) -> Amounts:
+        return sum(self.by_day.values(), Amounts())
 
 
 def import_id(source: Source, span: DaySpan) -> str:
@@ -89,7 +94,7 @@ def make_plan(
     source: Source, span: DaySpan, overlap: OverlapCheck, progress: ImportProgress = lambda _: None
 ) -> ImportPlan:
     """Read a source once and add up what an import would write."""
-    by_day: dict[OrganizationDay, Totals] = {}
+    by_day: dict[OrganizationDay, RunningAmounts] = {}
     contents: dict[OrganizationDay, blake2b] = {}
     remarks = Remarks()
     whole = blake2b(digest_size=16)
@@ -97,7 +102,7 @@ def make_plan(
     for event in wanted_events(source, span, overlap, remarks):
         org_day = organization_day_of(event, source)
         if org_day not in by_day:
-            by_day[org_day] = Totals()
+            by_day[org_day] = RunningAmounts()
             contents[org_day] = blake2b(digest_size=8)
         by_day[org_day].add_event(event)
         identity = f"{event.event_id} {event.occurred_at.isoformat()}".encode()
@@ -109,7 +114,7 @@ def make_plan(
     return ImportPlan(
         import_id=import_id(source, span),
         span=span,
-        by_day=by_day,
+        by_day={org_day: running.total() for org_day, running in by_day.items()},
         contents={org_day: content.hexdigest() for org_day, content in contents.items()},
         digest=whole.hexdigest(),
         events=count,

@@ -7,13 +7,20 @@ from datetime import date
 
 from migration_tools.importing.importer import Migration
 from migration_tools.importing.overlap import source_prefix
-from migration_tools.importing.plan import ImportPlan, Remarks, organization_day_of, wanted_events
+from migration_tools.importing.plan import (
+    ImportPlan,
+    OrganizationDay,
+    Remarks,
+    organization_day_of,
+    wanted_events,
+)
 from migration_tools.importing.seen_ids import SeenIds
-from migration_tools.importing.totals import COLUMNS, OrganizationDay, Totals
 from migration_tools.ledger import Ledger
 from migration_tools.source import Source
+from shared.core.amounts import UNBILLED, Amounts, RunningAmounts
 from shared.core.days import ONE_DAY, ZoneDay, day_bounds
 from shared.event_store.port import Window
+from shared.event_store.sums import STORED
 from shared.projection.audit import Difference
 
 _DIFFERENCES_MAX = 10_000
@@ -65,19 +72,21 @@ def verify(migration: Migration, plan: ImportPlan) -> Iterator[ImportDifference]
 
 
 def _compare(
-    expected: Mapping[OrganizationDay, Totals], found: Mapping[OrganizationDay, Totals], where: str
+    expected: Mapping[OrganizationDay, Amounts],
+    found: Mapping[OrganizationDay, Amounts],
+    where: str,
 ) -> Iterator[ImportDifference]:
     for org_day in sorted(expected.keys() | found.keys()):
-        wanted, got = expected.get(org_day, Totals()), found.get(org_day, Totals())
-        for name in COLUMNS:
-            if wanted[name] != got[name]:
+        wanted, got = expected.get(org_day, Amounts()), found.get(org_day, Amounts())
+        for name in UNBILLED:
+            if getattr(wanted, name) != getattr(got, name):
                 yield ImportDifference(
                     organization_id=org_day.organization_id,
                     local_date=org_day.local_date,
                     where=where,
-                    what=name,
-                    expected=str(wanted[name]),
-                    found=str(got[name]),
+                    what=STORED.get(name, name),
+                    expected=str(getattr(wanted, name)),
+                    found=str(getattr(got, name)),
                 )
 
 
@@ -92,14 +101,14 @@ def _zone_days(source: Source, plan: ImportPlan) -> Mapping[ZoneDay, set[str]]:
 
 def _stored(
     ledger: Ledger, source: Source, plan: ImportPlan
-) -> dict[str, dict[OrganizationDay, Totals]]:
+) -> dict[str, dict[OrganizationDay, Amounts]]:
     """Add up what the stores hold of this source, each of its imports and each store apart.
 
     Two imports of the same days hold the same events, and so do two stores after a copy. Each must
     agree with the source on the days that it has, and together they must have all days.
     """
     prefix = source_prefix(source)
-    found: dict[str, dict[OrganizationDay, Totals]] = {
+    found: dict[str, dict[OrganizationDay, Amounts]] = {
         f"{ledger.target.name}: import:{plan.import_id}": {}
     }
     for day, organizations in _zone_days(source, plan).items():
@@ -109,13 +118,13 @@ def _stored(
             if group.source.startswith(prefix) and group.client_org_id in organizations:
                 org_day = OrganizationDay(group.client_org_id, day.local_date)
                 of_label = found.setdefault(f"{name}: {group.source}", {})
-                of_label.setdefault(org_day, Totals()).add_sums(group.sums)
+                of_label[org_day] = of_label.get(org_day, Amounts()) + group.amounts
     return _without_gaps(found, plan)
 
 
 def _without_gaps(
-    found: dict[str, dict[OrganizationDay, Totals]], plan: ImportPlan
-) -> dict[str, dict[OrganizationDay, Totals]]:
+    found: dict[str, dict[OrganizationDay, Amounts]], plan: ImportPlan
+) -> dict[str, dict[OrganizationDay, Amounts]]:
     """Complete each import with the days that only another one holds."""
     anywhere = {org_day: totals for held in found.values() for org_day, totals in held.items()}
     return {
@@ -128,10 +137,10 @@ def _without_gaps(
     }
 
 
-def _copied(migration: Migration, plan: ImportPlan) -> dict[OrganizationDay, Totals]:
+def _copied(migration: Migration, plan: ImportPlan) -> dict[OrganizationDay, Amounts]:
     """Add up those events of a source that the store holds under the same id."""
     source = migration.source
-    by_day: dict[OrganizationDay, Totals] = {}
+    by_day: dict[OrganizationDay, RunningAmounts] = defaultdict(RunningAmounts)
     with SeenIds() as stored:
         for day in _zone_days(source, plan):
             window = Window(*day_bounds(day.local_date, day.time_zone))
@@ -139,14 +148,14 @@ def _copied(migration: Migration, plan: ImportPlan) -> dict[OrganizationDay, Tot
                 stored.add(event.event_id)
         for event in wanted_events(source, plan.span, migration.overlap, Remarks()):
             if event.event_id in stored:
-                by_day.setdefault(organization_day_of(event, source), Totals()).add_event(event)
-    return by_day
+                by_day[organization_day_of(event, source)].add_event(event)
+    return {org_day: running.total() for org_day, running in by_day.items()}
 
 
-def _summed(ledger: Ledger, source: Source, plan: ImportPlan) -> dict[OrganizationDay, Totals]:
+def _summed(ledger: Ledger, source: Source, plan: ImportPlan) -> dict[OrganizationDay, Amounts]:
     """Add up the rows of the summaries that come from this source."""
     prefix = source_prefix(source)
-    by_day: dict[OrganizationDay, Totals] = {}
+    by_day: dict[OrganizationDay, Amounts] = {}
     known = ledger.summaries.directory()
     for day in sorted(
         {
@@ -157,7 +166,7 @@ def _summed(ledger: Ledger, source: Source, plan: ImportPlan) -> dict[Organizati
         for row in ledger.summaries.stored_day(day).rows:
             if row.key.source.startswith(prefix):
                 org_day = OrganizationDay(row.key.organization_id, day.local_date)
-                by_day.setdefault(org_day, Totals()).add_amounts(row.amounts)
+                by_day[org_day] = by_day.get(org_day, Amounts()) + row.amounts
     return by_day
 
 

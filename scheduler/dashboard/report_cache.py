@@ -15,10 +15,9 @@ from scheduler.dashboard.filters import today_of
 from scheduler.dashboard.spans import RECENT, month_of
 from scheduler.process.jobs import Job
 from scheduler.process.running import RunningSidecar
-from scheduler.reports.sums import add_amounts
+from shared.core.amounts import Amounts
 from shared.core.clock import Clock
 from shared.core.days import ONE_DAY
-from shared.projection.summary import Amounts
 from shared.summary_db.port import AdminBooks, Grouping, UsageFilter, UsageLine
 
 # Days that still change are read apart, so that the others stay cached.
@@ -55,7 +54,9 @@ class ReportCache:
             for line in self._lines(span, grouping):
                 sums.setdefault(tuple(line.group.values()), []).append(line.amounts)
         return [
-            UsageLine(group=dict(zip(grouping, key, strict=True)), amounts=add_amounts(sums[key]))
+            UsageLine(
+                group=dict(zip(grouping, key, strict=True)), amounts=sum(sums[key], Amounts())
+            )
             for key in sorted(sums)
         ]
 

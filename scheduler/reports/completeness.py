@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from decimal import ROUND_DOWN, Decimal
 
-from shared.projection.summary import Amounts
+from shared.core.amounts import Amounts
 from shared.summary_db.port import Page, UsageFilter, UsageReports
 
 _CONFLICTS_COUNTED = 100_000

@@ -7,9 +7,8 @@ from datetime import date
 from decimal import Decimal
 from typing import Literal
 
-from scheduler.reports.sums import add_amounts
+from shared.core.amounts import Amounts
 from shared.projection.organization import Organization
-from shared.projection.summary import Amounts
 from shared.summary_db.exchange import NANO, ExchangeRate, ExchangeRates, round_units
 from shared.summary_db.port import Grouping, UsageFilter, UsageLine
 
@@ -79,7 +78,7 @@ def read_statement(
     return Statement(
         currency=currency,
         lines=found,
-        total=_priced("", add_amounts(line.amounts for line in found), days, rates, currency),
+        total=_priced("", sum((line.amounts for line in found), Amounts()), days, rates, currency),
         rates=_used(days, rates) if currency != _USD else [],
         days_without_rate=sorted(day for day in days if rates.on(day) is None),
     )
@@ -89,7 +88,7 @@ def _line(
     name: str, days: Mapping[date, Amounts], rates: ExchangeRates, currency: str
 ) -> StatementLine:
     billed = {day: amounts.billed_pico_usd for day, amounts in days.items()}
-    return _priced(name, add_amounts(days.values()), billed, rates, currency)
+    return _priced(name, sum(days.values(), Amounts()), billed, rates, currency)
 
 
 def _priced(

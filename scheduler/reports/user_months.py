@@ -5,10 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 
-from scheduler.reports.sums import add_amounts
+from shared.core.amounts import Amounts
 from shared.core.days import ONE_DAY, local_day
 from shared.projection.organization import Directory
-from shared.projection.summary import Amounts
 from shared.summary_db.port import UnmeteredLine, UsageFilter, UsageLine, UsageReports
 
 
@@ -88,13 +87,13 @@ def _month(
         if start <= _day_of(line) <= end:
             by_model[line.group["model"]].append(line.amounts)
     models = [
-        ModelMonth(model=name, amounts=add_amounts(by_model[name])) for name in sorted(by_model)
+        ModelMonth(model=name, amounts=sum(by_model[name], Amounts())) for name in sorted(by_model)
     ]
     return UserMonth(
         start=start,
         end=end,
         models=models,
-        total=add_amounts(each.amounts for each in models),
+        total=sum((each.amounts for each in models), Amounts()),
         unmetered=sum(line.generations for line in unmetered if start <= _day_of(line) <= end),
     )
 

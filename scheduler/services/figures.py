@@ -20,6 +20,8 @@ class AmountsBody(BaseModel):
 
     model_config = ConfigDict(from_attributes=True)
 
+    model_config = ConfigDict(from_attributes=True)
+
     events: int
     pending: int
     estimated: int

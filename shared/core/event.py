@@ -35,6 +35,20 @@ CostSource = Literal[
 # From the most to the least trustworthy: the rank of two observations of one bill.
 COST_SOURCES: tuple[str, ...] = get_args(CostSource)
 CLOCK_SLACK = timedelta(hours=1)
+# Fields of an event, and the integers of 1e-12 USD that stores keep of its amounts.
+TOKENS = (
+    "input_tokens",
+    "output_tokens",
+    "total_tokens",
+    "cached_tokens",
+    "cache_write_tokens",
+    "reasoning_tokens",
+)
+PICO_FIELDS = {
+    "cost_usd": "cost_pico_usd",
+    "upstream_cost_usd": "upstream_pico_usd",
+    "estimated_cost_usd": "estimated_pico_usd",
+}
 _USAGE_EXTRA_MAX = 1024
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
 
+from shared.core.amounts import Amounts
 from shared.core.event import UsageEvent
 from shared.core.rows import HostRow, UnmeteredRow, UserRow
 from shared.delivery.port import EventSink
@@ -22,32 +23,10 @@ class Window:
 
 
 @dataclass(frozen=True, kw_only=True)
-class UsageSums:
-    """Sums of one group of usage; token counts and pico-USD.
-
-    `events` counts requests: an event that is a part of one adds its amounts alone. `pending`
-    counts those without `cost_usd`; `estimated` those of them with an estimate.
-    """
-
-    events: int = 0
-    pending: int = 0
-    estimated: int = 0
-    input_tokens: int = 0
-    output_tokens: int = 0
-    total_tokens: int = 0
-    cached_tokens: int = 0
-    cache_write_tokens: int = 0
-    reasoning_tokens: int = 0
-    cost_pico_usd: int = 0
-    upstream_pico_usd: int = 0
-    estimated_pico_usd: int = 0
-
-
-@dataclass(frozen=True, kw_only=True)
 class UsageGroup:
     """The grain at which stores add up: who, which model, which task, seen by what.
 
-    `parts` counts the events that are parts of a request and so are not among those of the sums.
+    `parts` counts the events that are parts of a request and so are not among those of the amounts.
     """
 
     client_org_id: str
@@ -55,13 +34,13 @@ class UsageGroup:
     model: str
     task: str
     source: str
-    sums: UsageSums
+    amounts: Amounts
     parts: int = 0
 
     @property
     def observations(self) -> int:
         """How many events these are, parts included."""
-        return self.sums.events + self.parts
+        return self.amounts.events + self.parts
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import date
 
+from shared.core.amounts import Amounts
 from shared.projection.organization import Directory
-from shared.projection.summary import Amounts, DayFacts, SummaryKey, SummaryRow, billed_pico
+from shared.projection.summary import DayFacts, SummaryKey, SummaryRow, billed_pico
 
 WRONG_MARKUP = "billed was not raw x rate"
 

@@ -1,24 +1,24 @@
 """Books: one local day of a zone while it is added up for its organizations."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 
+from shared.core.amounts import RunningAmounts
 from shared.core.days import ZoneDay
 from shared.core.event import UsageEvent
 from shared.core.rows import UnmeteredRow
 from shared.errors import ProjectionError
-from shared.event_store.port import UsageGroup, UsageSums, Window
+from shared.event_store.port import UsageGroup, Window
 from shared.projection.organization import Directory
 from shared.projection.resolution import Resolution, still_unmetered
 from shared.projection.summary import (
     DayFacts,
     DayFinding,
     SummaryKey,
-    Tally,
     UnmeteredCount,
-    event_amounts,
+    priced,
 )
 
 
@@ -37,7 +37,7 @@ class DayBooks:
     def __init__(self, day: ZoneDay, directory: Directory) -> None:
         self.directory = directory
         self._day = day
-        self._tally = Tally()
+        self._sums: dict[SummaryKey, RunningAmounts] = defaultdict(RunningAmounts)
         self._events_read = 0
         self._unmetered: Counter[tuple[str, str, str, str]] = Counter()
         self._findings: list[DayFinding] = []
@@ -47,16 +47,14 @@ class DayBooks:
         self._events_read += group.observations
         organization = self._organization(group.external_user, group.client_org_id, at)
         if organization is not None:
-            key = self._key(organization, group)
-            self._tally.add(key, _sums(group.sums))
+            self._sums[self._key(organization, group)].add(group.amounts)
 
     def take_out(self, event: UsageEvent, at: datetime) -> None:
         """Take an event out of the sum it was added with, because it is resolved with others."""
         self._events_read -= 1
         organization = self._organization(event.external_user, event.client_org_id, at)
         if organization is not None:
-            amounts = [-amount for amount in event_amounts(event)]
-            self._tally.add(self._key(organization, event), amounts)
+            self._sums[self._key(organization, event)].subtract_event(event)
 
     def add_resolution(
         self, resolution: Resolution, events: Sequence[UsageEvent], window: Window
@@ -69,7 +67,7 @@ class DayBooks:
                 continue
             organization = self._place(event)
             if organization is not None:
-                self._tally.add(self._key(organization, event), event_amounts(event))
+                self._sums[self._key(organization, event)].add_event(event)
         self._add_findings(resolution, events, window)
 
     def add_unmetered(self, rows: Sequence[UnmeteredRow], events: Iterable[UsageEvent]) -> None:
@@ -85,7 +83,7 @@ class DayBooks:
         Raises ProjectionError when more was taken out than was in it.
         """
         day = self._day.local_date
-        rows = self._tally.rows(self.directory)
+        rows = priced(self._sums, self.directory)
         if any(row.amounts.events < 0 for row in rows):
             raise ProjectionError("events were deleted while the day was read; the next run reads")
         facts = DayFacts(
@@ -138,23 +136,6 @@ class DayBooks:
             task=usage.task,
             source=usage.source,
         )
-
-
-def _sums(sums: UsageSums) -> tuple[int, ...]:
-    return (
-        sums.events,
-        sums.pending,
-        sums.estimated,
-        sums.input_tokens,
-        sums.output_tokens,
-        sums.total_tokens,
-        sums.cached_tokens,
-        sums.cache_write_tokens,
-        sums.reasoning_tokens,
-        sums.cost_pico_usd,
-        sums.upstream_pico_usd,
-        sums.estimated_pico_usd,
-    )
 
 
 def _unmetered(day: date, key: tuple[str, str, str, str], generations: int) -> UnmeteredCount:

@@ -1,15 +1,12 @@
 """Summaries: what an organization used on a local day, by user, model, task and source."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import date
-from decimal import Decimal
 
-from shared.core.event import UsageEvent
-from shared.core.money import apply_rate, to_pico
+from shared.core.amounts import Amounts, RunningAmounts
+from shared.core.money import apply_rate
 from shared.projection.organization import Directory
-
-_ZERO = Decimal(0)
 
 
 @dataclass(frozen=True, order=True, kw_only=True)
@@ -22,35 +19,6 @@ class SummaryKey:
     model: str
     task: str
     source: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Amounts:
-    """What is added up: counts of events and tokens, and pico-USD.
-
-    `events` counts requests: an event that is a part of one adds its amounts alone. `pending`
-    counts those whose cost is unknown, `estimated` those of them with an estimate.
-    `raw` is what OpenRouter charged, `upstream` what a provider bills the owner of a BYOK key,
-    `billed` what the organization pays: the base times its rate, rounded once per row.
-    """
-
-    events: int = 0
-    pending: int = 0
-    estimated: int = 0
-    input_tokens: int = 0
-    output_tokens: int = 0
-    total_tokens: int = 0
-    cached_tokens: int = 0
-    cache_write_tokens: int = 0
-    reasoning_tokens: int = 0
-    raw_pico_usd: int = 0
-    upstream_pico_usd: int = 0
-    estimated_pico_usd: int = 0
-    billed_pico_usd: int = 0
-
-
-# The columns of the fact table that are no key; all but the last are added up from events.
-AMOUNTS: tuple[str, ...] = tuple(each.name for each in fields(Amounts))
 
 
 @dataclass(frozen=True)
@@ -93,48 +61,6 @@ class DayFacts:
     findings: Sequence[DayFinding] = ()
 
 
-@dataclass
-class Tally:
-    """Adds up bills by row; amounts stay exact integers of any size."""
-
-    _sums: dict[SummaryKey, list[int]] = field(default_factory=dict)
-
-    def add(self, key: SummaryKey, amounts: Iterable[int]) -> None:
-        """Add to a row, in the order of AMOUNTS without `billed_pico_usd`."""
-        sums = self._sums.setdefault(key, [0] * (len(AMOUNTS) - 1))
-        for position, amount in enumerate(amounts):
-            sums[position] += amount
-
-    def rows(self, directory: Directory) -> list[SummaryRow]:
-        """Return the rows with what their organizations pay, in the order of their keys.
-
-        What was added and taken out again leaves no row.
-        """
-        return [
-            SummaryRow(key, _with_billed(key, self._sums[key], directory))
-            for key in sorted(self._sums)
-            if any(self._sums[key])
-        ]
-
-
-def event_amounts(event: UsageEvent) -> tuple[int, ...]:
-    """Return what one bill adds to its row, in the order that `Tally.add` takes."""
-    return (
-        event.requests,
-        event.cost_usd is None,
-        event.estimated_cost_usd is not None,
-        event.input_tokens,
-        event.output_tokens,
-        event.total_tokens,
-        event.cached_tokens,
-        event.cache_write_tokens,
-        event.reasoning_tokens,
-        to_pico(event.cost_usd or _ZERO),
-        to_pico(event.upstream_cost_usd or _ZERO),
-        to_pico(event.estimated_cost_usd or _ZERO),
-    )
-
-
 def billed_pico(key: SummaryKey, raw_pico: int, upstream_pico: int, directory: Directory) -> int:
     """Return what a row costs its organization: base x rate of the day, rounded half to even.
 
@@ -146,7 +72,19 @@ def billed_pico(key: SummaryKey, raw_pico: int, upstream_pico: int, directory: D
     return apply_rate(base, directory.rate_ppm(key.organization_id, key.local_date))
 
 
-def _with_billed(key: SummaryKey, sums: Sequence[int], directory: Directory) -> Amounts:
-    amounts = dict(zip(AMOUNTS, sums, strict=False))
-    raw, upstream = amounts["raw_pico_usd"], amounts["upstream_pico_usd"]
-    return Amounts(**amounts, billed_pico_usd=billed_pico(key, raw, upstream, directory))
+def priced(sums: Mapping[SummaryKey, RunningAmounts], directory: Directory) -> list[SummaryRow]:
+    """Return the rows with what their organizations pay, in the order of their keys.
+
+    What was added and taken out again leaves no row.
+    """
+    totals = {key: sums[key].total() for key in sorted(sums)}
+    return [
+        SummaryRow(key, _with_billed(key, amounts, directory))
+        for key, amounts in totals.items()
+        if amounts != Amounts()
+    ]
+
+
+def _with_billed(key: SummaryKey, amounts: Amounts, directory: Directory) -> Amounts:
+    billed = billed_pico(key, amounts.raw_pico_usd, amounts.upstream_pico_usd, directory)
+    return replace(amounts, billed_pico_usd=billed)

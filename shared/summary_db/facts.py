@@ -7,17 +7,10 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, Table, bindparam, delete, insert, select
 
+from shared.core.amounts import AMOUNTS, Amounts
 from shared.core.days import ZoneDay
 from shared.errors import ProjectionError
-from shared.projection.summary import (
-    AMOUNTS,
-    Amounts,
-    DayFacts,
-    DayFinding,
-    SummaryKey,
-    SummaryRow,
-    UnmeteredCount,
-)
+from shared.projection.summary import DayFacts, DayFinding, SummaryKey, SummaryRow, UnmeteredCount
 from shared.summary_db.schema import (
     client_organizations,
     daily_usage,

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Literal, Protocol
 
-from shared.projection.summary import Amounts, DayFinding
+from shared.core.amounts import Amounts
+from shared.projection.summary import DayFinding
 from shared.summary_db.exchange import ExchangeRate, ExchangeRates
 
 # What figures can be grouped by: sides of the fact table, the author of the model, spans of days.

@@ -17,8 +17,9 @@ from sqlalchemy import (
     text,
 )
 
+from shared.core.amounts import AMOUNTS, Amounts
 from shared.errors import ConfigError
-from shared.projection.summary import AMOUNTS, Amounts, DayFinding
+from shared.projection.summary import DayFinding
 from shared.summary_db.port import Grouping, Page, UnmeteredLine, UsageFilter, UsageLine
 from shared.summary_db.schema import daily_usage, findings, unmetered_daily
 

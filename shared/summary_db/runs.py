@@ -7,10 +7,11 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, insert, select, update
 
+from shared.core.amounts import AMOUNTS, Amounts
 from shared.core.days import ZoneDay
 from shared.projection.audit import Correction
 from shared.projection.port import BatchRun, RecordedCorrection
-from shared.projection.summary import AMOUNTS, Amounts, SummaryKey
+from shared.projection.summary import SummaryKey
 from shared.summary_db.schema import batch_runs, corrections
 
 _KEY = ("organization_id", "local_date", "external_user", "model", "task", "source")

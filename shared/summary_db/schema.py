@@ -21,7 +21,7 @@ from sqlalchemy import (
     text,
 )
 
-from shared.projection.summary import AMOUNTS
+from shared.core.amounts import AMOUNTS
 
 metadata = MetaData()
 

@@ -10,8 +10,9 @@ from scheduler.api.deps import SidecarDep
 from scheduler.api.fields import Paging
 from scheduler.api.routes.summaries import Wanted
 from scheduler.services.figures import AmountsBody
+from shared.core.amounts import Amounts
 from shared.projection.port import RecordedCorrection
-from shared.projection.summary import Amounts, DayFinding
+from shared.projection.summary import DayFinding
 
 router = APIRouter(tags=["audit"])
 

@@ -10,8 +10,8 @@ from scheduler.api.deps import SidecarDep
 from scheduler.reports.user_months import MonthReader, UserMonth
 from scheduler.services.figures import Pico
 from scheduler.services.inputs import LabelText
+from shared.core.amounts import Amounts
 from shared.core.days import zone_named
-from shared.projection.summary import Amounts
 from shared.settings import UserCost
 
 router = APIRouter(tags=["user"])

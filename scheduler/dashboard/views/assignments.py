@@ -25,14 +25,13 @@ from scheduler.dashboard.pages import render
 from scheduler.dashboard.report_cache import ReportCache, ReportCacheDep
 from scheduler.dashboard.spans import RECENT
 from scheduler.process.running import RunningSidecar
-from scheduler.reports.sums import add_amounts
 from scheduler.services import assignments as service
 from scheduler.services.assignments import AssignmentChange, NewAssignment, known_assignment
+from shared.core.amounts import Amounts
 from shared.core.days import ONE_DAY, day_bounds, local_day
 from shared.core.event import UNASSIGNED
 from shared.core.money import format_usd, from_pico
 from shared.projection.organization import Assignment, Directory
-from shared.projection.summary import Amounts
 from shared.summary_db.port import UsageFilter
 
 router = APIRouter()
@@ -370,7 +369,7 @@ def _move(
 def _sentence(
     directory: Directory, source: str, target: str, moved: Sequence[tuple[date, Amounts]]
 ) -> str:
-    total, days = add_amounts(amounts for _, amounts in moved), {day for day, _ in moved}
+    total, days = sum((amounts for _, amounts in moved), Amounts()), {day for day, _ in moved}
     return (
         f"{total.events:,} events on {len(days):,} days, at a cost of "
         f"{format_usd(from_pico(total.raw_pico_usd))} USD, go from "

@@ -23,10 +23,10 @@ from scheduler.services.organizations import (
     format_markup,
     known_organization,
 )
+from shared.core.amounts import Amounts
 from shared.core.days import ONE_DAY
 from shared.core.money import apply_rate, format_usd, from_pico, rate_ppm
 from shared.projection.organization import ALWAYS, Organization
-from shared.projection.summary import Amounts
 from shared.summary_db.port import UsageFilter
 
 router = APIRouter()

@@ -22,9 +22,8 @@ from scheduler.dashboard.spans import (
 from scheduler.monitoring.health import Health, HealthReport
 from scheduler.process.running import RunningSidecar
 from scheduler.reports.completeness import read_completeness
-from scheduler.reports.sums import add_amounts
+from shared.core.amounts import Amounts
 from shared.core.days import ONE_DAY
-from shared.projection.summary import Amounts
 from shared.summary_db.port import Grouping, UsageFilter, UsageLine
 
 router = APIRouter()
@@ -81,7 +80,7 @@ def overview(request: Request, sidecar: SidecarDep, reports: ReportCacheDep) -> 
 
 def _add_up(by_day: Mapping[date, Amounts], span: Span) -> Amounts:
     found = [amounts for day, amounts in by_day.items() if span.start <= day <= span.end]
-    return add_amounts(found)
+    return sum(found, Amounts())
 
 
 def largest_first(lines: Sequence[UsageLine]) -> list[UsageLine]:
@@ -99,7 +98,7 @@ def _panels(reports: ReportCache, wanted: UsageFilter) -> list[Panel]:
                 title=SIDES[side],
                 lines=lines[:_LINES_SHOWN],
                 others=len(rest),
-                rest=add_amounts(line.amounts for line in rest),
+                rest=sum((line.amounts for line in rest), Amounts()),
             )
         )
     return panels

@@ -21,8 +21,8 @@ from scheduler.dashboard.pages import render, write_query
 from scheduler.dashboard.report_cache import ReportCacheDep
 from scheduler.dashboard.views.overview import largest_first
 from scheduler.reports.bills import Unsettled
-from scheduler.reports.sums import add_amounts
 from scheduler.services.exports import ExportFormat, export_events, export_summaries
+from shared.core.amounts import Amounts
 from shared.summary_db.port import Grouping, UsageLine
 
 router = APIRouter()
@@ -60,7 +60,7 @@ def usage(
         "count_of_lines": len(lines),
         "offset": offset,
         "page_size": _LINES_PER_PAGE,
-        "total": add_amounts(line.amounts for line in lines),
+        "total": sum((line.amounts for line in lines), Amounts()),
         "clients": sidecar.summaries.directory().organizations,
     }
     return render(request, "usage.html", values)

@@ -4,13 +4,13 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from urllib.parse import quote_plus
 
+from shared.core.event import PICO_FIELDS
 from shared.event_store.influx.line_protocol import (
-    AMOUNT_FIELDS,
     FIELDS,
     MEASUREMENTS,
     TAGS,
 )
-from shared.event_store.sums import SUMMED
+from shared.event_store.sums import STORED
 
 FINGERPRINTED = ("cost_pico_usd", "total_tokens")
 _IN_WINDOW = "time >= $start AND time < $end"
@@ -33,7 +33,7 @@ class Statements:
         self.sums = (
             f'SELECT {_COUNT} AS events, count("cost_pico_usd") AS settled, '
             f'count("estimated_pico_usd") AS estimated, sum("part") AS parts, '
-            f"{_each('sum', SUMMED)} {source} {_IN_WINDOW} GROUP BY {_GRAIN}"
+            f"{_each('sum', STORED.values())} {source} {_IN_WINDOW} GROUP BY {_GRAIN}"
         )
         self.fingerprints = (
             f"SELECT {_COUNT} AS events, {_each('sum', FINGERPRINTED)} "
@@ -130,11 +130,11 @@ def _select(kind: str) -> str:
 def _columns(kind: str) -> str:
     fields = [*FIELDS[kind]]
     if kind == "usage":
-        fields += [*AMOUNT_FIELDS.values(), "is_byok"]
+        fields += [*PICO_FIELDS.values(), "is_byok"]
     elif kind == "host":
         fields.append("counters")
     return ", ".join(map(quote_name, (*fields, *TAGS[kind])))
 
 
-def _each(function: str, fields: Sequence[str]) -> str:
+def _each(function: str, fields: Iterable[str]) -> str:
     return ", ".join(f"{function}({quote_name(field)}) AS {field}" for field in fields)

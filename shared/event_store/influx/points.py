@@ -7,16 +7,17 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from shared.core.event import UsageEvent
+from shared.core.amounts import Amounts
+from shared.core.event import PICO_FIELDS, UsageEvent
 from shared.core.money import from_pico
 from shared.core.rows import HostRow, UnmeteredRow, UserRow
 from shared.core.time import from_ms
 from shared.errors import InvalidEvent, Misconfigured
-from shared.event_store.influx.line_protocol import AMOUNT_FIELDS, derived_milliseconds
+from shared.event_store.influx.line_protocol import derived_milliseconds
 from shared.event_store.influx.query import Series
 from shared.event_store.overlaps import Identity
-from shared.event_store.port import UsageGroup, UsageSums
-from shared.event_store.sums import SUMMED
+from shared.event_store.port import UsageGroup
+from shared.event_store.sums import STORED
 
 _Read = TypeVar("_Read", bound=BaseModel)
 
@@ -59,11 +60,11 @@ def read_group(tags: Mapping[str, str], sums: Mapping[str, Any]) -> UsageGroup:
         model=tags["model"],
         task=tags["task"],
         source=tags["source"],
-        sums=UsageSums(
+        amounts=Amounts(
             events=sums["events"] - sums["parts"],
             pending=sums["events"] - sums["settled"],
             estimated=sums["estimated"],
-            **{field: sums[field] for field in SUMMED},
+            **{name: sums[field] for name, field in STORED.items()},
         ),
         parts=sums["parts"],
     )
@@ -95,7 +96,7 @@ def _occurred_at(point: Mapping[str, Any]) -> datetime:
 
 def _money(point: dict[str, Any]) -> None:
     point.pop("cost_usd", None)
-    for name, field in AMOUNT_FIELDS.items():
+    for name, field in PICO_FIELDS.items():
         if field in point:
             point[name] = from_pico(point[field])
 

@@ -25,7 +25,7 @@ from shared.event_store.influx.windows import bounds, is_on_seconds, outward
 from shared.event_store.influx.write import InfluxSettings, InfluxSink
 from shared.event_store.overlaps import Identity
 from shared.event_store.port import Fingerprint, StoreHealth, UsageGroup, Window
-from shared.event_store.sums import SUMMED, add_up, fingerprint_events
+from shared.event_store.sums import STORED, add_up, fingerprint_events
 from shared.spool.port import SpooledRow
 
 _INT64_MAX = 2**63 - 1
@@ -58,7 +58,7 @@ class InfluxStore:
             return add_up(self.events(window))
         groups = self._query.ask(self._statements.sums, bounds(window))
         found = [(group.tags, _named(group, group.rows[0])) for group in groups]
-        if self._may_overflow(window, SUMMED, [sums["events"] for _, sums in found]):
+        if self._may_overflow(window, [*STORED.values()], [sums["events"] for _, sums in found]):
             return add_up(self.events(window))
         return [read_group(tags, sums) for tags, sums in found]
 

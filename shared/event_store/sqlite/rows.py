@@ -2,13 +2,15 @@
 
 import sqlite3
 from datetime import datetime
+from operator import attrgetter
 
-from shared.core.event import UsageEvent
+from shared.core.event import PICO_FIELDS, TOKENS, UsageEvent
 from shared.core.money import to_pico
 from shared.core.rows import HostRow, UnmeteredRow, row_from_json
 from shared.core.time import EPOCH, MILLISECOND
 from shared.spool.port import SpooledRow
 
+_tokens_of, _costs_of = attrgetter(*TOKENS), attrgetter(*PICO_FIELDS)
 _INSERT_EVENT = f"INSERT OR IGNORE INTO events VALUES ({','.join('?' * 19)})"  # noqa: S608 no data
 _INSERT_UNMETERED = "INSERT OR IGNORE INTO unmetered VALUES (?, ?, ?)"
 # The newest row counts whatever the order of arrival; of two of one instant, the larger text.
@@ -37,7 +39,6 @@ def insert(connection: sqlite3.Connection, row: SpooledRow) -> None:
 
 
 def _columns(event: UsageEvent, at: int) -> tuple[object, ...]:
-    amounts = (event.cost_usd, event.upstream_cost_usd, event.estimated_cost_usd)
     return (
         event.request_id,
         at,
@@ -46,13 +47,8 @@ def _columns(event: UsageEvent, at: int) -> tuple[object, ...]:
         event.model,
         event.task,
         event.source,
-        event.input_tokens,
-        event.output_tokens,
-        event.total_tokens,
-        event.cached_tokens,
-        event.cache_write_tokens,
-        event.reasoning_tokens,
-        *(None if amount is None else to_pico(amount) for amount in amounts),
+        *_tokens_of(event),
+        *(None if amount is None else to_pico(amount) for amount in _costs_of(event)),
     )
 
 

@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from typing import Any
 
+from shared.core.amounts import Amounts
 from shared.core.time import MILLISECOND
-from shared.event_store.port import BUCKET, UsageGroup, UsageSums, Window
+from shared.event_store.port import BUCKET, UsageGroup, Window
 from shared.event_store.sqlite.rows import milliseconds
-from shared.event_store.sums import SUMMED
+from shared.event_store.sums import STORED
 
 _IN_WINDOW = "occurred_at_ms >= ? AND occurred_at_ms < ?"
 # The words of the index `turns_by_time`, which answers this without reading any event.
@@ -22,7 +23,7 @@ def _split_sum(column: str) -> str:
 SUMS = (
     "SELECT client_org_id, external_user, model, task, source, count(*), count(part),"  # noqa: S608 no data
     " sum(cost_pico_usd IS NULL), count(estimated_pico_usd), "
-    f"{', '.join(map(_split_sum, SUMMED))} "
+    f"{', '.join(map(_split_sum, STORED.values()))} "
     f"FROM events WHERE {_IN_WINDOW} GROUP BY 1, 2, 3, 4, 5"
 )
 FINGERPRINTS = (
@@ -67,13 +68,13 @@ def joined(halves: Sequence[int]) -> list[int]:
 def group_of(row: tuple[Any, ...]) -> UsageGroup:
     """Return a group of `SUMS`."""
     organization, user, model, task, source, events, parts, pending, estimated, *halves = row
-    sums = dict(zip(SUMMED, joined(halves), strict=True))
+    sums = dict(zip(STORED, joined(halves), strict=True))
     return UsageGroup(
         client_org_id=organization,
         external_user=user,
         model=model,
         task=task,
         source=source,
-        sums=UsageSums(events=events - parts, pending=pending, estimated=estimated, **sums),
+        amounts=Amounts(events=events - parts, pending=pending, estimated=estimated, **sums),
         parts=parts,
     )

@@ -95,7 +95,7 @@ def test_a_window_holds_its_start_and_not_its_end(store: EventStore) -> None:
     write(store, *inside, *outside)
     window = Window(NOON, NOON + HOUR)
     assert read(store, window) == by_id(inside)
-    assert sum(group.sums.events for group in store.usage(window)) == 2
+    assert sum(group.amounts.events for group in store.usage(window)) == 2
     assert sum(one.events for one in store.fingerprints(window).values()) == 2
 
 
@@ -109,7 +109,7 @@ def test_neighbouring_windows_hold_every_event_once(store: EventStore) -> None:
     for cut in (edge, edge - MILLISECOND, edge + MILLISECOND, edge + timedelta(microseconds=500)):
         left, right = Window(NOON - HOUR, cut), Window(cut, NOON + HOUR)
         assert by_id([*read(store, left), *read(store, right)]) == by_id(events)
-        sums = [sum(group.sums.events for group in store.usage(w)) for w in (left, right)]
+        sums = [sum(group.amounts.events for group in store.usage(w)) for w in (left, right)]
         assert sums == [len(read(store, left)), len(read(store, right))]
         counts = [sum(f.events for f in store.fingerprints(w).values()) for w in (left, right)]
         assert counts == sums

@@ -135,5 +135,5 @@ def test_every_event_comes_back_equal(store: EventStore, drawn: list[UsageEvent]
     write(store, *shifted)
     window = Window(NOON + shift, NOON + shift + HOUR)
     assert read(store, window) == by_id(shifted)
-    totals = sum(group.sums.cost_pico_usd for group in store.usage(window))
+    totals = sum(group.amounts.raw_pico_usd for group in store.usage(window))
     assert from_pico(totals) == sum((event.cost_usd or 0 for event in shifted), Decimal(0))

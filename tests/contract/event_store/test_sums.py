@@ -3,8 +3,9 @@
 from datetime import timedelta
 from decimal import Decimal
 
+from shared.core.amounts import Amounts
 from shared.core.money import from_pico
-from shared.event_store.port import EventStore, Fingerprint, UsageSums
+from shared.event_store.port import EventStore, Fingerprint
 from tests.support.builders import (
     ALICE,
     BOB,
@@ -31,7 +32,7 @@ def test_usage_is_added_up_by_who_which_model_which_task_and_seen_by_what(
         generation(8, api_key_hash="0a1b2c3d", provider="other", requested_model="alias"),
     )
     found = {
-        (g.client_org_id, g.external_user, g.model, g.task, g.source): g.sums.events
+        (g.client_org_id, g.external_user, g.model, g.task, g.source): g.amounts.events
         for g in store.usage(AROUND)
     }
     plain = ("unassigned", ALICE, "openai/gpt-5-mini", "chat", "function")
@@ -59,7 +60,7 @@ def test_every_sum_is_exact(store: EventStore) -> None:
         upstream_cost_usd=Decimal("8.400000000000"),
     )
     write(store, one, generation(2, cost_usd=Decimal("1234.567890123456")))
-    assert only_group(store).sums == UsageSums(
+    assert only_group(store).amounts == Amounts(
         events=2,
         input_tokens=10,
         output_tokens=29,
@@ -67,7 +68,7 @@ def test_every_sum_is_exact(store: EventStore) -> None:
         cached_tokens=4000,
         cache_write_tokens=50_000,
         reasoning_tokens=600_000,
-        cost_pico_usd=1_234_567_890_123_457,
+        raw_pico_usd=1_234_567_890_123_457,
         upstream_pico_usd=8_400_000_000_000,
     )
 
@@ -76,10 +77,10 @@ def test_a_part_of_a_request_adds_its_amounts_and_no_request(store: EventStore) 
     whole, part = generation(1), generation(2, part=1)
     write(store, whole, part, generation(3, part=1, external_user=BOB))
     groups = {group.external_user: group for group in store.usage(AROUND)}
-    assert (groups[ALICE].sums.events, groups[ALICE].parts) == (1, 1)
-    assert groups[ALICE].sums.total_tokens == whole.total_tokens + part.total_tokens
-    assert (groups[ALICE].sums.cost_pico_usd, groups[ALICE].sums.pending) == (40_500_000, 0)
-    assert (groups[BOB].sums.events, groups[BOB].parts) == (0, 1)
+    assert (groups[ALICE].amounts.events, groups[ALICE].parts) == (1, 1)
+    assert groups[ALICE].amounts.total_tokens == whole.total_tokens + part.total_tokens
+    assert (groups[ALICE].amounts.raw_pico_usd, groups[ALICE].amounts.pending) == (40_500_000, 0)
+    assert (groups[BOB].amounts.events, groups[BOB].parts) == (0, 1)
     assert [found.events for found in store.fingerprints(AROUND).values()] == [3]
     assert {event.request_id: event.requests for event in read(store)} == {
         generation(number).request_id: count for number, count in ((1, 1), (2, 0), (3, 0))
@@ -93,15 +94,15 @@ def test_an_unknown_cost_is_pending_and_never_zero(store: EventStore) -> None:
     free = generation(4, cost_usd=0)
     unknown = generation(2, cost_usd=None, cost_source="none")
     write(store, unknown, estimate, free)
-    sums = only_group(store).sums
+    sums = only_group(store).amounts
     assert (sums.events, sums.pending, sums.estimated) == (3, 2, 1)
-    assert (sums.cost_pico_usd, sums.estimated_pico_usd) == (0, 500_000_000_000)
+    assert (sums.raw_pico_usd, sums.estimated_pico_usd) == (0, 500_000_000_000)
     assert read(store) == by_id([unknown, estimate, free])
 
 
 def test_a_window_of_pending_events_alone_adds_up(store: EventStore) -> None:
     write(store, pending())
-    assert only_group(store).sums == UsageSums(events=1, pending=1)
+    assert only_group(store).amounts == Amounts(events=1, pending=1)
     assert store.fingerprints(AROUND) == {NOON: Fingerprint(1, 0, 0)}
 
 
@@ -118,8 +119,8 @@ def test_sums_beyond_63_bits_are_exact(store: EventStore) -> None:
         for number in range(5)
     ]
     write(store, *events)
-    sums = only_group(store).sums
-    assert sums.cost_pico_usd == sums.upstream_pico_usd == 5 * largest
+    sums = only_group(store).amounts
+    assert sums.raw_pico_usd == sums.upstream_pico_usd == 5 * largest
     assert store.fingerprints(AROUND) == {NOON: Fingerprint(5, 5 * largest, 5 * 2**53)}
     assert sum(event.cost_usd or 0 for event in store.events(AROUND)) == from_pico(5 * largest)
 

@@ -6,19 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from shared.core.amounts import Amounts
 from shared.core.days import ZoneDay, day_bounds
 from shared.errors import ConfigError
 from shared.event_store.port import Window
 from shared.projection.organization import Organization, OrganizationDefaults
 from shared.projection.port import ProjectedDay
-from shared.projection.summary import (
-    Amounts,
-    DayFacts,
-    DayFinding,
-    SummaryKey,
-    SummaryRow,
-    UnmeteredCount,
-)
+from shared.projection.summary import DayFacts, DayFinding, SummaryKey, SummaryRow, UnmeteredCount
 from shared.summary_db.admin_books import SqlAdminBooks
 from shared.summary_db.exchange import ExchangeRate, parse_rate
 from shared.summary_db.port import BatchCounts, Page, UsageFilter

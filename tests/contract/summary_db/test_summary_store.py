@@ -12,20 +12,14 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Engine, text
 
+from shared.core.amounts import Amounts
 from shared.core.days import ZoneDay
 from shared.core.rows import UserRow
 from shared.errors import ConfigError, ProjectionError, WouldShrink
 from shared.event_store.port import Fingerprint
 from shared.projection.day_reader import day_window
 from shared.projection.port import ProjectedDay
-from shared.projection.summary import (
-    Amounts,
-    DayFacts,
-    DayFinding,
-    SummaryKey,
-    SummaryRow,
-    UnmeteredCount,
-)
+from shared.projection.summary import DayFacts, DayFinding, SummaryKey, SummaryRow, UnmeteredCount
 from shared.summary_db import admin_schema
 from shared.summary_db.engine import open_engine, upgrade
 from shared.summary_db.summaries import SqlSummaries, open_summaries

@@ -87,7 +87,7 @@ def test_a_day_in_one_store_alone_is_added_up_there(both: Both) -> None:
     write(both.off, generation(1), generation(2))
     for store in (both.on, both.off):
         assert list(store.repeated(day(0))) == []
-        assert [group.sums.events for group in store.usage(day(0))] == [2]
+        assert [group.amounts.events for group in store.usage(day(0))] == [2]
     again = generation(2, source="webhook", cost_source="webhook")
     write(both.off, again)
     assert ids(list(both.on.repeated(day(0)))) == ids([generation(2), again])
@@ -142,7 +142,7 @@ def test_the_store_that_is_written_to_may_hold_everything_newer_than_was_seen(bo
     write(both.on, generation(3, NOON))
     both.look_at(-9, 0, 3)
     both.influx.is_away = True
-    assert [group.sums.events for group in both.on.usage(day(-9))] == [1]
+    assert [group.amounts.events for group in both.on.usage(day(-9))] == [1]
     with pytest.raises(Unavailable):
         both.on.usage(day(3))
 
@@ -161,7 +161,7 @@ def test_a_store_that_was_taken_out_of_the_settings_is_missed(both: Both) -> Non
     alone = CombinedStore([both.embedded], both.holdings)
     with pytest.raises(Misconfigured, match="influxdb holds events of this time"):
         alone.usage(day(0))
-    assert [group.sums.events for group in alone.usage(day(5))] == [1]
+    assert [group.amounts.events for group in alone.usage(day(5))] == [1]
 
 
 def test_what_is_known_outlives_the_process(both: Both, tmp_path: Path) -> None:
@@ -206,9 +206,9 @@ def test_sums_of_a_bucket_that_both_stores_hold_count_each_event_once(both: Both
     write(both.off, generation(1), generation(2, NOON + quarter), generation(3, NOON + HOUR))
     write(both.on, generation(1), generation(4, NOON + quarter), generation(5, NOON + 2 * HOUR))
     for store in (both.on, both.off):
-        assert sum(group.sums.events for group in store.usage(day(0))) == 5
+        assert sum(group.amounts.events for group in store.usage(day(0))) == 5
         cut = Window(NOON + quarter / 2, NOON + 2 * HOUR)
-        assert sum(group.sums.events for group in store.usage(cut)) == 3
+        assert sum(group.amounts.events for group in store.usage(cut)) == 3
         assert len(list(store.events(cut))) == 3
         assert sorted(each.request_id for each in store.identities(cut, answers=False)) == [
             generation(number, at).request_id

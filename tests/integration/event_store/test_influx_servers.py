@@ -205,5 +205,5 @@ def test_rows_delivered_before_a_lost_acknowledgement_are_stored_once(
         spool = MemorySpool(events)
         assert Delivery(spool, InfluxSink(settings), "me", SetClock()).run_once().accepted == 50
     with closing(InfluxStore(settings)) as store:
-        assert store.usage(AROUND)[0].sums.events == 50
+        assert store.usage(AROUND)[0].amounts.events == 50
         assert store.repeated(AROUND) == []

@@ -104,7 +104,7 @@ def test_many_threads_write_and_read_at_once(tmp_path: Path) -> None:
     with closing(EmbeddedStore(tmp_path / "s.sqlite3")) as store, ThreadPoolExecutor(4) as pool:
         seen = list(pool.map(work, range(4)))
         assert all(100 <= count <= 400 for count in seen)
-        assert store.usage(WINDOW)[0].sums.events == 400
+        assert store.usage(WINDOW)[0].amounts.events == 400
 
 
 def test_a_row_that_cannot_be_read_any_more_fails_its_reading(tmp_path: Path) -> None:

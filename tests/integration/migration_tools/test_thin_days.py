@@ -67,7 +67,7 @@ def test_both_sides_of_every_day_are_exact_in_store_and_summaries(lab: Lab) -> N
         groups = ledger.target.usage(EVER)
         stored = Counter(event.requests for event in ledger.target.events(EVER))
     requests = sum(sum(row[0] for row in each.users.values()) for each in DAYS)
-    assert sum(group.sums.events for group in groups) == stored[1] == requests
+    assert sum(group.amounts.events for group in groups) == stored[1] == requests
     assert sum(group.parts for group in groups) == stored[0] == output["parts"]
     assert lab.run("verify")["differences"] == []
     lab.run("migrate")

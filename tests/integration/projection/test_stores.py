@@ -185,7 +185,7 @@ class Torn(BrokenStore):
         whole: list[UsageGroup] = self._store.usage(window)
         if self.is_at_rest:
             return whole
-        return [replace(group, sums=replace(group.sums, input_tokens=0)) for group in whole]
+        return [replace(group, amounts=replace(group.amounts, input_tokens=0)) for group in whole]
 
 
 def test_a_day_read_while_it_is_written_is_read_once_more(tmp_path: Path) -> None:

@@ -3,16 +3,10 @@
 from dataclasses import replace
 from datetime import date
 
+from shared.core.amounts import Amounts
 from shared.projection.audit import WRONG_MARKUP, find_corrections, find_differences
 from shared.projection.organization import Directory, MarkupRate
-from shared.projection.summary import (
-    Amounts,
-    DayFacts,
-    DayFinding,
-    SummaryKey,
-    SummaryRow,
-    UnmeteredCount,
-)
+from shared.projection.summary import DayFacts, DayFinding, SummaryKey, SummaryRow, UnmeteredCount
 from tests.support.builders import ALICE, BOB
 from tests.support.ledger import DAY, DEFAULTS, organization
 

@@ -9,10 +9,11 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shared.core.amounts import Amounts, RunningAmounts
 from shared.core.event import UsageEvent
 from shared.core.money import to_pico
 from shared.projection.organization import Directory, MarkupRate
-from shared.projection.summary import Amounts, SummaryKey, Tally, event_amounts
+from shared.projection.summary import SummaryKey, priced
 from tests.support.builders import ALICE, BOB, generation_id, pending, settled
 from tests.support.ledger import DAY, DEFAULTS, organization
 
@@ -34,10 +35,10 @@ def directory(ppm: int = 1_300_000, *, fee_only: bool = False) -> Directory:
 
 
 def added(events: Sequence[UsageEvent], books: Directory) -> Amounts:
-    tally = Tally()
+    running = RunningAmounts()
     for event in events:
-        tally.add(key(), event_amounts(event))
-    [row] = tally.rows(books)
+        running.add_event(event)
+    [row] = priced({key(): running}, books)
     return row.amounts
 
 
@@ -85,11 +86,11 @@ def test_a_row_is_rounded_once_and_half_to_even() -> None:
 
 
 def test_rows_come_in_the_order_of_their_keys() -> None:
-    tally = Tally()
+    running = RunningAmounts()
+    running.add_event(settled())
     keys = [key(BOB), key(ALICE), key(ALICE, "zeta"), key(BOB, "beta")]
-    for each in keys:
-        tally.add(each, event_amounts(settled()))
-    assert [row.key for row in tally.rows(directory())] == sorted(keys)
+    rows = priced(dict.fromkeys(keys, running), directory())
+    assert [row.key for row in rows] == sorted(keys)
 
 
 costs = st.decimals(Decimal(0), Decimal(9_000_000), places=12)
