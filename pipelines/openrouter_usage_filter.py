@@ -610,6 +610,20 @@ CostSource = Literal[
     "none",
 ]
 CLOCK_SLACK = timedelta(hours=1)
+# Fields of an event, and the integers of 1e-12 USD that stores keep of its amounts.
+TOKENS = (
+    "input_tokens",
+    "output_tokens",
+    "total_tokens",
+    "cached_tokens",
+    "cache_write_tokens",
+    "reasoning_tokens",
+)
+PICO_FIELDS = {
+    "cost_usd": "cost_pico_usd",
+    "upstream_cost_usd": "upstream_pico_usd",
+    "estimated_cost_usd": "estimated_pico_usd",
+}
 _USAGE_EXTRA_MAX = 1024
 
 
@@ -1948,15 +1962,7 @@ TAGS: Mapping[str, tuple[str, ...]] = {
 }
 # Fields have one type for ever: a point with one field of another type is refused as a whole.
 INTEGER_FIELDS: Mapping[str, tuple[str, ...]] = {
-    "usage": (
-        "schema_version",
-        "input_tokens",
-        "output_tokens",
-        "total_tokens",
-        "cached_tokens",
-        "cache_write_tokens",
-        "reasoning_tokens",
-    ),
+    "usage": ("schema_version", *TOKENS),
     "unmetered": ("schema_version",),
     "host": ("schema_version", "queued", "dead_letters"),
     "user": ("schema_version",),
@@ -1993,12 +1999,6 @@ STRING_FIELDS: Mapping[str, tuple[str, ...]] = {
     "unmetered": ("request_id", "chat_id", "message_id"),
     "host": ("started_at", "version", "delivery_state", "breaker", "message"),
     "user": ("name", "email"),
-}
-# Amounts are integers of 1e-12 USD; they are absent, never 0, when there is no amount.
-AMOUNT_FIELDS = {
-    "cost_usd": "cost_pico_usd",
-    "upstream_cost_usd": "upstream_pico_usd",
-    "estimated_cost_usd": "estimated_pico_usd",
 }
 _LABELS = {kind: (*TAGS[kind], *LABEL_FIELDS[kind]) for kind in TAGS}
 _INTEGERS = {
@@ -2053,7 +2053,8 @@ def _render(kind: str, row: Mapping[str, Any], point_time_ns: int, measurement: 
 
 def _amount_fields(row: Mapping[str, Any]) -> list[str]:
     fields = ["is_byok=true" if row["is_byok"] else "is_byok=false"]
-    for name, field in AMOUNT_FIELDS.items():
+    # Absent, never 0, when there is no amount.
+    for name, field in PICO_FIELDS.items():
         if name in row:
             fields.append(f"{field}={int(Decimal(row[name]).scaleb(12))}i")
     if "cost_usd" in row:

@@ -20,8 +20,6 @@ class AmountsBody(BaseModel):
 
     model_config = ConfigDict(from_attributes=True)
 
-    model_config = ConfigDict(from_attributes=True)
-
     events: int
     pending: int
     estimated: int
