@@ -22,7 +22,7 @@ from shared.event_store.port import EventStore
 from shared.event_store.sqlite.store import EmbeddedStore
 from shared.projection.organization import OrganizationDefaults
 from shared.projection.projection import Projection, ProjectionSettings
-from shared.summary_db.summaries import open_summaries
+from shared.summary_db.database import open_summaries
 
 _BATCH = 5000
 # Medians of so many; where one alone takes long enough to even out what disturbs it, of one.
@@ -139,7 +139,7 @@ def _projection(store: EventStore) -> Iterator[Projection]:
     with tempfile.TemporaryDirectory(prefix="bench-summaries-") as folder:
         url = f"sqlite:///{folder}/summaries.sqlite3"
         summaries = open_summaries(url, OrganizationDefaults())
-        yield Projection(store, summaries, ProjectionSettings(), SYSTEM_CLOCK)
+        yield Projection(store, summaries.days, ProjectionSettings(), SYSTEM_CLOCK)
         summaries.close()
 
 

@@ -21,8 +21,8 @@ from shared.core.amounts import AMOUNTS
 from shared.core.days import ZoneDay
 from shared.projection.organization import Organization, OrganizationDefaults
 from shared.settings import Settings
+from shared.summary_db.database import open_summaries
 from shared.summary_db.schema import daily_usage
-from shared.summary_db.summaries import open_summaries
 
 _TODAY = date(2026, 11, 24)
 _HERE = ZoneDay(_TODAY, "Europe/Warsaw")
@@ -79,7 +79,7 @@ def _fill(path: Path, rows_per_day: int) -> None:
         client = Organization(
             organization_id=f"org-{number:02}", name=f"Client {number}", time_zone="Europe/Warsaw"
         )
-        summaries.add_organization(client)
+        summaries.organizations.add(client)
     summaries.close()
     engine = create_engine(url)
     random = Random(20261124)
@@ -137,7 +137,7 @@ def _timed(visitor: httpx.Client, sidecar: RunningSidecar, page: str) -> list[ob
     for number in range(_ROUNDS):
         warm.append(_milliseconds(visitor, page))
         # Whatever run of today is on record, its figures are asked for again.
-        sidecar.summaries.record_failure(_HERE, sidecar.clock.now(), f"{page} {number}")
+        sidecar.summaries.days.record_failure(_HERE, sidecar.clock.now(), f"{page} {number}")
         new.append(_milliseconds(visitor, page))
     sent = int(visitor.get(page).headers["content-length"]) / 1000
     numbers = (first, percentile(warm, 50), percentile(warm, 95), percentile(new, 95))

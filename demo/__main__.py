@@ -11,13 +11,14 @@ from demo.installation import ROOT
 from demo.plays.traffic import Answer, Charge, a_day
 from demo.processes import wait_for
 from demo.stage import Stage
-from demo.tables import PathLine, compare, print_comparison, print_spend
+from demo.tables import PathLine, compare, print_comparison, print_spend, spend_rows
 from shared.core.money import from_pico
 from shared.event_store.port import Window
 from shared.event_store.sqlite.store import EmbeddedStore
 from shared.projection.organization import OrganizationDefaults
 from shared.projection.resolution import resolve
-from shared.summary_db.summaries import open_summaries
+from shared.summary_db.database import open_summaries
+from shared.summary_db.reports import UsageFilter
 
 FOLDER = ROOT / "var" / "demo"
 ANSWERS = 400
@@ -56,9 +57,10 @@ def _perform(stage: Stage, console: Console) -> int:
 
 def _conclude(stage: Stage, console: Console, answers: Sequence[Answer], window: Window) -> int:
     summaries = open_summaries(stage.database_url, OrganizationDefaults())
-    rows = summaries.report(window.start.date(), window.end.date())
+    wanted = UsageFilter(start=window.start.date(), end=window.end.date())
+    rows = spend_rows(summaries.reports, wanted)
     summaries.close()
-    total = from_pico(sum(row.raw_pico_usd + row.upstream_pico_usd for row in rows))
+    total = from_pico(sum(row.cost_pico_usd for row in rows))
     lines = _compared(stage, _charges(answers), window)
     print_spend(console, rows)
     print_comparison(console, lines, total)

@@ -23,7 +23,7 @@ from demo.sidecar import run_scheduler, sidecar_environment, sidecar_server
 from shared.core.money import rate_ppm
 from shared.core.time import EPOCH
 from shared.projection.organization import Organization, OrganizationDefaults
-from shared.summary_db.summaries import open_summaries
+from shared.summary_db.database import open_summaries
 
 PLUGIN_ID = PLUGIN.stem
 _ANSWERS_AT_ONCE = 12
@@ -154,9 +154,9 @@ class Stage:
                 time_zone=client.time_zone,
                 currency=client.currency,
             )
-            summaries.add_organization(organization, rate_ppm(client.multiplier))
+            summaries.organizations.add(organization, rate_ppm(client.multiplier))
             for user in client.people:
-                summaries.assign_user(user, client.organization_id, EPOCH)
+                summaries.users.assign(user, client.organization_id, EPOCH)
         summaries.close()
 
     def _upload(self) -> None:

@@ -1,7 +1,7 @@
 """What the demo prints: who spent what, and its own bill beside what the ledger booked."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from decimal import Decimal
 
 from rich.console import Console
@@ -9,14 +9,16 @@ from rich.table import Table
 
 from demo.plays.traffic import Charge
 from demo.plays.world import CLIENTS, NAMES, PATH_WEIGHTS, TASK_PATH
+from shared.core.amounts import Amounts
 from shared.core.event import UsageEvent
 from shared.core.money import from_pico
 from shared.core.rows import UnmeteredRow
-from shared.projection.port import ReportRow
+from shared.summary_db.reports import Grouping, UsageFilter, UsageReports
 
 _PLACES = Decimal("0.000001")
 _CLIENT_NAMES = {client.organization_id: client.name for client in CLIENTS}
 _MULTIPLIERS = {client.organization_id: client.multiplier for client in CLIENTS}
+_GRAIN: tuple[Grouping, ...] = ("organization_id", "external_user", "model", "task")
 _AMOUNT_COLUMNS = (
     "answers", "tokens", "cost USD", "billed USD", "estimated USD", "pending", "unmetered",
 )  # fmt: skip
@@ -24,6 +26,19 @@ _COMPARED_COLUMNS = (
     "generations", "billed", "hooks see", "booked", "estimated", "pending", "unmetered",
     "difference",
 )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class SpendRow:
+    """What a person used of a model for a task; generations of unknown cost are counted apart."""
+
+    group: Mapping[str, str]
+    amounts: Amounts
+    unmetered: int = 0
+
+    @property
+    def cost_pico_usd(self) -> int:
+        return self.amounts.raw_pico_usd + self.amounts.upstream_pico_usd
 
 
 @dataclass
@@ -76,21 +91,35 @@ def compare(
     return list(lines.values())
 
 
-def print_spend(console: Console, rows: Sequence[ReportRow]) -> None:
+def spend_rows(reports: UsageReports, wanted: UsageFilter) -> list[SpendRow]:
+    """Return a row per organization, person, model and task, in that order."""
+    rows: dict[tuple[str, ...], SpendRow] = {}
+    for line in reports.usage(wanted, _GRAIN):
+        rows[tuple(line.group.values())] = SpendRow(line.group, line.amounts)
+    for tasks in reports.unmetered(wanted, _GRAIN):
+        key = tuple(tasks.group.values())
+        known = rows.get(key, SpendRow(tasks.group, Amounts()))
+        rows[key] = replace(known, unmetered=tasks.generations)
+    return [rows[key] for key in sorted(rows)]
+
+
+def print_spend(console: Console, rows: Sequence[SpendRow]) -> None:
     """Print who spent what: by organization and person, then by model, then by task."""
     table = _table("Who spent what", "organization", "markup", "person")
     for organization, multiplier in _MULTIPLIERS.items():
-        mine = [row for row in rows if row.organization_id == organization]
-        people = sorted({row.external_user for row in mine}, key=lambda user: NAMES.get(user, user))
+        mine = [row for row in rows if row.group["organization_id"] == organization]
+        people = sorted(
+            {row.group["external_user"] for row in mine}, key=lambda user: NAMES.get(user, user)
+        )
         for user in people:
-            theirs = [row for row in mine if row.external_user == user]
+            theirs = [row for row in mine if row.group["external_user"] == user]
             table.add_row("", "", NAMES.get(user, user), *_amounts(theirs))
         name = _CLIENT_NAMES[organization]
         table.add_row(name, f"x {multiplier}", "", *_amounts(mine), style="bold", end_section=True)
     table.add_row("all", "", "", *_amounts(rows), style="bold")
     console.print(table)
-    _print_by(console, "On which models", "model", rows, [row.model for row in rows])
-    _print_by(console, "For which tasks", "task", rows, [row.task for row in rows])
+    _print_by(console, "On which models", "model", rows, [row.group["model"] for row in rows])
+    _print_by(console, "For which tasks", "task", rows, [row.group["task"] for row in rows])
 
 
 def print_comparison(console: Console, lines: Iterable[PathLine], total: Decimal) -> None:
@@ -115,9 +144,9 @@ def print_comparison(console: Console, lines: Iterable[PathLine], total: Decimal
 
 
 def _print_by(
-    console: Console, title: str, column: str, rows: Sequence[ReportRow], names: Sequence[str]
+    console: Console, title: str, column: str, rows: Sequence[SpendRow], names: Sequence[str]
 ) -> None:
-    groups: dict[str, list[ReportRow]] = {}
+    groups: dict[str, list[SpendRow]] = {}
     for name, row in zip(names, rows, strict=True):
         groups.setdefault(name, []).append(row)
     table = _table(title, column)
@@ -135,20 +164,20 @@ def _table(title: str, *names: str) -> Table:
     return table
 
 
-def _amounts(rows: Sequence[ReportRow]) -> tuple[str, ...]:
+def _amounts(rows: Sequence[SpendRow]) -> tuple[str, ...]:
     return (
-        f"{sum(row.events for row in rows):,}",
-        f"{sum(row.total_tokens for row in rows):,}",
+        f"{sum(row.amounts.events for row in rows):,}",
+        f"{sum(row.amounts.total_tokens for row in rows):,}",
         _rounded(_cost(rows)),
-        _rounded(sum(row.billed_pico_usd for row in rows)),
-        _rounded(sum(row.estimated_pico_usd for row in rows)),
-        _count(sum(row.pending - row.estimated for row in rows)),
+        _rounded(sum(row.amounts.billed_pico_usd for row in rows)),
+        _rounded(sum(row.amounts.estimated_pico_usd for row in rows)),
+        _count(sum(row.amounts.pending - row.amounts.estimated for row in rows)),
         _count(sum(row.unmetered for row in rows)),
     )
 
 
-def _cost(rows: Iterable[ReportRow]) -> int:
-    return sum(row.raw_pico_usd + row.upstream_pico_usd for row in rows)
+def _cost(rows: Iterable[SpendRow]) -> int:
+    return sum(row.cost_pico_usd for row in rows)
 
 
 def _rounded(pico: int) -> str:

@@ -36,7 +36,7 @@ def status(choices: Choices, folder: Path) -> CommandOutput:
     with Ledger(settings) as ledger:
         health = ledger.target.health()
         rows.append((f"event store ({ledger.target.name})", health.ok, health.detail))
-        organizations = len(ledger.summaries.directory().organizations)
+        organizations = len(ledger.summaries.organizations.directory().organizations)
         rows.append(("summaries", True, f"{organizations} organizations"))
     checks: list[tuple[str, Callable[[], str]]] = [
         ("rollback", lambda: _check_rollback(choices, settings)),

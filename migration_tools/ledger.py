@@ -12,7 +12,7 @@ from shared.projection.organization import OrganizationDefaults
 from shared.projection.projection import Projection, ProjectionSettings
 from shared.projection.run_report import RunReport
 from shared.settings import Settings
-from shared.summary_db.summaries import open_summaries
+from shared.summary_db.database import open_summaries
 
 # A batch of an import is larger than one of a host, and blocks no user.
 IMPORT_TIMEOUT_MS = 30_000
@@ -43,7 +43,7 @@ class Ledger:
         )
         self.projection = Projection(
             self.reading,
-            self.summaries,
+            self.summaries.days,
             ProjectionSettings(turns=settings.usage_turns),
             clock,
         )

@@ -28,8 +28,8 @@ from shared.core.rows import Row
 from shared.event_store.sqlite.store import EmbeddedStore
 from shared.projection.organization import ALWAYS, OrganizationDefaults
 from shared.spool.port import SpooledRow
-from shared.summary_db.admin_books import SqlAdminBooks
-from shared.summary_db.summaries import open_summaries
+from shared.summary_db.database import open_summaries
+from shared.summary_db.reports import UsageFilter
 
 FOLDER = ROOT / "var" / "demo-year"
 SEED = 20261124
@@ -74,15 +74,15 @@ class Year:
             if before:
                 since = today - timedelta(days=back)
                 organization_id = client.organization_id
-                summaries.set_rate(organization_id, ALWAYS, rate_ppm(before))
-                summaries.set_rate(organization_id, since, rate_ppm(client.multiplier))
+                summaries.organizations.set_rate(organization_id, ALWAYS, rate_ppm(before))
+                summaries.organizations.set_rate(
+                    organization_id, since, rate_ppm(client.multiplier)
+                )
         for source, target, back in MOVED:
             mover = list(next(c for c in self._clients if c.organization_id == source).people)[-1]
-            summaries.assign_user(mover, target, self._now - timedelta(days=back))
+            summaries.users.assign(mover, target, self._now - timedelta(days=back))
+        summaries.rates.enter(list(year_exchange_rates(self._random, today)))
         summaries.close()
-        books = SqlAdminBooks.open(self.stage.database_url)
-        books.enter_rates(list(year_exchange_rates(self._random, today)))
-        books.close()
 
     def _book(self) -> None:
         people = year_people(self._random, self._clients)
@@ -100,8 +100,9 @@ class Year:
         code, output = self.stage.scheduler("project", "--from", str(first), "--to", str(last))
         self._console.print(f"scheduler project: {output}", soft_wrap=True)
         summaries = open_summaries(self.stage.database_url, OrganizationDefaults())
-        booked = summaries.totals(first, last)
+        [line] = summaries.reports.usage(UsageFilter(start=first, end=last), ())
         summaries.close()
+        booked = line.amounts
         total = from_pico(booked.raw_pico_usd + booked.upstream_pico_usd)
         charged = f"{format_usd(self.charges.charged)} USD in {self.charges.bills:,} bills"
         self._console.print(f"charged: {charged}")

@@ -71,7 +71,7 @@ class Migration:
         """Add up what would be imported, and add warnings about organizations."""
         plan = make_plan(self.source, self.span, self.overlap, progress)
         directory = self.source.directory()
-        known = self.ledger.summaries.directory()
+        known = self.ledger.summaries.organizations.directory()
         for remark in (*directory.remarks, *differing_organizations(directory, known)):
             plan.remarks.add(remark)
         for organization_id in new_organizations(directory, known):
@@ -141,7 +141,7 @@ class Migration:
     ) -> Manifest:
         """Make or find the backup, and record in its manifest what the import will do."""
         manifest = known or self._backup(permissions, version)
-        directory, here = self.source.directory(), self.ledger.summaries.directory()
+        directory, here = self.source.directory(), self.ledger.summaries.organizations.directory()
         before = known.imported if known else None
         record = ImportRecord(
             import_id=plan.import_id,

@@ -7,7 +7,7 @@ from migration_tools.backups.manifest import ImportRecord, Move
 from migration_tools.source import ImportedOrganization, Remark, SourceDirectory
 from shared.core.days import day_start
 from shared.projection.organization import ALWAYS, Assignment, Directory
-from shared.projection.port import Summaries
+from shared.summary_db.database import SummaryDatabase
 
 
 def new_organizations(found: SourceDirectory, known: Directory) -> list[str]:
@@ -51,9 +51,11 @@ def differing_organizations(found: SourceDirectory, known: Directory) -> Iterabl
                 yield Remark(organization_id=theirs.organization_id, what="rate", detail=detail)
 
 
-def apply_organizations(summaries: Summaries, found: SourceDirectory, record: ImportRecord) -> None:
+def apply_organizations(
+    summaries: SummaryDatabase, found: SourceDirectory, record: ImportRecord
+) -> None:
     """Add what an import has recorded that it adds; existing organizations stay unchanged."""
-    known = summaries.directory()
+    known = summaries.organizations.directory()
     rates = {(rate.organization_id, rate.valid_from) for rate in known.rates}
     for imported in found.organizations:
         if imported.organization.organization_id in record.organizations:
@@ -61,26 +63,26 @@ def apply_organizations(summaries: Summaries, found: SourceDirectory, record: Im
     made = {_key(assignment) for assignment in known.assignments}
     for move in record.moves:
         if (move.external_user, move.organization_id) not in made:
-            summaries.assign_user(move.external_user, move.organization_id, move.valid_from)
+            summaries.users.assign(move.external_user, move.organization_id, move.valid_from)
 
 
-def revert_assignments(summaries: Summaries, record: ImportRecord) -> list[str]:
+def revert_assignments(summaries: SummaryDatabase, record: ImportRecord) -> list[str]:
     """Remove the assignments that an import made; return the users who were moved since."""
     changed = []
-    assignments = summaries.directory().assignments
+    assignments = summaries.organizations.directory().assignments
     for move in record.moves:
         wanted = (move.external_user, move.organization_id, move.valid_from)
         own = [each for each in assignments if each.external_user == move.external_user]
         for assignment in own:
             if (*_key(assignment), assignment.valid_from) == wanted:
-                summaries.remove_assignment(assignment.assignment_id)
+                summaries.users.remove_assignment(assignment.assignment_id)
             else:
                 changed.append(move.external_user)
     return changed
 
 
 def _add(
-    summaries: Summaries,
+    summaries: SummaryDatabase,
     imported: ImportedOrganization,
     known: Directory,
     rates: set[tuple[str, date]],
@@ -88,12 +90,12 @@ def _add(
     organization_id = imported.organization.organization_id
     (_, first), *later = imported.rates
     if organization_id not in known.organizations:
-        summaries.add_organization(imported.organization, first)
+        summaries.organizations.add(imported.organization, first)
     elif (organization_id, ALWAYS) not in rates:
-        summaries.set_rate(organization_id, ALWAYS, first)
+        summaries.organizations.set_rate(organization_id, ALWAYS, first)
     for since, rate_ppm in later:
         if (organization_id, since) not in rates:
-            summaries.set_rate(organization_id, since, rate_ppm)
+            summaries.organizations.set_rate(organization_id, since, rate_ppm)
 
 
 def _key(assignment: Assignment) -> tuple[str, str | None]:

@@ -156,14 +156,14 @@ def _summed(ledger: Ledger, source: Source, plan: ImportPlan) -> dict[Organizati
     """Add up the rows of the summaries that come from this source."""
     prefix = source_prefix(source)
     by_day: dict[OrganizationDay, Amounts] = {}
-    known = ledger.summaries.directory()
+    known = ledger.summaries.organizations.directory()
     for day in sorted(
         {
             ZoneDay(org_day.local_date, known.organization(org_day.organization_id).time_zone)
             for org_day in plan.by_day
         }
     ):
-        for row in ledger.summaries.stored_day(day).rows:
+        for row in ledger.summaries.days.stored_day(day).rows:
             if row.key.source.startswith(prefix):
                 org_day = OrganizationDay(row.key.organization_id, day.local_date)
                 by_day[org_day] = by_day.get(org_day, Amounts()) + row.amounts

@@ -8,7 +8,7 @@ from pydantic import BeforeValidator, StringConstraints
 
 from scheduler.api.path_encoding import with_slashes
 from scheduler.services.inputs import LabelText
-from shared.summary_db.port import Page
+from shared.summary_db.reports import Page
 
 _LINES_MAX = 1000
 

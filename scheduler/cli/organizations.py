@@ -18,8 +18,8 @@ from shared.core.money import rate_ppm
 from shared.core.time import EPOCH
 from shared.errors import UnusableCost, UsageError
 from shared.projection.organization import ALWAYS
-from shared.projection.port import Summaries
 from shared.settings import Settings
+from shared.summary_db.database import SummaryDatabase
 
 app = typer.Typer(no_args_is_help=True, help="Whom usage is billed to, at which rate, since when.")
 
@@ -91,8 +91,8 @@ def assign(
 def list_organizations() -> None:
     """Print all organizations with their rates and people."""
     with _opened() as (_, summaries):
-        directory = summaries.directory()
-        names = summaries.user_names()
+        directory = summaries.organizations.directory()
+        names = summaries.users.names()
     table = Table("organization", "name", "zone", "currency", "markup", "people")
     for organization in directory.organizations.values():
         own_id = organization.organization_id
@@ -120,7 +120,7 @@ def _checked(markup: str) -> str:
 
 
 @contextmanager
-def _opened() -> Iterator[tuple[Settings, Summaries]]:
+def _opened() -> Iterator[tuple[Settings, SummaryDatabase]]:
     try:
         settings = Settings.load()
         with closing(open_database(settings)) as summaries:

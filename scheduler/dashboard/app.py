@@ -85,7 +85,7 @@ def create_dashboard(
     state = dashboard.state
     state.sidecar, state.health = sidecar, health
     state.tokens, state.limiter = tokens, limiter
-    state.report_cache = ReportCache(sidecar.books, sidecar.clock)
+    state.report_cache = ReportCache(sidecar.summaries, sidecar.clock)
     state.sessions = Sessions(sidecar.clock)
     state.templates = page_templates(sidecar.settings.usage_timezone, sidecar.version)
     sidecar.add_job(cache_warmer(sidecar, state.report_cache, state.templates.env))

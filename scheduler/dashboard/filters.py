@@ -12,7 +12,7 @@ from scheduler.dashboard.spans import Span, month_of, month_so_far
 from scheduler.process.running import RunningSidecar
 from scheduler.services.inputs import Day, LabelText, check_span
 from shared.core.days import ONE_DAY, local_day
-from shared.summary_db.port import Grouping, UsageFilter
+from shared.summary_db.reports import Grouping, UsageFilter
 
 # A form sends every field it has; an empty one counts as left out.
 _OR_NOTHING = BeforeValidator(lambda value: value or None)
@@ -102,7 +102,7 @@ def filter_values(shown: PageFilter, today: date, sidecar: RunningSidecar) -> di
         "query_now": shown.query(),
         "side_labels": SIDES,
         "spans": _quick_spans(today),
-        "names": sidecar.summaries.user_names(),
+        "names": sidecar.summaries.users.names(),
     }
 
 

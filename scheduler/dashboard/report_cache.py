@@ -18,7 +18,8 @@ from scheduler.process.running import RunningSidecar
 from shared.core.amounts import Amounts
 from shared.core.clock import Clock
 from shared.core.days import ONE_DAY
-from shared.summary_db.port import AdminBooks, Grouping, UsageFilter, UsageLine
+from shared.summary_db.database import SummaryDatabase
+from shared.summary_db.reports import Grouping, UsageFilter, UsageLine
 
 # Days that still change are read apart, so that the others stay cached.
 _STILL_CHANGING = timedelta(days=2)
@@ -39,8 +40,8 @@ class ReportCache:
     their days is on record. Raises ProjectionError when the database cannot be used.
     """
 
-    def __init__(self, books: AdminBooks, clock: Clock) -> None:
-        self._books = books
+    def __init__(self, summaries: SummaryDatabase, clock: Clock) -> None:
+        self._summaries = summaries
         self._clock = clock
         self._lock = Lock()
         # With the newest run of their days when they were read.
@@ -88,14 +89,14 @@ class ReportCache:
 
     def _lines(self, wanted: UsageFilter, grouping: tuple[Grouping, ...]) -> list[UsageLine]:
         # The run is looked up first: what is projected meanwhile is newer than it, never older.
-        run_id = self._books.last_run(wanted.start, wanted.end)
+        run_id = self._summaries.runs.last_id(wanted.start, wanted.end)
         question = (wanted, grouping)
         with self._lock:
             known = self._known.get(question)
             if known is not None and known[0] == run_id:
                 self._known.move_to_end(question)
                 return known[1]
-        lines = self._books.usage(wanted, grouping)
+        lines = self._summaries.reports.usage(wanted, grouping)
         if len(lines) <= _LINES_OF_ONE:
             self._keep(question, run_id, lines)
         return lines

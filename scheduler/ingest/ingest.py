@@ -21,7 +21,7 @@ from shared.errors import InvalidEvent, SpoolError
 from shared.settings import Settings
 from shared.spool.port import PutOutcome, SpoolStatus
 from shared.spool.sqlite_spool import SqliteSpool
-from shared.summary_db.port import AdminBooks
+from shared.summary_db.database import SummaryDatabase
 
 log = logging.getLogger("owui_usage")
 
@@ -107,10 +107,10 @@ class Ingest:
     """
 
     def __init__(
-        self, spools: OwnSpools, books: AdminBooks, default_organization: str, clock: Clock
+        self, spools: OwnSpools, summaries: SummaryDatabase, default_organization: str, clock: Clock
     ) -> None:
         self._spools = spools
-        self._books = books
+        self._summaries = summaries
         self._default = default_organization
         self._clock = clock
         self._lock = Lock()
@@ -118,7 +118,9 @@ class Ingest:
 
     def webhook(self, body: Mapping[str, Any]) -> WebhookResult:
         """Book a body: OTLP JSON of OpenRouter's Broadcast, or the original system's body."""
-        owner = WebhookOwner(organizations=self._books.organization_keys(), default=self._default)
+        owner = WebhookOwner(
+            organizations=self._summaries.keys.organizations(), default=self._default
+        )
         now = self._clock.now()
         try:
             if is_broadcast(body):
@@ -138,7 +140,7 @@ class Ingest:
         event = _manual_event(record, f"manual:{key}", self._clock.now())
         if record.idempotency_key is not None:
             # The first record fixes the time: sent again next month, it is still the same event.
-            kept = self._books.keep_manual_record(key, _content(record), event.to_json())
+            kept = self._summaries.manual_records.keep(key, _content(record), event.to_json())
             event = event_from_json(kept)
         [booked] = _put(self._spools.manual, [event])
         return booked

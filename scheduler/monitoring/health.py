@@ -96,10 +96,10 @@ class Health:
 
     def _database(self, today: date) -> tuple[list[Problem], _Days]:
         """Check that the database answers and has our schema; return the days to look at."""
-        books = self._sidecar.books
+        summaries = self._sidecar.summaries
         try:
-            days = _Days(books.oldest_pending_day(), self._sidecar.mixed_days(today))
-            if books.schema_is_current():
+            days = _Days(summaries.reports.oldest_pending_day(), self._sidecar.mixed_days(today))
+            if summaries.transactions.schema_is_current():
                 return [], days
         except UsageError as error:
             return [Problem("database", str(error))], _Days()

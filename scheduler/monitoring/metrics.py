@@ -11,7 +11,7 @@ from scheduler.process.running import RunningSidecar
 from scheduler.reports.completeness import read_completeness
 from shared.core.rows import HostRow
 from shared.errors import ProjectionError
-from shared.summary_db.port import UsageFilter
+from shared.summary_db.reports import UsageFilter
 
 _COVERED_DAYS = 45
 _PREFIX = "usage_ledger_"
@@ -51,7 +51,7 @@ class LedgerCollector(Collector):
             start=today - timedelta(days=_COVERED_DAYS), end=today + timedelta(days=1)
         )
         try:
-            found = read_completeness(self._sidecar.books, wanted)
+            found = read_completeness(self._sidecar.summaries.reports, wanted)
         except ProjectionError:
             return  # the health report has the problem `database`
         counts = GaugeMetricFamily(

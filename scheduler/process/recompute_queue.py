@@ -10,7 +10,7 @@ from threading import Event
 from shared.core.days import ONE_DAY
 from shared.errors import UsageError
 from shared.projection.run_report import RunReport
-from shared.summary_db.port import AdminBooks, BatchCounts, BatchRequest
+from shared.summary_db.runs import BatchCounts, BatchRequest, Runs
 
 log = logging.getLogger("owui_usage")
 
@@ -23,15 +23,15 @@ Project = Callable[[date, date, str | None], RunReport]
 class RecomputeQueue:
     """Runs requested projections; each is recorded before it begins and when it has ended."""
 
-    def __init__(self, books: AdminBooks, project: Project, stop: Event) -> None:
-        self._books = books
+    def __init__(self, runs: Runs, project: Project, stop: Event) -> None:
+        self._runs = runs
         self._project = project
         self._stop = stop
         self._pool = ThreadPoolExecutor(1, "owui-usage-batch")
 
     def enqueue(self, start: date, end: date, allow_shrink: str | None = None) -> BatchRequest:
         """Record a request and return it; it runs when those before it have ended."""
-        request = self._books.ask_batch(start, end, allow_shrink)
+        request = self._runs.request(start, end, allow_shrink)
         self._pool.submit(self._run, request)
         return request
 
@@ -48,7 +48,7 @@ class RecomputeQueue:
                 counted.add(self._project(start, end, request.allow_shrink))
                 start = end + timedelta(days=1)
             if start > request.end:
-                self._books.end_batch(request.request_id, counted.counts())
+                self._runs.end_request(request.request_id, counted.counts())
         except UsageError as error:
             self._fail(request, counted, str(error))
         except Exception as error:  # a job: its request must not stay open for ever
@@ -58,7 +58,7 @@ class RecomputeQueue:
     def _fail(self, request: BatchRequest, counted: "_Counts", error: str) -> None:
         counted.errors.append(error)
         try:
-            self._books.end_batch(request.request_id, counted.counts())
+            self._runs.end_request(request.request_id, counted.counts())
         except UsageError as also:
             log.error("batch %d could not be recorded: %s", request.request_id, also)
 

@@ -26,7 +26,6 @@ from shared.core.rows import HostRow
 from shared.core.version import read_version
 from shared.errors import ProjectionError
 from shared.settings import Settings
-from shared.summary_db.admin_books import SqlAdminBooks
 from shared.summary_db.leader_lock import active_lock
 
 log = logging.getLogger("owui_usage")
@@ -46,10 +45,9 @@ class RunningSidecar(Sidecar):
         database_url = settings.usage_database_url.get_secret_value()
         self.clock = clock
         self.version = read_version()
-        self.books = SqlAdminBooks.open(database_url, clock)
         self.spools = OwnSpools.open(settings, clock)
-        self.ingest = Ingest(self.spools, self.books, settings.usage_client_org, clock)
-        self.recompute_queue = RecomputeQueue(self.books, self.project, self.stop)
+        self.ingest = Ingest(self.spools, self.summaries, settings.usage_client_org, clock)
+        self.recompute_queue = RecomputeQueue(self.summaries.runs, self.project, self.stop)
         self.job_log = JobLog(clock)
         self.started_at = clock.now()
         self._lock = active_lock(database_url)
@@ -124,7 +122,7 @@ class RunningSidecar(Sidecar):
     def prune(self) -> None:
         """Delete records of runs that are older than USAGE_AUDIT_DAYS."""
         before = self.clock.now() - self.settings.usage_audit_days * ONE_DAY
-        self.books.prune_audit(before)
+        self.summaries.runs.prune(before)
 
     def schedule(self) -> list[ScheduleLine]:
         """Return the jobs with their last and their next run."""
@@ -141,7 +139,6 @@ class RunningSidecar(Sidecar):
         self._is_active = False
         super().close()
         self.spools.close()
-        self.books.close()
 
     def _process_jobs(self) -> tuple[Job, ...]:
         return (
@@ -182,7 +179,7 @@ class RunningSidecar(Sidecar):
 
     def _on_elected(self) -> None:
         try:
-            self.books.interrupt_batches()
+            self.summaries.runs.interrupt_requests()
         except ProjectionError as error:
             log.error("batches left behind could not be marked: %s", error)
         if self._scheduler is not None:

@@ -17,7 +17,7 @@ from shared.projection.projection import Projection, ProjectionSettings
 from shared.projection.run_report import RunReport
 from shared.settings import Settings
 from shared.spool.sqlite_spool import SpoolSettings
-from shared.summary_db.summaries import SqlSummaries, open_summaries
+from shared.summary_db.database import SummaryDatabase, open_summaries
 
 log = logging.getLogger("owui_usage")
 
@@ -56,7 +56,7 @@ class Sidecar:
         )
         self._projection = Projection(
             self.store,
-            self.summaries,
+            self.summaries.days,
             ProjectionSettings(
                 turns=settings.usage_turns,
                 parallel_days=settings.influxdb_aggregation_batch_size,
@@ -102,10 +102,10 @@ class Sidecar:
         return self._projection.verify(start, end)
 
     def mixed_days(self, today: date) -> list[date]:
-        """Return the days of the last week that `SummaryStore.mixed_days` doubts."""
+        """Return the days of the last week that `UsageReports.mixed_days` doubts."""
         if self.settings.usage_turns == "observe":
             return []
-        return self.summaries.mixed_days(today - _MIXED_DAYS * ONE_DAY, today + ONE_DAY)
+        return self.summaries.reports.mixed_days(today - _MIXED_DAYS * ONE_DAY, today + ONE_DAY)
 
     def close(self) -> None:
         """End waits, give up leases, close files; what was not delivered stays in the spools."""
@@ -122,7 +122,7 @@ def spool_settings(settings: Settings) -> SpoolSettings:
     )
 
 
-def open_database(settings: Settings, clock: Clock = SYSTEM_CLOCK) -> SqlSummaries:
+def open_database(settings: Settings, clock: Clock = SYSTEM_CLOCK) -> SummaryDatabase:
     defaults = OrganizationDefaults(
         time_zone=settings.usage_timezone,
         currency=settings.usage_currency,

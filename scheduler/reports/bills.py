@@ -10,9 +10,9 @@ from shared.core.event import UsageEvent
 from shared.event_store.port import EventStore
 from shared.projection.day_reader import day_window, with_edges
 from shared.projection.organization import Directory
-from shared.projection.port import SummaryStore
 from shared.projection.resolution import resolve
-from shared.summary_db.port import UsageFilter, UsageReports
+from shared.summary_db.database import SummaryDatabase
+from shared.summary_db.reports import UsageFilter
 
 # What a bill is whose true cost is not known: with an estimate it is both.
 Unsettled = Literal["pending", "estimated"]
@@ -45,8 +45,7 @@ class BillReader:
     """Reads bills day by day, only days with usage. Raises DeliveryError and ProjectionError."""
 
     store: EventStore
-    summaries: SummaryStore
-    reports: UsageReports
+    summaries: SummaryDatabase
     turns: Literal["bill", "observe"]
 
     def page(
@@ -71,7 +70,7 @@ class BillReader:
 
     def unsettled(self, wanted: UsageFilter, cost: Unsettled) -> Iterator[BilledEvent]:
         """Return unsettled bills, the newest day first; only days that have one are read."""
-        for line in reversed(self.reports.usage(wanted, ("day",))):
+        for line in reversed(self.summaries.reports.usage(wanted, ("day",))):
             if not getattr(line.amounts, cost):
                 continue
             day = date.fromisoformat(line.group["day"])
@@ -86,9 +85,9 @@ class BillReader:
         first = max(wanted.start, start.day) if start else wanted.start
         if first > wanted.end:
             return
-        directory = self.summaries.directory()
+        directory = self.summaries.organizations.directory()
         zones = _zones(directory, wanted)
-        lines = self.reports.usage(replace(wanted, start=first), ("day",))
+        lines = self.summaries.reports.usage(replace(wanted, start=first), ("day",))
         for line in lines:
             day = date.fromisoformat(line.group["day"])
             bills = [

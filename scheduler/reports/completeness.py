@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from decimal import ROUND_DOWN, Decimal
 
 from shared.core.amounts import Amounts
-from shared.summary_db.port import Page, UsageFilter, UsageReports
+from shared.summary_db.reports import Page, UsageFilter, UsageReports
 
 _CONFLICTS_COUNTED = 100_000
 

@@ -10,7 +10,7 @@ from typing import Literal
 from shared.core.amounts import Amounts
 from shared.projection.organization import Organization
 from shared.summary_db.exchange import NANO, ExchangeRate, ExchangeRates, round_units
-from shared.summary_db.port import Grouping, UsageFilter, UsageLine
+from shared.summary_db.reports import Grouping, UsageFilter, UsageLine
 
 Lines = Literal["external_user", "model", "task", "day"]
 UsageReader = Callable[[UsageFilter, Sequence[Grouping]], list[UsageLine]]

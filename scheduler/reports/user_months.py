@@ -8,7 +8,7 @@ from datetime import date, datetime
 from shared.core.amounts import Amounts
 from shared.core.days import ONE_DAY, local_day
 from shared.projection.organization import Directory
-from shared.summary_db.port import UnmeteredLine, UsageFilter, UsageLine, UsageReports
+from shared.summary_db.reports import UnmeteredLine, UsageFilter, UsageLine, UsageReports
 
 
 @dataclass(frozen=True, kw_only=True)

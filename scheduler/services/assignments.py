@@ -12,7 +12,7 @@ from scheduler.services.organizations import known_organization
 from shared.core.days import whole_second
 from shared.core.time import EPOCH
 from shared.projection.organization import Assignment, Directory
-from shared.projection.port import Summaries
+from shared.summary_db.database import SummaryDatabase
 
 
 class NewAssignment(Input):
@@ -44,27 +44,27 @@ class NamedAssignment:
 
 
 def list_assignments(
-    summaries: Summaries, external_user: str | None = None
+    summaries: SummaryDatabase, external_user: str | None = None
 ) -> list[NamedAssignment]:
     """Return all assignments, or those of one user, in the order of users and time."""
-    names = summaries.user_names()
+    names = summaries.users.names()
     found = [
         each
-        for each in summaries.directory().assignments
+        for each in summaries.organizations.directory().assignments
         if external_user in (None, each.external_user)
     ]
     found.sort(key=lambda each: (each.external_user, each.valid_from))
     return [NamedAssignment(**vars(e), user_name=names.get(e.external_user)) for e in found]
 
 
-def assign(summaries: Summaries, new: Sequence[NewAssignment]) -> list[NamedAssignment]:
+def assign(summaries: SummaryDatabase, new: Sequence[NewAssignment]) -> list[NamedAssignment]:
     """Put users into organizations, for the past as well; none if one organization is inactive."""
-    directory, names = summaries.directory(), summaries.user_names()
+    directory, names = summaries.organizations.directory(), summaries.users.names()
     for organization_id in {each.organization_id for each in new}:
         _require_active(directory, organization_id)
     return [
         NamedAssignment(
-            assignment_id=summaries.assign_user(
+            assignment_id=summaries.users.assign(
                 each.external_user, each.organization_id, each.valid_from
             ),
             external_user=each.external_user,
@@ -76,25 +76,27 @@ def assign(summaries: Summaries, new: Sequence[NewAssignment]) -> list[NamedAssi
     ]
 
 
-def correct(summaries: Summaries, assignment_id: int, change: AssignmentChange) -> NamedAssignment:
+def correct(
+    summaries: SummaryDatabase, assignment_id: int, change: AssignmentChange
+) -> NamedAssignment:
     """Correct an assignment that was wrong."""
-    directory = summaries.directory()
+    directory = summaries.organizations.directory()
     known = known_assignment(directory, assignment_id)
     _require_active(directory, change.organization_id)
-    summaries.correct_assignment(assignment_id, change.organization_id, change.valid_from)
+    summaries.users.correct_assignment(assignment_id, change.organization_id, change.valid_from)
     return NamedAssignment(
         assignment_id=assignment_id,
         external_user=known.external_user,
-        user_name=summaries.user_names().get(known.external_user),
+        user_name=summaries.users.names().get(known.external_user),
         organization_id=change.organization_id,
         valid_from=whole_second(change.valid_from),
     )
 
 
-def remove(summaries: Summaries, assignment_id: int) -> None:
+def remove(summaries: SummaryDatabase, assignment_id: int) -> None:
     """Take an assignment back, as if it had never been."""
-    known_assignment(summaries.directory(), assignment_id)
-    summaries.remove_assignment(assignment_id)
+    known_assignment(summaries.organizations.directory(), assignment_id)
+    summaries.users.remove_assignment(assignment_id)
 
 
 def known_assignment(directory: Directory, assignment_id: int) -> Assignment:

@@ -10,8 +10,8 @@ from scheduler.monitoring.heartbeat import ScheduleLine
 from scheduler.process.recompute_queue import RecomputeQueue
 from scheduler.process.running import RunningSidecar
 from scheduler.services.inputs import Day, Input, check_span
-from shared.projection.port import BatchRun
-from shared.summary_db.port import BatchRequest, Page
+from shared.summary_db.reports import Page
+from shared.summary_db.runs import BatchRequest, BatchRun
 
 _RUNS_MAX = 10_000
 
@@ -68,11 +68,11 @@ def ask_batch(queue: RecomputeQueue, new: NewBatch) -> BatchRequest:
 
 def batch_status(sidecar: RunningSidecar, page: Page) -> BatchStatus:
     """Return one page of requests and of runs, what waits, and the schedule."""
-    requests = list(sidecar.books.batch_requests(page))
-    runs = sidecar.summaries.batch_runs(min(page.offset + page.limit, _RUNS_MAX))
+    requests = list(sidecar.summaries.runs.requests(page))
+    runs = sidecar.summaries.runs.newest(min(page.offset + page.limit, _RUNS_MAX))
     return BatchStatus(
         is_running=any(each.state == "running" for each in requests),
-        days_waiting=len(sidecar.summaries.dirty_days()),
+        days_waiting=len(sidecar.summaries.days.dirty_days()),
         requests=requests,
         runs=[_projected(each) for each in runs[page.offset :]],
         jobs=sidecar.schedule(),

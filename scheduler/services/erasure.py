@@ -9,7 +9,7 @@ from scheduler.services.inputs import LAST_DAY
 from shared.errors import DeliveryError
 from shared.event_store.sqlite.erasure import erase_person
 from shared.projection.organization import ALWAYS
-from shared.summary_db.port import UsageFilter
+from shared.summary_db.reports import UsageFilter
 
 _KEEPS_ID = "events and bills keep the bare id of the user"
 _CANNOT = (
@@ -39,7 +39,7 @@ def erase(sidecar: RunningSidecar, user_id: str, *, with_events: bool) -> Erasur
     The summaries of the user's days are projected again in the background; totals stay the same.
     """
     sidecar.drain()  # what waits in a spool would bring name and id back
-    sidecar.summaries.erase_user(user_id)
+    sidecar.summaries.users.erase(user_id)
     notes = ["the profile is erased"]
     try:
         sidecar.store.erase_profile(user_id)
@@ -63,13 +63,17 @@ def _alias_events(sidecar: RunningSidecar, user_id: str, note: str) -> Erasure:
     summaries = sidecar.summaries
     days = _days_of(sidecar, user_id)
     alias = f"erased-{secrets.token_hex(8)}"
-    moves = [each for each in summaries.directory().assignments if each.external_user == user_id]
+    moves = [
+        each
+        for each in summaries.organizations.directory().assignments
+        if each.external_user == user_id
+    ]
     for move in moves:
-        summaries.assign_user(alias, move.organization_id, move.valid_from)
+        summaries.users.assign(alias, move.organization_id, move.valid_from)
     changed = erase_person(sidecar.settings.usage_store_path, user_id, alias)
     if not sidecar.store.uses_influx:
         for move in moves:
-            summaries.remove_assignment(move.assignment_id)
+            summaries.users.remove_assignment(move.assignment_id)
     request = sidecar.recompute_queue.enqueue(min(days), max(days)) if days else None
     return Erasure(
         profile_erased=True,
@@ -83,7 +87,7 @@ def _alias_events(sidecar: RunningSidecar, user_id: str, note: str) -> Erasure:
 def _days_of(sidecar: RunningSidecar, user_id: str) -> list[date]:
     wanted = UsageFilter(start=ALWAYS, end=LAST_DAY, external_user=user_id)
     groups = [
-        *(line.group for line in sidecar.books.usage(wanted, ("day",))),
-        *(line.group for line in sidecar.books.unmetered(wanted, ("day",))),
+        *(line.group for line in sidecar.summaries.reports.usage(wanted, ("day",))),
+        *(line.group for line in sidecar.summaries.reports.unmetered(wanted, ("day",))),
     ]
     return [date.fromisoformat(group["day"]) for group in groups]

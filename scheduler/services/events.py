@@ -48,7 +48,7 @@ class EventBody(BaseModel):
 
 
 def bill_reader(sidecar: RunningSidecar) -> BillReader:
-    return BillReader(sidecar.store, sidecar.summaries, sidecar.books, sidecar.settings.usage_turns)
+    return BillReader(sidecar.store, sidecar.summaries, sidecar.settings.usage_turns)
 
 
 def event_body(billed: BilledEvent) -> EventBody:

@@ -11,8 +11,9 @@ from pydantic import Field, StringConstraints
 from scheduler.services.errors import Refused, TooMuch
 from scheduler.services.inputs import Currency, Day, Input, LabelText
 from shared.errors import ConfigError
+from shared.summary_db.database import SummaryDatabase
 from shared.summary_db.exchange import ExchangeRate, format_rate, parse_rate
-from shared.summary_db.port import AdminBooks, Page
+from shared.summary_db.reports import Page
 
 _CSV_LINES_MAX = 100_000
 _CSV_COLUMNS = ("currency", "date", "rate", "source")
@@ -52,14 +53,14 @@ class EnteredRate:
     source: str
 
 
-def list_rates(books: AdminBooks, currency: str | None, page: Page) -> list[EnteredRate]:
+def list_rates(summaries: SummaryDatabase, currency: str | None, page: Page) -> list[EnteredRate]:
     """Return rates, the newest day first."""
-    return [_entered(rate) for rate in books.list_rates(currency, page)]
+    return [_entered(rate) for rate in summaries.rates.listed(currency, page)]
 
 
-def enter_rate(books: AdminBooks, new: NewExchangeRate) -> EnteredRate:
+def enter_rate(summaries: SummaryDatabase, new: NewExchangeRate) -> EnteredRate:
     rate = new.parsed()
-    books.enter_rates([rate])
+    summaries.rates.enter([rate])
     return _entered(rate)
 
 

@@ -12,7 +12,7 @@ from scheduler.process.running import RunningSidecar
 from scheduler.reports.bills import Unsettled
 from scheduler.services.events import EventBody, bill_reader, event_body
 from scheduler.services.figures import AmountsBody, figure
-from shared.summary_db.port import Grouping, UsageFilter
+from shared.summary_db.reports import Grouping, UsageFilter
 
 ExportFormat = Literal["csv", "json"]
 FileRow = dict[str, Any]
@@ -35,10 +35,10 @@ def export_summaries(
 ) -> ExportFile:
     """Return figures as a file, all of them."""
     groups = list(dict.fromkeys(group_by))
-    names = sidecar.summaries.user_names() if "external_user" in groups else {}
+    names = sidecar.summaries.users.names() if "external_user" in groups else {}
     columns = [*groups, *(["user_name"] if names else []), *AmountsBody.model_fields]
     rows: list[FileRow] = []
-    for line in sidecar.books.usage(wanted, groups):
+    for line in sidecar.summaries.reports.usage(wanted, groups):
         found = figure(line, names)
         rows.append(found.group | {"user_name": found.user_name} | found.amounts.model_dump())
     return _file("summaries", format, columns, iter(rows))

@@ -6,7 +6,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
 
 from shared.core.money import format_usd, from_pico
-from shared.summary_db.port import UsageLine
+from shared.summary_db.reports import UsageLine
 
 Pico = Annotated[
     int,

@@ -11,9 +11,8 @@ from scheduler.services.errors import NotKnown, Refused
 from scheduler.services.inputs import Currency, Day, Input, LabelText, Multiplier, ZoneName
 from shared.core.money import PPM, format_usd, rate_ppm
 from shared.projection.organization import ALWAYS, Directory, Organization
-from shared.projection.port import Summaries
 from shared.settings import Settings
-from shared.summary_db.port import AdminBooks
+from shared.summary_db.database import SummaryDatabase
 
 
 class NewOrganization(Input):
@@ -67,20 +66,18 @@ class OrganizationDetails:
     api_key_hashes: list[str]
 
 
-def list_organizations(summaries: Summaries, books: AdminBooks) -> list[OrganizationDetails]:
+def list_organizations(summaries: SummaryDatabase) -> list[OrganizationDetails]:
     """Return all organizations in the order of their ids."""
-    directory, keys = summaries.directory(), books.organization_keys()
+    directory, keys = summaries.organizations.directory(), summaries.keys.organizations()
     known = sorted(directory.organizations.values(), key=lambda each: each.organization_id)
     return [_details(each, directory, keys) for each in known]
 
 
-def organization_details(
-    summaries: Summaries, books: AdminBooks, organization_id: str
-) -> OrganizationDetails:
+def organization_details(summaries: SummaryDatabase, organization_id: str) -> OrganizationDetails:
     """Return one organization. Raises NotKnown."""
-    directory = summaries.directory()
+    directory = summaries.organizations.directory()
     organization = known_organization(directory, organization_id)
-    return _details(organization, directory, books.organization_keys())
+    return _details(organization, directory, summaries.keys.organizations())
 
 
 def known_organization(directory: Directory, organization_id: str) -> Organization:
@@ -91,9 +88,9 @@ def known_organization(directory: Directory, organization_id: str) -> Organizati
     return found
 
 
-def add_organization(summaries: Summaries, settings: Settings, new: NewOrganization) -> None:
+def add_organization(summaries: SummaryDatabase, settings: Settings, new: NewOrganization) -> None:
     """Add an organization. Raises Refused when it exists already."""
-    if new.organization_id in summaries.directory().organizations:
+    if new.organization_id in summaries.organizations.directory().organizations:
         raise Refused("exists", f"{new.organization_id} exists already", "organization_id")
     organization = Organization(
         organization_id=new.organization_id,
@@ -103,34 +100,32 @@ def add_organization(summaries: Summaries, settings: Settings, new: NewOrganizat
         fee_only=new.fee_only,
         is_active=new.is_active,
     )
-    summaries.add_organization(organization, None if new.markup is None else rate_ppm(new.markup))
+    summaries.organizations.add(organization, None if new.markup is None else rate_ppm(new.markup))
 
 
 def change_organization(
-    summaries: Summaries, organization_id: str, change: OrganizationChange
+    summaries: SummaryDatabase, organization_id: str, change: OrganizationChange
 ) -> None:
     """Change an organization; another zone or base of the markup projects its days again."""
-    organization = known_organization(summaries.directory(), organization_id)
-    summaries.change_organization(replace(organization, **change.model_dump(exclude_none=True)))
+    organization = known_organization(summaries.organizations.directory(), organization_id)
+    summaries.organizations.change(replace(organization, **change.model_dump(exclude_none=True)))
 
 
-def set_rate(summaries: Summaries, organization_id: str, new: NewRate) -> None:
+def set_rate(summaries: SummaryDatabase, organization_id: str, new: NewRate) -> None:
     """Set the markup from a day on; closed days that it touches are corrected and logged."""
-    known_organization(summaries.directory(), organization_id)
-    summaries.set_rate(organization_id, new.valid_from, rate_ppm(new.markup))
+    known_organization(summaries.organizations.directory(), organization_id)
+    summaries.organizations.set_rate(organization_id, new.valid_from, rate_ppm(new.markup))
 
 
-def enter_key(
-    summaries: Summaries, books: AdminBooks, organization_id: str, api_key_hash: str
-) -> None:
+def enter_key(summaries: SummaryDatabase, organization_id: str, api_key_hash: str) -> None:
     """Let events with this key bill the organization."""
-    known_organization(summaries.directory(), organization_id)
-    books.enter_key(organization_id, api_key_hash)
+    known_organization(summaries.organizations.directory(), organization_id)
+    summaries.keys.enter(organization_id, api_key_hash)
 
 
-def remove_key(books: AdminBooks, organization_id: str, api_key_hash: str) -> None:
+def remove_key(summaries: SummaryDatabase, organization_id: str, api_key_hash: str) -> None:
     """Take a key from the organization; what it has billed stays."""
-    if not books.remove_key(organization_id, api_key_hash):
+    if not summaries.keys.remove(organization_id, api_key_hash):
         raise NotKnown("key", api_key_hash)
 
 

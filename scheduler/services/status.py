@@ -64,7 +64,7 @@ def service_status(sidecar: RunningSidecar) -> ServiceStatus:
         role="active" if sidecar.is_active else "passive",
         event_store=sidecar.store.name,
         webhook_store=sidecar.store.webhook_sink.name,
-        summary_database=sidecar.books.database,
+        summary_database=sidecar.summaries.transactions.database,
         breaker=_worst([spool.breaker for spool in spools]),
         write_p50_ms=slowest.write_p50_ms if slowest else None,
         write_p99_ms=slowest.write_p99_ms if slowest else None,

@@ -9,7 +9,7 @@ from shared.core.days import ZoneDay, day_start, days_of_span, split_span
 from shared.core.time import EPOCH
 from shared.errors import DeliveryError
 from shared.event_store.port import BUCKET, EventStore, Fingerprint, Window
-from shared.projection.port import SummaryStore
+from shared.projection.port import Summaries
 
 # Fingerprints of a long span are asked for in pieces, so that no answer is large.
 _FINGERPRINT_SPAN = timedelta(days=32)
@@ -70,7 +70,7 @@ class Observation:
                     yield ZoneDay(day, zone)
 
 
-def observe(store: EventStore, summaries: SummaryStore, span: Window) -> Observation:
+def observe(store: EventStore, summaries: Summaries, span: Window) -> Observation:
     """Read the fingerprints of a span and mark the days around every bucket that changed.
 
     Where a store is away, from midnight to midnight: days of which it holds nothing are read all
@@ -89,7 +89,7 @@ def observe(store: EventStore, summaries: SummaryStore, span: Window) -> Observa
                     unread[day] = error
     if unread and not read:
         raise next(iter(unread.values()))
-    changed = [summaries.mark_changed(part, found) for part, found in read.items()]
+    changed = [summaries.invalidate_changed(part, found) for part, found in read.items()]
     return Observation(
         spans=[span],
         found={bucket: one for found in read.values() for bucket, one in found.items()},

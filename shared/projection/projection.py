@@ -57,7 +57,7 @@ class Projection:
             marked = {dirty.day: dirty for dirty in self._summaries.dirty_days()}
         except UsageError as error:
             return self._failed_run(started_at, error)
-        work = [marked.get(day) or DirtyDay(day=day, mark_ids=(), reasons=()) for day in days]
+        work = [marked.get(day) or DirtyDay(day=day, invalidations=(), reasons=()) for day in days]
         lost = self._unread(days, observed, started_at)
         return RunReport([*lost, *self._project(work, observed, allow_shrink)])
 
@@ -163,7 +163,7 @@ class Projection:
             directory=directory,
             facts=reading.facts,
             fingerprints=fingerprints,
-            mark_ids=() if self._may_be_torn(window, observed) else dirty.mark_ids,
+            invalidations=() if self._may_be_torn(window, observed) else dirty.invalidations,
             why="; ".join(dirty.reasons),
             allow_shrink=allow_shrink,
             events_read=reading.events_read,

@@ -1,66 +1,124 @@
-"""Days: replacing the summaries of one local day, with everything that goes into the books."""
+"""Days of summaries: reading, invalidating and replacing them, one transaction each."""
 
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, delete, insert, select
 
+from shared.core.clock import Clock
 from shared.core.days import ZoneDay
+from shared.core.rows import UserRow
 from shared.errors import ProjectionError
+from shared.event_store.port import Fingerprint, Window
 from shared.projection.audit import find_corrections
 from shared.projection.organization import Directory, OrganizationDefaults
-from shared.projection.port import BatchRun, ProjectedDay, Replacement
+from shared.projection.port import DirtyDay, ProjectedDay, Replacement
+from shared.projection.summary import DayFacts
 from shared.summary_db.dirty_days import (
+    changed_buckets,
+    invalidate_around,
+    read_dirty_days,
     refuse_shrinking,
-    remove_marks,
+    remove_invalidations,
     store_fingerprints,
 )
+from shared.summary_db.engine import Transactions
 from shared.summary_db.facts import (
     changed_organizations,
     delete_facts,
     insert_facts,
     read_day,
 )
-from shared.summary_db.organizations import insert_organization, read_directory
-from shared.summary_db.runs import insert_corrections, insert_run
+from shared.summary_db.organizations import insert_organization, read_directory, read_zones
+from shared.summary_db.runs import BatchRun, insert_corrections, insert_failure, insert_run
 from shared.summary_db.schema import (
     client_organizations,
     projected_days,
 )
+from shared.summary_db.users import store_names, unknown_names
 
 # A day is final once it was projected this long after its end; later changes are corrections.
 CLOSED_AFTER = timedelta(hours=48)
 
 
-def replace_day(
-    connection: Connection, projected: ProjectedDay, defaults: OrganizationDefaults, now: datetime
-) -> Replacement:
-    """Replace a day of all organizations of its zone, within the caller's transaction."""
-    _refuse_stale(read_directory(connection, defaults), projected)
-    if projected.allow_shrink is None:
-        refuse_shrinking(connection, projected.window, projected.fingerprints)
-    created = _create_unknown(connection, projected, now)
-    stored = read_day(connection, projected.day)
-    corrections = find_corrections(
-        stored.rows,
-        projected.facts.rows,
-        projected.directory,
-        closed=_is_closed(connection, projected),
-        why=_reason(projected),
-    )
-    changed = changed_organizations(stored, projected.facts)
-    delete_facts(connection, projected.day.local_date, changed)
-    written = insert_facts(connection, projected.facts, changed, now)
-    store_fingerprints(connection, projected.window, projected.fingerprints)
-    remove_marks(connection, projected.mark_ids)
-    _note_projected(connection, projected.day, now)
-    organizations = _organizations_of(projected) | created
-    run = _run(projected, now, len(organizations), written, len(corrections))
-    insert_corrections(connection, insert_run(connection, run), corrections, now)
-    return Replacement(written, len(corrections))
+class SummaryDays:
+    """The days of summaries, as `Projection` reads, invalidates and replaces them."""
+
+    def __init__(self, db: Transactions, defaults: OrganizationDefaults, clock: Clock) -> None:
+        self._db = db
+        self._defaults = defaults
+        self._clock = clock
+
+    def directory(self) -> Directory:
+        """Return what days are attributed by, as of now."""
+        with self._db.reading() as connection:
+            return read_directory(connection, self._defaults)
+
+    def stored_day(self, day: ZoneDay) -> DayFacts:
+        """Return what is stored of a day of the organizations of a zone, in the order of keys."""
+        with self._db.reading() as connection:
+            return read_day(connection, day)
+
+    def dirty_days(self) -> list[DirtyDay]:
+        """Return the days that wait for a projection, the oldest first."""
+        with self._db.reading() as connection:
+            return read_dirty_days(connection)
+
+    def invalidate_changed(
+        self, window: Window, found: Mapping[datetime, Fingerprint]
+    ) -> frozenset[datetime]:
+        """Invalidate every day within an hour of a changed bucket; return such buckets."""
+        with self._db.reading() as connection:
+            if not changed_buckets(connection, window, found):
+                return frozenset()
+        with self._db.writing() as connection:
+            changed = changed_buckets(connection, window, found)
+            invalidate_around(connection, changed, read_zones(connection, self._defaults))
+        return frozenset(changed)
+
+    def replace_day(self, projected: ProjectedDay) -> Replacement:
+        """Replace the day of all its organizations, or change nothing at all."""
+        now = self._clock.now()
+        with self._db.writing() as connection:
+            _refuse_stale(read_directory(connection, self._defaults), projected)
+            if projected.allow_shrink is None:
+                refuse_shrinking(connection, projected.window, projected.fingerprints)
+            created = _create_unknown(connection, projected, now)
+            stored = read_day(connection, projected.day)
+            corrections = find_corrections(
+                stored.rows,
+                projected.facts.rows,
+                projected.directory,
+                closed=_is_closed(connection, projected),
+                why=_reason(projected),
+            )
+            changed = changed_organizations(stored, projected.facts)
+            delete_facts(connection, projected.day.local_date, changed)
+            written = insert_facts(connection, projected.facts, changed, now)
+            store_fingerprints(connection, projected.window, projected.fingerprints)
+            remove_invalidations(connection, projected.invalidations)
+            _note_projected(connection, projected.day, now)
+            organizations = _organizations_of(projected) | created
+            run = _run(projected, now, len(organizations), written, len(corrections))
+            insert_corrections(connection, insert_run(connection, run), corrections, now)
+        return Replacement(written, len(corrections))
+
+    def record_failure(self, day: ZoneDay | None, started_at: datetime, error: str) -> int:
+        """Record that a day could not be projected; return how often that came in a row."""
+        with self._db.writing() as connection:
+            return insert_failure(connection, day, started_at, self._clock.now(), error)
+
+    def store_users(self, rows: Sequence[UserRow]) -> None:
+        """Keep the newest name of every user; an erased user stays erased."""
+        with self._db.reading() as connection:
+            news = unknown_names(connection, rows)
+        if news:
+            with self._db.writing() as connection:
+                store_names(connection, unknown_names(connection, rows))
 
 
 def _refuse_stale(current: Directory, projected: ProjectedDay) -> None:
-    """Refuse what was attributed by a directory that somebody has changed in the meantime."""
+    """Refuse what was attributed by a directory that was changed in the meantime."""
     named = {row.key.organization_id for row in projected.facts.rows}
     if not current.agrees_with(projected.directory, named):
         raise ProjectionError(

@@ -1,4 +1,4 @@
-"""Marks: which days wait for a projection, and the fingerprints that tell when events changed."""
+"""Dirty days: which days wait for a projection, and the fingerprints that show changed events."""
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
@@ -27,8 +27,10 @@ def changed_buckets(
     )
 
 
-def mark_around(connection: Connection, buckets: Iterable[datetime], zones: Iterable[str]) -> None:
-    """Mark every day of every zone within an hour of a bucket."""
+def invalidate_around(
+    connection: Connection, buckets: Iterable[datetime], zones: Iterable[str]
+) -> None:
+    """Invalidate every day of every zone within an hour of a bucket."""
     spans = [(bucket - _REACH, bucket + BUCKET + _REACH) for bucket in buckets]
     days = {
         ZoneDay(day, zone)
@@ -36,49 +38,53 @@ def mark_around(connection: Connection, buckets: Iterable[datetime], zones: Iter
         for start, end in spans
         for day in days_of_span(start, end, zone)
     }
-    mark(connection, days, NEW_EVENTS)
+    invalidate(connection, days, NEW_EVENTS)
 
 
-def mark(connection: Connection, days: Iterable[ZoneDay], reason: str) -> None:
-    """Mark days for a reason.
+def invalidate(connection: Connection, days: Iterable[ZoneDay], reason: str) -> None:
+    """Invalidate days for a reason.
 
-    A mark that is there already is made anew: a run that has read the old one takes away that one
-    alone, whatever it did not see stays marked.
+    An invalidation that is there already is made anew: a run that has read the old one removes that
+    one alone, so that what it did not see is projected again.
     """
-    marks = [
+    waiting = [
         {"local_date": day.local_date, "time_zone": day.time_zone, "reason": reason}
         for day in sorted(set(days))
     ]
-    if not marks:
+    if not waiting:
         return
     old = select(dirty_days.c.id, dirty_days.c.local_date, dirty_days.c.time_zone).where(
         dirty_days.c.reason == reason
     )
-    again = {(each["local_date"], each["time_zone"]) for each in marks}
-    remove_marks(connection, [row.id for row in connection.execute(old) if tuple(row[1:]) in again])
-    connection.execute(insert(dirty_days), marks)
+    again = {(each["local_date"], each["time_zone"]) for each in waiting}
+    remove_invalidations(
+        connection, [row.id for row in connection.execute(old) if tuple(row[1:]) in again]
+    )
+    connection.execute(insert(dirty_days), waiting)
 
 
-def remove_marks(connection: Connection, mark_ids: Iterable[int]) -> None:
-    """Take marks away."""
-    keys = [{"mark_id": mark_id} for mark_id in mark_ids]
+def remove_invalidations(connection: Connection, invalidations: Iterable[int]) -> None:
+    """Remove what a projection has taken care of."""
+    keys = [{"invalidation": invalidation} for invalidation in invalidations]
     if keys:
-        connection.execute(delete(dirty_days).where(dirty_days.c.id == bindparam("mark_id")), keys)
+        connection.execute(
+            delete(dirty_days).where(dirty_days.c.id == bindparam("invalidation")), keys
+        )
 
 
 def read_dirty_days(connection: Connection) -> list[DirtyDay]:
-    """Return the marked days, the oldest first."""
-    marks: dict[ZoneDay, list[tuple[int, str]]] = {}
+    """Return the days that wait, the oldest first."""
+    waiting: dict[ZoneDay, list[tuple[int, str]]] = {}
     for row in connection.execute(select(dirty_days).order_by(dirty_days.c.id)):
         day = ZoneDay(row.local_date, row.time_zone)
-        marks.setdefault(day, []).append((row.id, row.reason))
+        waiting.setdefault(day, []).append((row.id, row.reason))
     return [
         DirtyDay(
             day=day,
-            mark_ids=tuple(mark_id for mark_id, _ in marks[day]),
-            reasons=tuple(reason for _, reason in marks[day]),
+            invalidations=tuple(invalidation for invalidation, _ in waiting[day]),
+            reasons=tuple(reason for _, reason in waiting[day]),
         )
-        for day in sorted(marks)
+        for day in sorted(waiting)
     ]
 
 

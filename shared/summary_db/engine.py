@@ -7,6 +7,8 @@ from typing import Any
 
 from alembic import command
 from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
@@ -89,6 +91,12 @@ class Transactions:
         """Begin one that writes, after every other that does."""
         with as_projection_error(), self._engine.begin() as connection:
             yield connection
+
+    def schema_is_current(self) -> bool:
+        """Tell whether the schema is the one of this version."""
+        head = ScriptDirectory(str(MIGRATIONS)).get_current_head()
+        with self.reading() as connection:
+            return MigrationContext.configure(connection).get_current_revision() == head
 
     def close(self) -> None:
         """Close all connections."""

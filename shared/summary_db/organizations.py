@@ -1,4 +1,4 @@
-"""Organizations and rates in the database; every change marks the days it touches."""
+"""Organizations and rates in the database; every change invalidates the days it touches."""
 
 from collections.abc import Iterable
 from dataclasses import asdict
@@ -6,6 +6,7 @@ from datetime import date, datetime
 
 from sqlalchemy import ColumnElement, Connection, delete, insert, literal, select, union, update
 
+from shared.core.clock import Clock
 from shared.core.days import ONE_DAY, ZoneDay, zone_named
 from shared.core.ids import clean_label
 from shared.errors import ConfigError
@@ -17,7 +18,8 @@ from shared.projection.organization import (
     Organization,
     OrganizationDefaults,
 )
-from shared.summary_db.dirty_days import mark
+from shared.summary_db.dirty_days import invalidate
+from shared.summary_db.engine import Transactions
 from shared.summary_db.schema import (
     client_organizations,
     daily_usage,
@@ -30,6 +32,67 @@ from shared.summary_db.schema import (
 )
 
 _RATE_PPM_MAX = 1_000_000_000
+
+
+class Organizations:
+    """Organizations and their rates.
+
+    Raises ConfigError for a value that cannot be used (an unknown organization or zone),
+    ProjectionError when the database cannot be used.
+    """
+
+    def __init__(self, db: Transactions, defaults: OrganizationDefaults, clock: Clock) -> None:
+        self._db = db
+        self._defaults = defaults
+        self._clock = clock
+
+    def directory(self) -> Directory:
+        """Return organizations, rates and assignments as of now."""
+        with self._db.reading() as connection:
+            return read_directory(connection, self._defaults)
+
+    def add(self, organization: Organization, rate_ppm: int | None = None) -> None:
+        """Add an organization with its rate for all days; None is the default rate."""
+        rate = self._defaults.rate_ppm if rate_ppm is None else rate_ppm
+        with self._db.writing() as connection:
+            insert_organization(connection, organization, rate, self._clock.now())
+
+    def change(self, organization: Organization) -> None:
+        """Replace what is known of an organization; another zone or base is another bill."""
+        organization_id = organization.organization_id
+        zone = organization.time_zone
+        zone_named(zone)
+        same = client_organizations.c.id == organization_id
+        with self._db.writing() as connection:
+            require(connection, organization_id)
+            old = connection.execute(select(client_organizations).where(same)).one()
+            values = _described(organization)
+            connection.execute(update(client_organizations).where(same).values(values))
+            days = days_of_organization(connection, organization_id)
+            if old.time_zone != zone:
+                _move_days(connection, days, old.time_zone, zone, organization_id)
+            if old.fee_only != organization.fee_only:
+                reason = f"base of the markup of {organization_id}"
+                invalidate(connection, _in_zone(days, zone), reason)
+
+    def set_rate(self, organization_id: str, valid_from: date, rate_ppm: int) -> None:
+        """Set the rate from a local day on until the next rate."""
+        later = select(markup_rates.c.valid_from).where(
+            markup_rates.c.organization_id == organization_id,
+            markup_rates.c.valid_from > valid_from,
+        )
+        zone_of = select(client_organizations.c.time_zone).where(
+            client_organizations.c.id == organization_id
+        )
+        with self._db.writing() as connection:
+            require(connection, organization_id)
+            rate = MarkupRate(organization_id, valid_from, rate_ppm)
+            _store_rate(connection, rate, self._clock.now())
+            until = min(connection.scalars(later), default=date.max)
+            days = days_of_organization(connection, organization_id)
+            touched = (day for day in days if valid_from <= day < until)
+            zone = str(connection.scalar(zone_of))
+            invalidate(connection, _in_zone(touched, zone), f"rate of {organization_id}")
 
 
 def read_directory(connection: Connection, defaults: OrganizationDefaults) -> Directory:
@@ -77,46 +140,8 @@ def insert_organization(
         raise ConfigError("organization_id", organization_id, "exists already")
     values = {"id": organization_id, "created_at": now} | _described(organization)
     connection.execute(insert(client_organizations), [values])
-    # Of an organization that is new no day is stored, so none has to be marked.
+    # Of an organization that is new no day is stored, so none is invalidated.
     _store_rate(connection, MarkupRate(organization_id, ALWAYS, rate_ppm), now)
-
-
-def change_organization(connection: Connection, organization: Organization) -> None:
-    """Replace what is known of an organization; another zone or base is another bill."""
-    organization_id = organization.organization_id
-    zone_named(organization.time_zone)
-    require(connection, organization_id)
-    same = client_organizations.c.id == organization_id
-    old = connection.execute(select(client_organizations).where(same)).one()
-    connection.execute(update(client_organizations).where(same).values(_described(organization)))
-    zone = organization.time_zone
-    days = days_of_organization(connection, organization_id)
-    if old.time_zone != zone:
-        # Events that wait for a projection of the old zone's day are now on a day of the new one.
-        waiting = connection.scalars(select(dirty_days.c.local_date))
-        around = {day + step * ONE_DAY for day in (*days, *waiting) for step in (-1, 0, 1)}
-        mark(connection, _in_zone(around, zone), f"time zone of {organization_id}")
-        _keep_days_final(connection, old.time_zone, zone)
-    if old.fee_only != organization.fee_only:
-        mark(connection, _in_zone(days, zone), f"base of the markup of {organization_id}")
-
-
-def set_rate(
-    connection: Connection, organization_id: str, valid_from: date, rate_ppm: int, now: datetime
-) -> None:
-    """Set the rate from a day on, and mark the days until the next rate."""
-    require(connection, organization_id)
-    _store_rate(connection, MarkupRate(organization_id, valid_from, rate_ppm), now)
-    later = select(markup_rates.c.valid_from).where(
-        markup_rates.c.organization_id == organization_id, markup_rates.c.valid_from > valid_from
-    )
-    until = min(connection.scalars(later), default=date.max)
-    zone = connection.scalar(
-        select(client_organizations.c.time_zone).where(client_organizations.c.id == organization_id)
-    )
-    days = days_of_organization(connection, organization_id)
-    touched = _in_zone((day for day in days if valid_from <= day < until), str(zone))
-    mark(connection, touched, f"rate of {organization_id}")
 
 
 def require(connection: Connection, organization_id: str) -> None:
@@ -160,15 +185,25 @@ def _in_zone(days: Iterable[date], zone: str) -> list[ZoneDay]:
     return [ZoneDay(day, zone) for day in days]
 
 
+def _move_days(
+    connection: Connection, days: Iterable[date], old_zone: str, zone: str, organization_id: str
+) -> None:
+    # Events that wait for a projection of the old zone's day are now on a day of the new one.
+    waiting = connection.scalars(select(dirty_days.c.local_date))
+    around = {day + step * ONE_DAY for day in (*days, *waiting) for step in (-1, 0, 1)}
+    invalidate(connection, _in_zone(around, zone), f"time zone of {organization_id}")
+    _keep_days_final(connection, old_zone, zone)
+
+
 def _keep_days_final(connection: Connection, old_zone: str, new_zone: str) -> None:
     """Let days that were final stay so in a zone that had no organization until now."""
     table = projected_days
     had_days = select(table.c.local_date).where(table.c.time_zone == new_zone)
-    taken_over = select(table.c.local_date, literal(new_zone), table.c.projected_at).where(
+    copied = select(table.c.local_date, literal(new_zone), table.c.projected_at).where(
         table.c.time_zone == old_zone, table.c.local_date.not_in(had_days)
     )
     columns = ["local_date", "time_zone", "projected_at"]
-    connection.execute(insert(table).from_select(columns, taken_over))
+    connection.execute(insert(table).from_select(columns, copied))
 
 
 def _store_rate(connection: Connection, rate: MarkupRate, now: datetime) -> None:

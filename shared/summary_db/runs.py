@@ -1,20 +1,178 @@
-"""The books about the projection: what ran, what failed, and what was corrected."""
+"""Runs of the projection: requested, done, failed, and what they corrected."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
-from datetime import datetime
-from typing import Any
+from dataclasses import asdict, dataclass
+from datetime import date, datetime
+from typing import Any, Literal
 
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
 from shared.core.amounts import AMOUNTS, Amounts
+from shared.core.clock import Clock
 from shared.core.days import ZoneDay
 from shared.projection.audit import Correction
-from shared.projection.port import BatchRun, RecordedCorrection
 from shared.projection.summary import SummaryKey
+from shared.summary_db.admin_schema import batch_requests
+from shared.summary_db.engine import Transactions
+from shared.summary_db.reports import Page
 from shared.summary_db.schema import batch_runs, corrections
 
+BatchState = Literal["running", "done", "failed", "interrupted"]
+
 _KEY = ("organization_id", "local_date", "external_user", "model", "task", "source")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchRun:
+    """The record of one attempt to project a day.
+
+    A run without `day` failed before any day was known. `was_resolved` tells whether the events
+    were read one by one; `attempts` counts how often the same failure came in a row.
+    """
+
+    run_id: int
+    day: ZoneDay | None
+    started_at: datetime
+    ended_at: datetime
+    success: bool
+    was_resolved: bool = False
+    organizations: int = 0
+    events_read: int = 0
+    rows_written: int = 0
+    corrections: int = 0
+    allow_shrink: str | None = None
+    error: str | None = None
+    attempts: int = 1
+
+
+@dataclass(frozen=True)
+class RecordedCorrection:
+    """A correction as it was recorded."""
+
+    recorded_at: datetime
+    run_id: int
+    correction: Correction
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchRequest:
+    """A projection that a person asked for, from the moment of asking to its counts."""
+
+    request_id: int
+    state: BatchState
+    asked_at: datetime
+    ended_at: datetime | None
+    start: date
+    end: date
+    allow_shrink: str | None
+    days: int
+    failed_days: int
+    rows_written: int
+    corrections: int
+    error: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchCounts:
+    """How an asked-for projection ended."""
+
+    days: int
+    failed_days: int
+    rows_written: int
+    corrections: int
+    error: str | None
+
+
+class Runs:
+    """Requested projections, the runs of days, and the corrections they made."""
+
+    def __init__(self, db: Transactions, clock: Clock) -> None:
+        self._db = db
+        self._clock = clock
+
+    def request(self, start: date, end: date, allow_shrink: str | None) -> BatchRequest:
+        """Record that a projection was requested."""
+        values = {
+            "asked_at": self._clock.now(),
+            "start_date": start,
+            "end_date": end,
+            "allow_shrink": allow_shrink,
+            "state": "running",
+            "days": 0,
+            "failed_days": 0,
+            "rows_written": 0,
+            "corrections": 0,
+        }
+        added = insert(batch_requests).values(values).returning(batch_requests)
+        with self._db.writing() as connection:
+            return _request(connection.execute(added).one())
+
+    def end_request(self, request_id: int, counts: BatchCounts) -> None:
+        """Record how a requested projection ended; one with an error has failed."""
+        ended = {
+            "ended_at": self._clock.now(),
+            "state": "failed" if counts.error else "done",
+        }
+        with self._db.writing() as connection:
+            connection.execute(
+                update(batch_requests)
+                .where(batch_requests.c.id == request_id)
+                .values(ended | asdict(counts))
+            )
+
+    def interrupt_requests(self) -> int:
+        """End the requests that a process left behind running; return how many there were."""
+        interrupted = (
+            update(batch_requests)
+            .where(batch_requests.c.state == "running")
+            .values(
+                state="interrupted",
+                ended_at=self._clock.now(),
+                error="the sidecar ended before it; ask again",
+            )
+        )
+        with self._db.writing() as connection:
+            return connection.execute(interrupted).rowcount
+
+    def requests(self, page: Page) -> list[BatchRequest]:
+        """Return the newest requests first."""
+        query = select(batch_requests).order_by(batch_requests.c.id.desc())
+        with self._db.reading() as connection:
+            rows = connection.execute(query.limit(page.limit).offset(page.offset))
+            return [_request(row) for row in rows]
+
+    def newest(self, limit: int = 100) -> list[BatchRun]:
+        """Return the newest runs first."""
+        query = select(batch_runs).order_by(batch_runs.c.id.desc()).limit(limit)
+        with self._db.reading() as connection:
+            return [_run(row) for row in connection.execute(query)]
+
+    def last_id(self, start: date, end: date) -> int:
+        """Return the id of the newest run of these days, 0 without one: they change with it."""
+        newest = select(func.max(batch_runs.c.id)).where(
+            batch_runs.c.local_date.between(start, end)
+        )
+        with self._db.reading() as connection:
+            return int(connection.scalar(newest) or 0)
+
+    def corrections(self, limit: int = 100) -> list[RecordedCorrection]:
+        """Return the newest corrections first."""
+        query = select(corrections).order_by(corrections.c.id.desc()).limit(limit)
+        with self._db.reading() as connection:
+            return [_correction(row) for row in connection.execute(query)]
+
+    def prune(self, before: datetime) -> int:
+        """Delete runs and requests that ended before an instant; return how many.
+
+        Corrections are kept for ever, and the runs that they belong to.
+        """
+        named = select(corrections.c.run_id)
+        runs = delete(batch_runs).where(
+            batch_runs.c.ended_at < before, batch_runs.c.id.not_in(named)
+        )
+        requests = delete(batch_requests).where(batch_requests.c.ended_at < before)
+        with self._db.writing() as connection:
+            return connection.execute(runs).rowcount + connection.execute(requests).rowcount
 
 
 def insert_run(connection: Connection, run: BatchRun) -> int:
@@ -31,7 +189,7 @@ def insert_run(connection: Connection, run: BatchRun) -> int:
     return int(result.scalar_one())
 
 
-def record_failure(
+def insert_failure(
     connection: Connection, day: ZoneDay | None, started_at: datetime, now: datetime, error: str
 ) -> int:
     """Record a failure, or count up the last run of the day when it failed in the same way."""
@@ -69,18 +227,6 @@ def insert_corrections(
         connection.execute(insert(corrections), rows)
 
 
-def read_runs(connection: Connection, limit: int) -> list[BatchRun]:
-    """Return the newest runs first."""
-    rows = connection.execute(select(batch_runs).order_by(batch_runs.c.id.desc()).limit(limit))
-    return [_run(row) for row in rows]
-
-
-def read_corrections(connection: Connection, limit: int) -> list[RecordedCorrection]:
-    """Return the newest corrections first."""
-    rows = connection.execute(select(corrections).order_by(corrections.c.id.desc()).limit(limit))
-    return [_correction(row) for row in rows]
-
-
 def _run(row: Row[Any]) -> BatchRun:
     values = dict(row._mapping)
     day, zone = values.pop("local_date"), values.pop("time_zone")
@@ -109,3 +255,13 @@ def _read_amounts(side: str, row: Row[Any]) -> Amounts | None:
     if row._mapping[f"{side}_events"] is None:
         return None
     return Amounts(**{name: row._mapping[f"{side}_{name}"] for name in AMOUNTS})
+
+
+def _request(row: Row[Any]) -> BatchRequest:
+    values = dict(row._mapping)
+    return BatchRequest(
+        request_id=values.pop("id"),
+        start=values.pop("start_date"),
+        end=values.pop("end_date"),
+        **values,
+    )

@@ -7,6 +7,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+from shared.core.amounts import Amounts
 from shared.core.days import ZoneDay
 from shared.core.event import UsageEvent
 from shared.core.rows import Row
@@ -17,7 +18,8 @@ from shared.projection.projection import Projection, ProjectionSettings
 from shared.projection.run_report import RunReport
 from shared.projection.summary import SummaryRow
 from shared.spool.port import SpooledRow
-from shared.summary_db.summaries import SqlSummaries, open_summaries
+from shared.summary_db.database import SummaryDatabase, open_summaries
+from shared.summary_db.reports import UsageFilter
 from tests.support.builders import generation_id, settled
 
 WARSAW, TOKYO, NEW_YORK = "Europe/Warsaw", "Asia/Tokyo", "America/New_York"
@@ -68,13 +70,13 @@ class Ledger:
         self.clock = FixedClock()
         self.store: Any = EmbeddedStore(folder / "events.sqlite3")
         self.url = f"sqlite:///{folder / 'summaries.sqlite3'}"
-        self.summaries: SqlSummaries = open_summaries(self.url, DEFAULTS, self.clock)
+        self.summaries: SummaryDatabase = open_summaries(self.url, DEFAULTS, self.clock)
         self.settings = ProjectionSettings(**settings)
 
     @property
     def projection(self) -> Projection:
         """Return a projection of the store as it is now."""
-        return Projection(self.store, self.summaries, self.settings, self.clock)
+        return Projection(self.store, self.summaries.days, self.settings, self.clock)
 
     def book(self, *rows: Row) -> None:
         """Deliver rows to the event store."""
@@ -94,7 +96,7 @@ class Ledger:
 
     def rows(self, day: date = DAY, zone: str = WARSAW) -> list[SummaryRow]:
         """Return the stored rows of a day."""
-        return list(self.summaries.stored_day(ZoneDay(day, zone)).rows)
+        return list(self.summaries.days.stored_day(ZoneDay(day, zone)).rows)
 
     def billed(self, day: date = DAY, zone: str = WARSAW) -> dict[str, int]:
         """Return what was billed on a day, in pico-USD by organization."""
@@ -103,6 +105,11 @@ class Ledger:
             organization_id = row.key.organization_id
             sums[organization_id] = sums.get(organization_id, 0) + row.amounts.billed_pico_usd
         return sums
+
+    def total(self, start: date, end: date) -> Amounts:
+        """Return the sum of local days, both ends included."""
+        [line] = self.summaries.reports.usage(UsageFilter(start=start, end=end), ())
+        return line.amounts
 
     def close(self) -> None:
         """Close the files."""

@@ -22,6 +22,7 @@ from shared.event_store.port import Window
 from shared.projection.resolution import resolve
 from shared.settings import Settings
 from shared.spool.port import SpooledRow
+from shared.summary_db.reports import UsageFilter
 
 EVER = Window(datetime(2024, 1, 1, tzinfo=UTC), datetime(2028, 1, 1, tzinfo=UTC))
 
@@ -65,10 +66,19 @@ class Lab:
     def summaries(self, first: date, last: date) -> list[tuple[Any, ...]]:
         """Return the rows of the summaries by organization, user and model."""
         with self.ledger() as ledger:
-            rows = ledger.summaries.report(first, last)
+            lines = ledger.summaries.reports.usage(
+                UsageFilter(start=first, end=last),
+                ("organization_id", "external_user", "model", "task"),
+            )
         return [
-            (row.organization_id, row.external_user, row.model, row.total_tokens, row.raw_pico_usd)
-            for row in rows
+            (
+                line.group["organization_id"],
+                line.group["external_user"],
+                line.group["model"],
+                line.amounts.total_tokens,
+                line.amounts.raw_pico_usd,
+            )
+            for line in lines
         ]
 
     def summed(self) -> dict[tuple[str, str], list[int]]:

@@ -11,7 +11,8 @@ from scheduler.services import batches as service
 from scheduler.services.batches import BatchStatus, NewBatch
 from scheduler.services.inputs import Day, Input
 from shared.core.days import ONE_DAY, local_day
-from shared.summary_db.port import BatchRequest, Page
+from shared.summary_db.reports import Page
+from shared.summary_db.runs import BatchRequest
 
 router = APIRouter(tags=["batches"])
 original_router = APIRouter(tags=["routes of the original system"])

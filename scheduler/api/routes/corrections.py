@@ -11,8 +11,8 @@ from scheduler.api.fields import Paging
 from scheduler.api.routes.summaries import Wanted
 from scheduler.services.figures import AmountsBody
 from shared.core.amounts import Amounts
-from shared.projection.port import RecordedCorrection
 from shared.projection.summary import DayFinding
+from shared.summary_db.runs import RecordedCorrection
 
 router = APIRouter(tags=["audit"])
 
@@ -51,7 +51,7 @@ class FindingsPage(BaseModel):
 def corrections(sidecar: SidecarDep, paging: Annotated[Paging, Depends()]) -> CorrectionsPage:
     """What was changed in days that were final, with old and new."""
     # The log is read from its newest end; what lies before the page is read and left out.
-    found = sidecar.summaries.corrections(paging.offset + paging.limit + 1)[paging.offset :]
+    found = sidecar.summaries.runs.corrections(paging.offset + paging.limit + 1)[paging.offset :]
     lines, next_offset = paging.cut(found)
     return CorrectionsPage(corrections=[_body(line) for line in lines], next_offset=next_offset)
 
@@ -61,7 +61,7 @@ def findings(
     sidecar: SidecarDep, wanted: Annotated[Wanted, Depends()], paging: Annotated[Paging, Depends()]
 ) -> FindingsPage:
     """Conflicts and whatever else a person should look at."""
-    found = sidecar.books.findings(wanted.filter(), paging.page())
+    found = sidecar.summaries.reports.findings(wanted.filter(), paging.page())
     lines, next_offset = paging.cut(found)
     return FindingsPage(findings=lines, next_offset=next_offset)
 

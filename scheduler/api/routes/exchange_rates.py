@@ -47,7 +47,7 @@ def list_rates(
     currency: Annotated[Currency | None, Query()] = None,
 ) -> RatesPage:
     """Rates, the newest day first."""
-    found = service.list_rates(sidecar.books, currency, paging.page())
+    found = service.list_rates(sidecar.summaries, currency, paging.page())
     rates, next_offset = paging.cut(found)
     return RatesPage(rates=rates, next_offset=next_offset)
 
@@ -55,7 +55,7 @@ def list_rates(
 @router.put("")
 def enter_rate(body: NewExchangeRate, sidecar: SidecarDep) -> EnteredRate:
     """Enter the rate of a day."""
-    return service.enter_rate(sidecar.books, body)
+    return service.enter_rate(sidecar.summaries, body)
 
 
 @router.post("/csv", openapi_extra=_CSV_CONTENT)
@@ -66,4 +66,4 @@ async def enter_csv(request: Request, sidecar: SidecarDep) -> EnteredBody:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise Refused("unusable_file", "the body is no CSV in UTF-8") from None
-    return EnteredBody(entered=sidecar.books.enter_rates(read_csv(text)))
+    return EnteredBody(entered=sidecar.summaries.rates.enter(read_csv(text)))

@@ -11,7 +11,7 @@ from scheduler.api.routes.summaries import Wanted
 from scheduler.reports.bills import Unsettled
 from scheduler.services import exports as service
 from scheduler.services.exports import ExportFormat
-from shared.summary_db.port import Grouping
+from shared.summary_db.reports import Grouping
 
 router = APIRouter(prefix="/exports", tags=["exports"])
 

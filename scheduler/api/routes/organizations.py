@@ -24,7 +24,7 @@ KeyHash = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{8}$")]
 @router.get("")
 def list_organizations(sidecar: SidecarDep) -> list[OrganizationDetails]:
     """All organizations."""
-    return service.list_organizations(sidecar.summaries, sidecar.books)
+    return service.list_organizations(sidecar.summaries)
 
 
 @router.post("", status_code=201)
@@ -37,7 +37,7 @@ def add_organization(body: NewOrganization, sidecar: SidecarDep) -> Organization
 @router.get("/{organization_id}")
 def get_organization(organization_id: OrganizationId, sidecar: SidecarDep) -> OrganizationDetails:
     """One organization."""
-    return service.organization_details(sidecar.summaries, sidecar.books, organization_id)
+    return service.organization_details(sidecar.summaries, organization_id)
 
 
 @router.patch("/{organization_id}")
@@ -66,7 +66,7 @@ def enter_key(
 
     The hash is the first 8 hex digits of the key's sha256: `printf %s KEY | sha256sum`.
     """
-    service.enter_key(sidecar.summaries, sidecar.books, organization_id, api_key_hash)
+    service.enter_key(sidecar.summaries, organization_id, api_key_hash)
     return Response(status_code=204)
 
 
@@ -75,5 +75,5 @@ def remove_key(
     organization_id: OrganizationId, api_key_hash: KeyHash, sidecar: SidecarDep
 ) -> Response:
     """Take a key from the organization; what it has billed stays."""
-    service.remove_key(sidecar.books, organization_id, api_key_hash)
+    service.remove_key(sidecar.summaries, organization_id, api_key_hash)
     return Response(status_code=204)

@@ -13,7 +13,7 @@ from scheduler.services.figures import Pico
 from scheduler.services.inputs import Day, check_span
 from scheduler.services.organizations import known_organization
 from shared.summary_db.exchange import format_rate
-from shared.summary_db.port import UsageFilter
+from shared.summary_db.reports import UsageFilter
 
 router = APIRouter(prefix="/organizations", tags=["figures"])
 
@@ -65,12 +65,12 @@ def statement(
     lines: Annotated[Lines, Query(description="what a line stands for")] = "model",
 ) -> StatementBody:
     """What the organization pays for these local days."""
-    organization = known_organization(sidecar.summaries.directory(), organization_id)
+    organization = known_organization(sidecar.summaries.organizations.directory(), organization_id)
     check_span(start, end)
     wanted = UsageFilter(start=start, end=end, organization_id=organization_id)
-    rates = sidecar.books.exchange_rates(organization.currency)
-    found = read_statement(sidecar.books.usage, rates, organization, wanted, lines)
-    names = sidecar.summaries.user_names() if lines == "external_user" else {}
+    rates = sidecar.summaries.rates.of_currency(organization.currency)
+    found = read_statement(sidecar.summaries.reports.usage, rates, organization, wanted, lines)
+    names = sidecar.summaries.users.names() if lines == "external_user" else {}
     return StatementBody(
         organization_id=organization_id,
         name=organization.name,

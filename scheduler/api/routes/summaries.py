@@ -12,7 +12,7 @@ from scheduler.api.fields import Paging
 from scheduler.reports.completeness import Completeness, read_completeness
 from scheduler.services.figures import AmountsBody, Figure, figure
 from scheduler.services.inputs import Day, LabelText, check_span
-from shared.summary_db.port import Grouping, UnmeteredLine, UsageFilter
+from shared.summary_db.reports import Grouping, UnmeteredLine, UsageFilter
 
 router = APIRouter(tags=["figures"])
 
@@ -77,9 +77,9 @@ def summaries(
     """Add up the summaries."""
     found = wanted.filter()
     groups = list(dict.fromkeys(group_by))
-    [total] = sidecar.books.usage(found, ())
-    lines, next_offset = paging.cut(sidecar.books.usage(found, groups, paging.page()))
-    names = sidecar.summaries.user_names() if "external_user" in groups else {}
+    [total] = sidecar.summaries.reports.usage(found, ())
+    lines, next_offset = paging.cut(sidecar.summaries.reports.usage(found, groups, paging.page()))
+    names = sidecar.summaries.users.names() if "external_user" in groups else {}
     return SummaryPage(
         start=found.start,
         end=found.end,
@@ -97,7 +97,9 @@ def unmetered(
     group_by: Annotated[list[Grouping], _GROUP_BY] = ["day"],  # noqa: B006 read only
 ) -> UnmeteredPage:
     """Count generations that are known to have been made and whose cost no hook shows."""
-    found = sidecar.books.unmetered(wanted.filter(), list(dict.fromkeys(group_by)), paging.page())
+    found = sidecar.summaries.reports.unmetered(
+        wanted.filter(), list(dict.fromkeys(group_by)), paging.page()
+    )
     lines, next_offset = paging.cut(found)
     return UnmeteredPage(lines=lines, next_offset=next_offset)
 
@@ -105,7 +107,7 @@ def unmetered(
 @router.get("/completeness")
 def completeness(sidecar: SidecarDep, wanted: Annotated[Wanted, Depends()]) -> CompletenessBody:
     """How much of the usage of these days is booked at its true cost."""
-    return completeness_body(read_completeness(sidecar.books, wanted.filter()))
+    return completeness_body(read_completeness(sidecar.summaries.reports, wanted.filter()))
 
 
 def completeness_body(found: Completeness) -> CompletenessBody:

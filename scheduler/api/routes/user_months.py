@@ -60,7 +60,9 @@ def months(
 ) -> UserMonthsBody:
     """This month of one user and the one before; of whom nothing is known, months of nothing."""
     reader = MonthReader(
-        sidecar.books, sidecar.summaries.directory(), sidecar.settings.usage_client_org
+        sidecar.summaries.reports,
+        sidecar.summaries.organizations.directory(),
+        sidecar.settings.usage_client_org,
     )
     found = reader.read(external_user, sidecar.clock.now())
     refresh = sidecar.job_log.states().get("refresh")

@@ -22,7 +22,7 @@ class UserBody(BaseModel):
 @router.get("")
 def list_users(sidecar: SidecarDep) -> list[UserBody]:
     """All users that have a name."""
-    names = sidecar.summaries.user_names()
+    names = sidecar.summaries.users.names()
     return [UserBody(user_id=user_id, name=names[user_id]) for user_id in sorted(names)]
 
 

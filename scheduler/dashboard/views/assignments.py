@@ -32,7 +32,7 @@ from shared.core.days import ONE_DAY, day_bounds, local_day
 from shared.core.event import UNASSIGNED
 from shared.core.money import format_usd, from_pico
 from shared.projection.organization import Assignment, Directory
-from shared.summary_db.port import UsageFilter
+from shared.summary_db.reports import UsageFilter
 
 router = APIRouter()
 
@@ -76,7 +76,7 @@ class AssignmentPeriod:
 def assignments(request: Request, sidecar: SidecarDep, reports: ReportCacheDep) -> Response:
     """Show users without an organization first, then all assignments."""
     seen = _seen(reports, today_of(sidecar) - RECENT, today_of(sidecar))
-    directory = sidecar.summaries.directory()
+    directory = sidecar.summaries.organizations.directory()
     lost = {user: orgs[UNASSIGNED] for user, orgs in seen.items() if UNASSIGNED in orgs}
     known = service.list_assignments(sidecar.summaries)
     assigned = {each.external_user for each in known}
@@ -88,7 +88,7 @@ def assignments(request: Request, sidecar: SidecarDep, reports: ReportCacheDep) 
             for user, orgs in sorted(seen.items())
             if user not in assigned and user not in lost
         },
-        "names": sidecar.summaries.user_names(),
+        "names": sidecar.summaries.users.names(),
         "clients": directory.organizations,
         "organizations": sorted(
             (each for each in directory.organizations.values() if each.is_active),
@@ -123,7 +123,7 @@ def assign(
         for each in users
     ]
     if not confirmed:
-        directory = sidecar.summaries.directory()
+        directory = sidecar.summaries.organizations.directory()
         whom, known = _organization_name(directory, organization_id), list(directory.assignments)
         since_when = f"from {valid_from} on" if valid_from else "for all their days"
         sentences = [
@@ -145,10 +145,10 @@ def remove(
     confirmed: Confirmed = False,
 ) -> Response:
     """Remove an assignment; the user belongs to where the one before it says."""
-    directory = sidecar.summaries.directory()
+    directory = sidecar.summaries.organizations.directory()
     removed = known_assignment(directory, assignment_id)
     if not confirmed:
-        user = sidecar.summaries.user_names().get(removed.external_user, removed.external_user)
+        user = sidecar.summaries.users.names().get(removed.external_user, removed.external_user)
         name = _organization_name(directory, removed.organization_id)
         known = list(directory.assignments)
         kept = [each for each in known if each != removed]
@@ -167,12 +167,12 @@ def assignment(
     request: Request, sidecar: SidecarDep, assignment_id: Annotated[int, Query(ge=1, le=_ID_MAX)]
 ) -> Response:
     period, zone = _period(sidecar, assignment_id), sidecar.settings.usage_timezone
-    directory = sidecar.summaries.directory()
+    directory = sidecar.summaries.organizations.directory()
     values = {
         "period": period,
         "first_day": period.first_day(zone),
         "last_day": period.last_day(zone),
-        "names": sidecar.summaries.user_names(),
+        "names": sidecar.summaries.users.names(),
         "organizations": sorted(
             (
                 each
@@ -295,7 +295,7 @@ def _write(
 
 
 def _period(sidecar: RunningSidecar, assignment_id: int) -> AssignmentPeriod:
-    held = known_assignment(sidecar.summaries.directory(), assignment_id)
+    held = known_assignment(sidecar.summaries.organizations.directory(), assignment_id)
     row = sorted(_of_user(sidecar, held.external_user), key=lambda each: each.valid_from)
     place = row.index(held)
     return AssignmentPeriod(
@@ -306,7 +306,7 @@ def _period(sidecar: RunningSidecar, assignment_id: int) -> AssignmentPeriod:
 
 
 def _of_user(sidecar: RunningSidecar, user: str) -> list[Assignment]:
-    every = sidecar.summaries.directory().assignments
+    every = sidecar.summaries.organizations.directory().assignments
     return [each for each in every if each.external_user == user]
 
 
@@ -328,7 +328,7 @@ def _preview(
     changed = set(before) ^ set(after)
     if not changed:
         return ["Nothing changes."]
-    zone, directory = sidecar.settings.usage_timezone, sidecar.summaries.directory()
+    zone, directory = sidecar.settings.usage_timezone, sidecar.summaries.organizations.directory()
     start = local_day(min(each.valid_from for each in changed), zone)
     wanted = UsageFilter(start=start, end=today_of(sidecar) + ONE_DAY)
     then, now = (

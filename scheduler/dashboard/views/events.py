@@ -14,7 +14,7 @@ from scheduler.dashboard.filters import PageFilterDep, filter_values, today_of
 from scheduler.dashboard.pages import render
 from scheduler.reports.bills import BilledEvent, Unsettled
 from scheduler.services.events import bill_reader, event_body, parse_cursor
-from shared.summary_db.port import Page
+from shared.summary_db.reports import Page
 
 router = APIRouter()
 
@@ -64,7 +64,7 @@ def unmetered(request: Request, sidecar: SidecarDep, shown: PageFilterDep) -> Re
     """Show generations whose cost no hook shows."""
     today = today_of(sidecar)
     shown = replace(shown.within(today), source=None)
-    lines = sidecar.books.unmetered(
+    lines = sidecar.summaries.reports.unmetered(
         shown.filter(),
         ("day", "organization_id", "external_user", "model", "task"),
         Page(limit=_LINES_SHOWN + 1),
@@ -73,8 +73,8 @@ def unmetered(request: Request, sidecar: SidecarDep, shown: PageFilterDep) -> Re
         **filter_values(shown, today, sidecar),
         "lines": lines[:_LINES_SHOWN],
         "is_cut": len(lines) > _LINES_SHOWN,
-        "by_task": sidecar.books.unmetered(shown.filter(), ("task",)),
-        "clients": sidecar.summaries.directory().organizations,
+        "by_task": sidecar.summaries.reports.unmetered(shown.filter(), ("task",)),
+        "clients": sidecar.summaries.organizations.directory().organizations,
     }
     return render(request, "unmetered.html", values)
 
@@ -84,7 +84,7 @@ def findings(request: Request, sidecar: SidecarDep, shown: PageFilterDep) -> Res
     """Show bills with conflicting amounts, and what else needs attention."""
     today = today_of(sidecar)
     shown = shown.within(today)
-    found = sidecar.books.findings(shown.filter(), Page(limit=_LINES_SHOWN + 1))
+    found = sidecar.summaries.reports.findings(shown.filter(), Page(limit=_LINES_SHOWN + 1))
     values = {
         **filter_values(shown, today, sidecar),
         "findings": found[:_LINES_SHOWN],

@@ -25,9 +25,9 @@ def exchange_rates(
     request: Request, sidecar: SidecarDep, offset: Annotated[int, Query(ge=0, le=10**6)] = 0
 ) -> Response:
     paging = Paging(limit=_RATES_PER_PAGE, offset=offset)
-    found = service.list_rates(sidecar.books, None, paging.page())
+    found = service.list_rates(sidecar.summaries, None, paging.page())
     rates, next_offset = paging.cut(found)
-    organizations = sidecar.summaries.directory().organizations.values()
+    organizations = sidecar.summaries.organizations.directory().organizations.values()
     values = {
         "rates": rates,
         "next_offset": next_offset,
@@ -51,7 +51,7 @@ def enter(
     body = body_of(
         NewExchangeRate, currency=currency, local_date=local_date, rate=rate, source=source
     )
-    known = sidecar.books.exchange_rates(body.currency).on(body.local_date)
+    known = sidecar.summaries.rates.of_currency(body.currency).on(body.local_date)
     is_there = known is not None and known.of_date == body.local_date
     if known and is_there and known.rate_nano != parse_rate(body.rate) and not confirmed:
         sentences = [
@@ -61,7 +61,7 @@ def enter(
         ]
         fields = {"currency": currency, "local_date": local_date, "rate": rate, "source": source}
         return confirm(request, "Replace an exchange rate", sentences, fields, _PAGE)
-    service.enter_rate(sidecar.books, body)
+    service.enter_rate(sidecar.summaries, body)
     return redirect(_PAGE)
 
 
@@ -80,5 +80,5 @@ def enter_csv(
             "They take the place of rates of the same currency and day.",
         ]
         return confirm(request, "Enter exchange rates", sentences, {"text": text}, _PAGE)
-    sidecar.books.enter_rates(rates)
+    sidecar.summaries.rates.enter(rates)
     return redirect(_PAGE)

@@ -27,7 +27,7 @@ from shared.core.amounts import Amounts
 from shared.core.days import ONE_DAY
 from shared.core.money import apply_rate, format_usd, from_pico, rate_ppm
 from shared.projection.organization import ALWAYS, Organization
-from shared.summary_db.port import UsageFilter
+from shared.summary_db.reports import UsageFilter
 
 router = APIRouter()
 
@@ -36,8 +36,8 @@ _LIST = "/ui/organizations"
 
 @router.get("/organizations")
 def organizations(request: Request, sidecar: SidecarDep) -> Response:
-    directory, today = sidecar.summaries.directory(), today_of(sidecar)
-    found = service.list_organizations(sidecar.summaries, sidecar.books)
+    directory, today = sidecar.summaries.organizations.directory(), today_of(sidecar)
+    found = service.list_organizations(sidecar.summaries)
     values = {
         "organizations": found,
         "markups": {
@@ -75,9 +75,7 @@ def organization(
     request: Request, sidecar: SidecarDep, organization_id: Annotated[LabelText, Query()]
 ) -> Response:
     values = {
-        "organization": service.organization_details(
-            sidecar.summaries, sidecar.books, organization_id
-        ),
+        "organization": service.organization_details(sidecar.summaries, organization_id),
         "today": today_of(sidecar),
         "always": ALWAYS,
     }
@@ -98,7 +96,7 @@ def change(
     confirmed: Confirmed = False,
 ) -> Response:
     """Change an organization; another zone, currency or base of the markup needs confirmation."""
-    known = known_organization(sidecar.summaries.directory(), organization_id)
+    known = known_organization(sidecar.summaries.organizations.directory(), organization_id)
     body = body_of(
         OrganizationChange,
         name=name,
@@ -135,7 +133,7 @@ def set_rate(
     valid_from: Text = "",
     confirmed: Confirmed = False,
 ) -> Response:
-    known = known_organization(sidecar.summaries.directory(), organization_id)
+    known = known_organization(sidecar.summaries.organizations.directory(), organization_id)
     start = day_of(valid_from) if valid_from else ALWAYS
     body = body_of(NewRate, markup=markup, valid_from=start)
     if not confirmed:
@@ -154,7 +152,7 @@ def set_rate(
 def _change_of_rate(
     reports: ReportCache, sidecar: RunningSidecar, organization_id: str, body: NewRate
 ) -> list[str]:
-    directory, today = sidecar.summaries.directory(), today_of(sidecar)
+    directory, today = sidecar.summaries.organizations.directory(), today_of(sidecar)
     later = [
         rate.valid_from
         for rate in directory.rates

@@ -24,7 +24,7 @@ from scheduler.process.running import RunningSidecar
 from scheduler.reports.completeness import read_completeness
 from shared.core.amounts import Amounts
 from shared.core.days import ONE_DAY
-from shared.summary_db.port import Grouping, UsageFilter, UsageLine
+from shared.summary_db.reports import Grouping, UsageFilter, UsageLine
 
 router = APIRouter()
 
@@ -71,8 +71,8 @@ def overview(request: Request, sidecar: SidecarDep, reports: ReportCacheDep) -> 
         "days": [(day, by_day.get(day, Amounts())) for day in _days(month)],
         "before_days": [by_day.get(day, Amounts()).billed_pico_usd for day in _days(before)],
         "panels": _panels(reports, wanted),
-        "names": sidecar.summaries.user_names(),
-        "clients": sidecar.summaries.directory().organizations,
+        "names": sidecar.summaries.users.names(),
+        "clients": sidecar.summaries.organizations.directory().organizations,
         **_completeness(sidecar, wanted, month_total, health.report()),
     }
     return render(request, "overview.html", values)
@@ -110,8 +110,8 @@ def _completeness(
     oldest = [spool.status.oldest_queued_at for spool in report.spools]
     waiting = min((each for each in oldest if each is not None), default=None)
     return {
-        "completeness": read_completeness(sidecar.books, wanted, total),
-        "unmetered_tasks": sidecar.books.unmetered(wanted, ("task",)),
+        "completeness": read_completeness(sidecar.summaries.reports, wanted, total),
+        "unmetered_tasks": sidecar.summaries.reports.unmetered(wanted, ("task",)),
         "report": report,
         "refused": _refused_count(report, sidecar),
         "waiting_seconds": max(0.0, (report.at - waiting).total_seconds()) if waiting else 0.0,
@@ -119,7 +119,7 @@ def _completeness(
         "set_aside": sum(
             spool.status.dead_letters + spool.status.quarantined for spool in report.spools
         ),
-        "days_waiting": len(sidecar.summaries.dirty_days()),
+        "days_waiting": len(sidecar.summaries.days.dirty_days()),
     }
 
 

@@ -16,7 +16,8 @@ from scheduler.process.running import RunningSidecar
 from scheduler.services.batches import NewBatch, ask_batch, batch_status
 from scheduler.services.inputs import check_span
 from shared.core.days import ONE_DAY
-from shared.summary_db.port import BatchRequest, Page, UsageFilter
+from shared.summary_db.reports import Page, UsageFilter
+from shared.summary_db.runs import BatchRequest
 
 router = APIRouter()
 
@@ -80,21 +81,21 @@ def corrections(
 ) -> Response:
     """Show every change of a final day, before and after."""
     paging = Paging(limit=_CORRECTIONS_PER_PAGE, offset=offset)
-    found = sidecar.summaries.corrections(offset + paging.limit + 1)[offset:]
+    found = sidecar.summaries.runs.corrections(offset + paging.limit + 1)[offset:]
     lines, next_offset = paging.cut(found)
     values = {
         "lines": lines,
         "next_offset": next_offset,
-        "names": sidecar.summaries.user_names(),
+        "names": sidecar.summaries.users.names(),
     }
     return render(request, "corrections.html", values)
 
 
 def _progress(sidecar: RunningSidecar, asked: BatchRequest) -> BatchProgress:
-    zones = len(sidecar.summaries.directory().zones())
+    zones = len(sidecar.summaries.organizations.directory().zones())
     ended = {
         run.day
-        for run in sidecar.summaries.batch_runs(_RUNS_COUNTED)
+        for run in sidecar.summaries.runs.newest(_RUNS_COUNTED)
         if run.day is not None
         and run.started_at >= asked.asked_at
         and asked.start <= run.day.local_date <= asked.end

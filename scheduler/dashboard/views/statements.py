@@ -25,7 +25,7 @@ from shared.core.days import ONE_DAY
 from shared.core.money import format_usd, from_pico
 from shared.projection.organization import Organization
 from shared.summary_db.exchange import format_rate
-from shared.summary_db.port import UsageFilter
+from shared.summary_db.reports import UsageFilter
 
 router = APIRouter()
 
@@ -72,7 +72,7 @@ class StatementView:
 @router.get("/statements")
 def choose(request: Request, sidecar: SidecarDep) -> Response:
     today = today_of(sidecar)
-    organizations = sidecar.summaries.directory().organizations.values()
+    organizations = sidecar.summaries.organizations.directory().organizations.values()
     values = {
         "organizations": sorted(organizations, key=lambda each: each.name),
         "last_month": month_of(today.replace(day=1) - ONE_DAY).start,
@@ -130,25 +130,25 @@ def exact_amount(line: StatementLine) -> Decimal | None:
 def _statement_view(
     reports: ReportCache, sidecar: RunningSidecar, organization_id: str, query: StatementQuery
 ) -> StatementView:
-    organization = known_organization(sidecar.summaries.directory(), organization_id)
+    organization = known_organization(sidecar.summaries.organizations.directory(), organization_id)
     today = today_of(sidecar)
     span = _month(query.month) if query.month else month_of(today.replace(day=1) - ONE_DAY)
     wanted = UsageFilter(start=span.start, end=span.end, organization_id=organization_id)
-    [unmetered] = sidecar.books.unmetered(wanted, ())
+    [unmetered] = sidecar.summaries.reports.unmetered(wanted, ())
     return StatementView(
         organization=organization,
         span=span,
         by=query.by,
         statement=read_statement(
             reports.usage,
-            sidecar.books.exchange_rates(organization.currency),
+            sidecar.summaries.rates.of_currency(organization.currency),
             organization,
             wanted,
             query.by,
         ),
         markups=_markups(sidecar, organization_id, span),
         unmetered=unmetered.generations,
-        names=sidecar.summaries.user_names() if query.by == "external_user" else {},
+        names=sidecar.summaries.users.names() if query.by == "external_user" else {},
         is_open=span.end >= today - 2 * ONE_DAY,
     )
 
@@ -162,7 +162,7 @@ def _month(text: str) -> Span:
 
 def _markups(sidecar: RunningSidecar, organization_id: str, span: Span) -> list[tuple[date, str]]:
     """Return the markups of a span, each with the first day of the span it holds for."""
-    directory = sidecar.summaries.directory()
+    directory = sidecar.summaries.organizations.directory()
     found: list[tuple[date, str]] = []
     for number in range(span.days):
         day = span.start + number * ONE_DAY

@@ -23,7 +23,7 @@ from scheduler.dashboard.views.overview import largest_first
 from scheduler.reports.bills import Unsettled
 from scheduler.services.exports import ExportFormat, export_events, export_summaries
 from shared.core.amounts import Amounts
-from shared.summary_db.port import Grouping, UsageLine
+from shared.summary_db.reports import Grouping, UsageLine
 
 router = APIRouter()
 
@@ -61,7 +61,7 @@ def usage(
         "offset": offset,
         "page_size": _LINES_PER_PAGE,
         "total": sum((line.amounts for line in lines), Amounts()),
-        "clients": sidecar.summaries.directory().organizations,
+        "clients": sidecar.summaries.organizations.directory().organizations,
     }
     return render(request, "usage.html", values)
 

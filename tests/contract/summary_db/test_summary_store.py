@@ -21,8 +21,9 @@ from shared.projection.day_reader import day_window
 from shared.projection.port import ProjectedDay
 from shared.projection.summary import DayFacts, DayFinding, SummaryKey, SummaryRow, UnmeteredCount
 from shared.summary_db import admin_schema
+from shared.summary_db.database import SummaryDatabase, open_summaries
 from shared.summary_db.engine import open_engine, upgrade
-from shared.summary_db.summaries import SqlSummaries, open_summaries
+from shared.summary_db.reports import Grouping, UsageFilter
 from tests.support.builders import ALICE, BOB
 from tests.support.ledger import DAY, DEFAULTS, TOKYO, WARSAW, FixedClock, organization, utc
 from tests.support.services.postgres import postgres_server
@@ -60,7 +61,7 @@ def clock() -> FixedClock:
 
 
 @pytest.fixture
-def summaries(url: str, clock: FixedClock) -> Iterator[SqlSummaries]:
+def summaries(url: str, clock: FixedClock) -> Iterator[SummaryDatabase]:
     with closing(open_summaries(url, DEFAULTS, clock)) as summaries:
         yield summaries
 
@@ -77,17 +78,17 @@ def row(user: str = ALICE, organization_id: str = "acme", **amounts: int) -> Sum
     return SummaryRow(key, Amounts(**({"events": 1} | amounts)))
 
 
-def a_day(summaries: SqlSummaries, *rows: SummaryRow, **fields: object) -> ProjectedDay:
+def a_day(summaries: SummaryDatabase, *rows: SummaryRow, **fields: object) -> ProjectedDay:
     """Return a day as a projection hands it over."""
     counted = {BUCKET: Fingerprint(len(rows), 0, 0)} if rows else {}
     return replace(
         ProjectedDay(
             day=HERE,
             window=day_window(HERE),
-            directory=summaries.directory(),
+            directory=summaries.organizations.directory(),
             facts=DayFacts(rows=sorted(rows, key=lambda each: each.key)),
             fingerprints=counted,
-            mark_ids=(),
+            invalidations=(),
             why="by hand",
             allow_shrink=None,
             events_read=len(rows),
@@ -119,7 +120,7 @@ def test_a_database_of_a_later_version_is_refused_with_a_sentence(url: str) -> N
         upgrade(url)
 
 
-def test_what_is_written_is_read_back_the_same(summaries: SqlSummaries) -> None:
+def test_what_is_written_is_read_back_the_same(summaries: SummaryDatabase) -> None:
     strange = 'O\'Brien \\ "x", \u0105\U0001f600; DROP TABLE daily_usage'
     amounts = {name: number for number, name in enumerate(Amounts.__dataclass_fields__, 1)}
     count = UnmeteredCount(
@@ -134,56 +135,56 @@ def test_what_is_written_is_read_back_the_same(summaries: SqlSummaries) -> None:
         organization_id="acme", local_date=DAY, request_id="gen-1", kind="conflict", detail=strange
     )
     facts = DayFacts([row(strange, "acme", **amounts)], [count], [finding])
-    summaries.replace_day(a_day(summaries, facts=facts))
-    assert summaries.stored_day(HERE) == facts
+    summaries.days.replace_day(a_day(summaries, facts=facts))
+    assert summaries.days.stored_day(HERE) == facts
 
 
-def test_a_replacement_leaves_nothing_of_what_was_there(summaries: SqlSummaries) -> None:
-    summaries.replace_day(a_day(summaries, row(ALICE), row(BOB)))
-    written = summaries.replace_day(a_day(summaries, row(ALICE), allow_shrink="a test"))
+def test_a_replacement_leaves_nothing_of_what_was_there(summaries: SummaryDatabase) -> None:
+    summaries.days.replace_day(a_day(summaries, row(ALICE), row(BOB)))
+    written = summaries.days.replace_day(a_day(summaries, row(ALICE), allow_shrink="a test"))
     assert written.rows_written == 1
-    assert [each.key.external_user for each in summaries.stored_day(HERE).rows] == [ALICE]
+    assert [each.key.external_user for each in summaries.days.stored_day(HERE).rows] == [ALICE]
 
 
-def test_a_day_that_is_the_same_is_not_written_again(url: str, summaries: SqlSummaries) -> None:
-    summaries.replace_day(a_day(summaries, row()))
+def test_a_day_that_is_the_same_is_not_written_again(url: str, summaries: SummaryDatabase) -> None:
+    summaries.days.replace_day(a_day(summaries, row()))
     before = query(url, "SELECT * FROM daily_usage")
-    assert summaries.replace_day(a_day(summaries, row())).rows_written == 0
+    assert summaries.days.replace_day(a_day(summaries, row())).rows_written == 0
     assert query(url, "SELECT * FROM daily_usage") == before
 
 
-def test_only_the_day_of_its_own_zone_is_replaced(summaries: SqlSummaries) -> None:
-    summaries.add_organization(organization("edo", time_zone=TOKYO))
+def test_only_the_day_of_its_own_zone_is_replaced(summaries: SummaryDatabase) -> None:
+    summaries.organizations.add(organization("edo", time_zone=TOKYO))
     there = ZoneDay(DAY, TOKYO)
     abroad = row(organization_id="edo")
-    summaries.replace_day(a_day(summaries, row()))
-    summaries.replace_day(
+    summaries.days.replace_day(a_day(summaries, row()))
+    summaries.days.replace_day(
         a_day(summaries, abroad, day=there, window=day_window(there), allow_shrink="a test")
     )
-    assert [each.key.organization_id for each in summaries.stored_day(HERE).rows] == ["acme"]
-    assert list(summaries.stored_day(there).rows) == [abroad]
+    assert [each.key.organization_id for each in summaries.days.stored_day(HERE).rows] == ["acme"]
+    assert list(summaries.days.stored_day(there).rows) == [abroad]
 
 
-def test_a_refused_day_changes_nothing_at_all(url: str, summaries: SqlSummaries) -> None:
-    summaries.replace_day(a_day(summaries, row(ALICE), row(BOB)))
+def test_a_refused_day_changes_nothing_at_all(url: str, summaries: SummaryDatabase) -> None:
+    summaries.days.replace_day(a_day(summaries, row(ALICE), row(BOB)))
     tables = ("daily_usage", "fingerprints", "batch_runs", "client_organizations", "dirty_days")
     before = [query(url, f"SELECT * FROM {table}") for table in tables]  # noqa: S608
     with pytest.raises(WouldShrink, match="held 2 events and now shows 1"):
-        summaries.replace_day(a_day(summaries, row(ALICE)))
+        summaries.days.replace_day(a_day(summaries, row(ALICE)))
     too_much = row(organization_id="new", raw_pico_usd=LARGEST + 1)
     with pytest.raises(ProjectionError, match="64 bits"):
-        summaries.replace_day(a_day(summaries, too_much, row(BOB)))
+        summaries.days.replace_day(a_day(summaries, too_much, row(BOB)))
     after = [query(url, f"SELECT * FROM {table}") for table in tables]  # noqa: S608
     assert after == before
 
 
-def test_a_changed_bucket_marks_every_day_within_an_hour_of_it(summaries: SqlSummaries) -> None:
-    summaries.add_organization(organization("edo", time_zone=TOKYO))
+def test_a_changed_bucket_marks_every_day_within_an_hour_of_it(summaries: SummaryDatabase) -> None:
+    summaries.organizations.add(organization("edo", time_zone=TOKYO))
     late = utc("2026-11-24 22:15")
     window = day_window(HERE)
-    assert summaries.mark_changed(window, {late: Fingerprint(1, 2, 3)}) == {late}
+    assert summaries.days.invalidate_changed(window, {late: Fingerprint(1, 2, 3)}) == {late}
     tomorrow = DAY + timedelta(days=1)
-    assert [dirty.day for dirty in summaries.dirty_days()] == [
+    assert [dirty.day for dirty in summaries.days.dirty_days()] == [
         ZoneDay(DAY, WARSAW),
         ZoneDay(tomorrow, TOKYO),
         ZoneDay(tomorrow, WARSAW),
@@ -197,36 +198,43 @@ def test_a_changed_bucket_marks_every_day_within_an_hour_of_it(summaries: SqlSum
     ids=["gone", "new", "other cost", "other tokens"],
 )  # fmt: skip
 def test_any_change_of_a_bucket_is_one(
-    summaries: SqlSummaries, found: dict[datetime, Fingerprint]
+    summaries: SummaryDatabase, found: dict[datetime, Fingerprint]
 ) -> None:
-    summaries.replace_day(a_day(summaries, row()))
-    assert summaries.mark_changed(day_window(HERE), {BUCKET: Fingerprint(1, 0, 0)}) == set()
-    assert summaries.dirty_days() == []
-    assert len(summaries.mark_changed(day_window(HERE), found)) == 1
-    assert [dirty.day for dirty in summaries.dirty_days()] == [HERE]
+    summaries.days.replace_day(a_day(summaries, row()))
+    assert (
+        summaries.days.invalidate_changed(day_window(HERE), {BUCKET: Fingerprint(1, 0, 0)}) == set()
+    )
+    assert summaries.days.dirty_days() == []
+    assert len(summaries.days.invalidate_changed(day_window(HERE), found)) == 1
+    assert [dirty.day for dirty in summaries.days.dirty_days()] == [HERE]
 
 
-def test_a_mark_made_while_a_day_is_read_survives_its_replacement(summaries: SqlSummaries) -> None:
+def test_a_mark_made_while_a_day_is_read_survives_its_replacement(
+    summaries: SummaryDatabase,
+) -> None:
     found = {BUCKET: Fingerprint(1, 0, 0)}
-    summaries.mark_changed(day_window(HERE), found)
-    [before] = summaries.dirty_days()
-    summaries.mark_changed(day_window(HERE), found)
-    summaries.replace_day(a_day(summaries, row(), mark_ids=before.mark_ids))
-    [after] = summaries.dirty_days()
-    assert set(after.mark_ids).isdisjoint(before.mark_ids)
-    summaries.replace_day(a_day(summaries, row(), mark_ids=after.mark_ids))
-    assert summaries.dirty_days() == []
+    summaries.days.invalidate_changed(day_window(HERE), found)
+    [before] = summaries.days.dirty_days()
+    summaries.days.invalidate_changed(day_window(HERE), found)
+    summaries.days.replace_day(a_day(summaries, row(), invalidations=before.invalidations))
+    [after] = summaries.days.dirty_days()
+    assert set(after.invalidations).isdisjoint(before.invalidations)
+    summaries.days.replace_day(a_day(summaries, row(), invalidations=after.invalidations))
+    assert summaries.days.dirty_days() == []
 
 
-def test_sums_over_days_do_not_overflow(summaries: SqlSummaries) -> None:
+def test_sums_over_days_do_not_overflow(summaries: SummaryDatabase) -> None:
     rows = [row(user, raw_pico_usd=LARGEST, billed_pico_usd=LARGEST - 1) for user in "abc"]
-    summaries.replace_day(a_day(summaries, *rows))
-    totals = summaries.totals(DAY, DAY)
+    summaries.days.replace_day(a_day(summaries, *rows))
+    [line] = summaries.reports.usage(UsageFilter(start=DAY, end=DAY), ())
+    totals = line.amounts
     assert (totals.raw_pico_usd, totals.billed_pico_usd) == (3 * LARGEST, 3 * (LARGEST - 1))
     assert totals.events == 3
 
 
-def test_a_report_has_a_line_per_organization_user_model_and_task(summaries: SqlSummaries) -> None:
+def test_a_report_has_a_line_per_organization_user_model_and_task(
+    summaries: SummaryDatabase,
+) -> None:
     other = row(raw_pico_usd=3, billed_pico_usd=4)
     hook = SummaryRow(replace(other.key, source="webhook"), other.amounts)
     task = UnmeteredCount(
@@ -238,14 +246,23 @@ def test_a_report_has_a_line_per_organization_user_model_and_task(summaries: Sql
         generations=2,
     )
     facts = DayFacts([other, hook], [task], [])
-    summaries.replace_day(a_day(summaries, facts=facts))
-    lines = summaries.report(DAY, DAY)
-    told = [(each.external_user, each.task, each.events, each.unmetered) for each in lines]
-    assert told == [(ALICE, "chat", 2, 0), (BOB, "title_generation", 0, 2)]
-    assert (lines[0].raw_pico_usd, lines[0].billed_pico_usd) == (6, 8)
-    assert summaries.report(DAY + timedelta(days=1), DAY + timedelta(days=9)) == []
-    assert summaries.totals(DAY, DAY, "nobody").events == 0
-    assert summaries.totals(DAY, DAY, "acme").unmetered == 2
+    summaries.days.replace_day(a_day(summaries, facts=facts))
+    reports, day = summaries.reports, UsageFilter(start=DAY, end=DAY)
+    grain: list[Grouping] = ["organization_id", "external_user", "model", "task"]
+    [line] = reports.usage(day, grain)
+    assert (line.group["external_user"], line.group["task"]) == (ALICE, "chat")
+    assert line.amounts.events == 2
+    assert (line.amounts.raw_pico_usd, line.amounts.billed_pico_usd) == (6, 8)
+    [tasks] = reports.unmetered(day, grain)
+    assert (tasks.group["external_user"], tasks.group["task"]) == (BOB, "title_generation")
+    assert tasks.generations == 2
+    later = UsageFilter(start=DAY + timedelta(days=1), end=DAY + timedelta(days=9))
+    assert reports.usage(later, grain) == []
+    assert reports.unmetered(later, grain) == []
+    [none] = reports.usage(replace(day, organization_id="nobody"), ())
+    assert none.amounts.events == 0
+    [two] = reports.unmetered(replace(day, organization_id="acme"), ())
+    assert two.generations == 2
 
 
 @pytest.mark.parametrize(
@@ -258,16 +275,18 @@ def test_a_report_has_a_line_per_organization_user_model_and_task(summaries: Sql
     ],
 )
 def test_a_day_on_which_both_kinds_were_billed_is_named(
-    summaries: SqlSummaries, sources: tuple[str, ...], mixed: list[date]
+    summaries: SummaryDatabase, sources: tuple[str, ...], mixed: list[date]
 ) -> None:
     each = row()
     rows = [SummaryRow(replace(each.key, source=source), each.amounts) for source in sources]
-    summaries.replace_day(a_day(summaries, *rows))
-    assert summaries.mixed_days(DAY, DAY) == mixed
-    assert summaries.mixed_days(DAY + timedelta(days=1), DAY + timedelta(days=9)) == []
+    summaries.days.replace_day(a_day(summaries, *rows))
+    assert summaries.reports.mixed_days(DAY, DAY) == mixed
+    assert summaries.reports.mixed_days(DAY + timedelta(days=1), DAY + timedelta(days=9)) == []
 
 
-def test_the_original_tables_are_views_of_the_same_money(url: str, summaries: SqlSummaries) -> None:
+def test_the_original_tables_are_views_of_the_same_money(
+    url: str, summaries: SummaryDatabase
+) -> None:
     usd = 10**12
     cheap = row(ALICE, total_tokens=5, raw_pico_usd=usd // 4, billed_pico_usd=usd // 2, events=2)
     other_model = SummaryRow(
@@ -275,7 +294,7 @@ def test_the_original_tables_are_views_of_the_same_money(url: str, summaries: Sq
         Amounts(events=1, total_tokens=9, raw_pico_usd=LARGEST, billed_pico_usd=LARGEST),
     )
     odd = SummaryRow(replace(cheap.key, model="unresolved:preset"), Amounts(events=1))
-    summaries.replace_day(a_day(summaries, cheap, other_model, odd))
+    summaries.days.replace_day(a_day(summaries, cheap, other_model, odd))
     [client] = query(url, "SELECT * FROM client_daily_usage")
     assert set(client) == {
         "id", "client_org_id", "usage_date", "total_tokens", "total_requests", "raw_cost",
@@ -305,44 +324,44 @@ def test_the_original_tables_are_views_of_the_same_money(url: str, summaries: Sq
     assert len({each["id"] for each in models}) == 3
 
 
-def test_the_same_failure_in_a_row_is_one_record(summaries: SqlSummaries) -> None:
-    told = [summaries.record_failure(HERE, BUCKET, error) for error in ("a", "a", "b", "a")]
-    told.append(summaries.record_failure(None, BUCKET, "a"))
+def test_the_same_failure_in_a_row_is_one_record(summaries: SummaryDatabase) -> None:
+    told = [summaries.days.record_failure(HERE, BUCKET, error) for error in ("a", "a", "b", "a")]
+    told.append(summaries.days.record_failure(None, BUCKET, "a"))
     assert told == [1, 2, 1, 1, 1]
-    runs = [(run.error, run.attempts, run.day) for run in summaries.batch_runs()]
+    runs = [(run.error, run.attempts, run.day) for run in summaries.runs.newest()]
     assert runs == [("a", 1, None), ("a", 1, HERE), ("b", 1, HERE), ("a", 2, HERE)]
 
 
-def test_the_newest_name_of_a_user_counts(summaries: SqlSummaries) -> None:
+def test_the_newest_name_of_a_user_counts(summaries: SummaryDatabase) -> None:
     old = UserRow(user_id=ALICE, occurred_at=BUCKET, name="Alice", email="alice@example.org")
     new = UserRow(user_id=ALICE, occurred_at=BUCKET + timedelta(seconds=1), name="Alice B.")
     for rows in ([new], [old], [new, old]):
-        summaries.store_users(rows)
-    assert summaries.user_names() == {ALICE: "Alice B."}
+        summaries.days.store_users(rows)
+    assert summaries.users.names() == {ALICE: "Alice B."}
 
 
-def test_an_erased_user_stays_erased(url: str, summaries: SqlSummaries) -> None:
+def test_an_erased_user_stays_erased(url: str, summaries: SummaryDatabase) -> None:
     seen = UserRow(user_id=ALICE, occurred_at=BUCKET, name="Alice", email="alice@example.org")
-    summaries.store_users([seen])
-    summaries.erase_user(ALICE)
+    summaries.days.store_users([seen])
+    summaries.users.erase(ALICE)
     later = UserRow(user_id=ALICE, occurred_at=BUCKET + timedelta(days=9), name="Alice")
-    summaries.store_users([later])
-    assert summaries.user_names() == {}
+    summaries.days.store_users([later])
+    assert summaries.users.names() == {}
     assert [each["name"] for each in query(url, "SELECT name FROM users")] == [None]
 
 
-def test_writers_take_turns(url: str, summaries: SqlSummaries) -> None:
+def test_writers_take_turns(url: str, summaries: SummaryDatabase) -> None:
     def work(number: int) -> None:
         with closing(open_summaries(url, DEFAULTS)) as own:
             for step in range(5):
-                own.add_organization(organization(f"client-{number}-{step}"))
+                own.organizations.add(organization(f"client-{number}-{step}"))
 
     threads = [Thread(target=work, args=(number,)) for number in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(summaries.directory().organizations) == 20
+    assert len(summaries.organizations.directory().organizations) == 20
 
 
 @pytest.mark.parametrize("wrong", ["mysql://host/db", "no url", "", "postgresql+nothing://host/db"])

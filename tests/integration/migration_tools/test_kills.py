@@ -16,7 +16,9 @@ import pytest
 from migration_tools.backups.manifest import Backups
 from migration_tools.importing import writer as writing
 from shared.event_store.sqlite.store import EmbeddedStore
-from shared.summary_db.summaries import SqlSummaries
+from shared.summary_db.days import SummaryDays
+from shared.summary_db.organizations import Organizations
+from shared.summary_db.users import Users
 from tests.conftest import ROOT
 from tests.support.legacy import Request, believable_requests, huge_database, legacy_database
 from tests.support.migrations import Lab, lab_in
@@ -26,11 +28,11 @@ STEPS = (
     (EmbeddedStore, "delete_import"),
     (Backups, "save"),
     (Backups, "note_progress"),
-    (SqlSummaries, "add_organization"),
-    (SqlSummaries, "set_rate"),
-    (SqlSummaries, "assign_user"),
-    (SqlSummaries, "remove_assignment"),
-    (SqlSummaries, "replace_day"),
+    (Organizations, "add"),
+    (Organizations, "set_rate"),
+    (Users, "assign"),
+    (Users, "remove_assignment"),
+    (SummaryDays, "replace_day"),
 )
 SPAN = ("--start-date", "2025-01-01", "--end-date", "2025-01-31")
 

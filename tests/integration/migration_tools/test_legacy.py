@@ -173,7 +173,7 @@ def test_organizations_rates_and_people_come_along(lab: Lab) -> None:
     )
     lab.run("migrate", *SPAN)
     with lab.ledger() as ledger:
-        directory = ledger.summaries.directory()
+        directory = ledger.summaries.organizations.directory()
     assert directory.organizations["globex"].time_zone == "Asia/Tokyo"
     assert directory.rate_ppm("acme", date(2025, 1, 3)) == 1_300_000
     assert directory.rate_ppm("acme", date(2025, 1, 4)) == 1_500_000
@@ -185,11 +185,11 @@ def test_organizations_rates_and_people_come_along(lab: Lab) -> None:
 
 def test_an_assignment_that_an_admin_made_is_left_alone(lab: Lab) -> None:
     with lab.ledger() as ledger:
-        ledger.summaries.assign_user("alice-id", None, datetime(2026, 1, 1, tzinfo=UTC))
+        ledger.summaries.users.assign("alice-id", None, datetime(2026, 1, 1, tzinfo=UTC))
     imported = lab.run("migrate", *SPAN)
     lab.run("rollback", "--backup-id", imported["backup_id"])
     with lab.ledger() as ledger:
-        moves = ledger.summaries.directory().assignments
+        moves = ledger.summaries.organizations.directory().assignments
     assert [move.external_user for move in moves] == ["alice-id"]
 
 

@@ -18,6 +18,7 @@ from shared.errors import ConfigError, Misconfigured, ProjectionError, Unavailab
 from shared.event_store.port import Window
 from shared.projection.audit import WRONG_MARKUP
 from shared.projection.run_report import RunReport
+from shared.summary_db.reports import UsageFilter
 from tests.conftest import ROOT
 from tests.support.builders import ALICE, BOB, unmetered
 from tests.support.ledger import (
@@ -36,10 +37,10 @@ YESTERDAY = DAY - timedelta(days=1)
 KILLED_WITH_THE_NEW_ROWS_WRITTEN = """
 import os, signal, sys
 from pathlib import Path
-from shared.summary_db import days as summaries_days
+import shared.summary_db.days
 from tests.support.ledger import Ledger
 
-summaries_days.remove_marks = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+shared.summary_db.days.remove_invalidations = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 Ledger(Path(sys.argv[1])).projection.refresh(2)
 """
 
@@ -87,7 +88,8 @@ def test_an_unmetered_row_that_arrives_alone_is_a_change_of_its_day(ledger: Ledg
     assert days_of(ledger.refresh()) == [f"{YESTERDAY} in {WARSAW}", f"{DAY} in {WARSAW}"]
     assert days_of(ledger.refresh()) == []
     assert ledger.projection.verify(YESTERDAY, DAY) == []
-    assert ledger.summaries.totals(YESTERDAY, DAY).unmetered == 2
+    [tasks] = ledger.summaries.reports.unmetered(UsageFilter(start=YESTERDAY, end=DAY), ())
+    assert tasks.generations == 2
 
 
 def test_a_change_older_than_the_span_waits_for_a_longer_look_back(ledger: Ledger) -> None:
@@ -97,7 +99,7 @@ def test_a_change_older_than_the_span_waits_for_a_longer_look_back(ledger: Ledge
 
 
 def test_projecting_one_day_by_hand_leaves_the_others_to_the_refresh(ledger: Ledger) -> None:
-    ledger.summaries.add_organization(organization("edo", time_zone=TOKYO))
+    ledger.summaries.organizations.add(organization("edo", time_zone=TOKYO))
     ledger.book(generation(1, "2026-11-24 12:00"), generation(2, "2026-11-24 22:30"))
     ledger.project(DAY)
     left = days_of(ledger.refresh())
@@ -111,13 +113,13 @@ def test_a_late_event_of_a_final_day_is_a_correction_with_old_and_new(ledger: Le
     assert ledger.refresh(5).corrections == 0
     ledger.book(generation(2, "2026-11-24 12:30"))
     assert ledger.refresh(5).corrections == 1
-    [record] = ledger.summaries.corrections()
+    [record] = ledger.summaries.runs.corrections()
     old, new = record.correction.old, record.correction.new
     assert old is not None and new is not None
     assert (old.events, new.events) == (1, 2)
     assert (old.billed_pico_usd, new.billed_pico_usd) == (13 * MILLION, 26 * MILLION)
     assert (record.correction.why, record.recorded_at) == ("events changed", ledger.clock.time)
-    assert record.run_id == ledger.summaries.batch_runs(1)[0].run_id
+    assert record.run_id == ledger.summaries.runs.newest(1)[0].run_id
 
 
 def test_a_day_is_final_only_after_a_projection_later_than_48_hours(ledger: Ledger) -> None:
@@ -142,7 +144,7 @@ def test_a_billed_amount_that_somebody_edited_is_corrected_and_recorded(ledger: 
         str(13 * MILLION),
     )
     assert ledger.project().corrections == 1
-    [record] = ledger.summaries.corrections()
+    [record] = ledger.summaries.runs.corrections()
     assert record.correction.why.startswith(WRONG_MARKUP)
     assert ledger.projection.verify(DAY, DAY) == []
 
@@ -165,7 +167,7 @@ def test_an_emptied_store_does_not_empty_the_summaries(ledger: Ledger) -> None:
         [failure] = report.failures
         assert isinstance(failure.error, WouldShrink)
     assert ledger.rows() == before
-    run = ledger.summaries.batch_runs(1)[0]
+    run = ledger.summaries.runs.newest(1)[0]
     assert (run.success, run.attempts) == (False, 2)
     assert "2 events and now shows 1" in str(run.error)
 
@@ -178,8 +180,8 @@ def test_fewer_events_are_taken_over_when_a_person_says_why(ledger: Ledger) -> N
     ledger.store.delete_import("csv-1")
     report = ledger.project(allow_shrink="rollback of csv-1")
     assert (report.rows_written, report.corrections, ledger.rows()) == (0, 1, [])
-    assert ledger.summaries.batch_runs(1)[0].allow_shrink == "rollback of csv-1"
-    assert "rollback of csv-1" in ledger.summaries.corrections()[0].correction.why
+    assert ledger.summaries.runs.newest(1)[0].allow_shrink == "rollback of csv-1"
+    assert "rollback of csv-1" in ledger.summaries.runs.corrections()[0].correction.why
     assert days_of(ledger.refresh(5)) == []
 
 
@@ -210,7 +212,7 @@ def test_a_failing_query_leaves_the_summary_and_is_recorded(
     report = ledger.projection.project_days(DAY, DAY)
     assert [outcome.error for outcome in report.failures] == [error]
     assert ledger.rows() == before
-    run = ledger.summaries.batch_runs(1)[0]
+    run = ledger.summaries.runs.newest(1)[0]
     assert (run.success, run.error) == (False, f"{type(error).__name__}: {error}")
     ledger.store = whole
 
@@ -249,27 +251,27 @@ def test_the_same_failure_is_said_once_in_the_log(
     assert [record.getMessage() for record in caplog.records] == [
         "projection of any day failed: Unavailable: down"
     ]
-    assert ledger.summaries.batch_runs(1)[0].attempts == 3
+    assert ledger.summaries.runs.newest(1)[0].attempts == 3
 
 
 def test_a_successful_run_says_what_it_did(ledger: Ledger) -> None:
-    ledger.summaries.add_organization(organization("acme"))
+    ledger.summaries.organizations.add(organization("acme"))
     ledger.book(generation(1, "2026-11-24 12:00"))
     ledger.project()
-    run = ledger.summaries.batch_runs(1)[0]
+    run = ledger.summaries.runs.newest(1)[0]
     assert (run.day, run.success, run.was_resolved) == (ZoneDay(DAY, WARSAW), True, False)
     assert (run.organizations, run.events_read, run.rows_written, run.corrections) == (2, 1, 1, 0)
     assert (run.started_at, run.ended_at) == (ledger.clock.time, ledger.clock.time)
 
 
 def test_a_day_read_before_a_change_of_rates_is_not_stored(ledger: Ledger) -> None:
-    ledger.summaries.add_organization(organization("acme"))
+    ledger.summaries.organizations.add(organization("acme"))
     ledger.book(generation(1, "2026-11-24 12:00", client_org_id="acme"))
     whole = ledger.store
 
     class Interrupted(BrokenStore):
         def repeated(self, window: Window) -> Collection[UsageEvent]:
-            ledger.summaries.set_rate("acme", DAY, 2_000_000)
+            ledger.summaries.organizations.set_rate("acme", DAY, 2_000_000)
             return list(whole.repeated(window))
 
     ledger.store = Interrupted(whole, "", Unavailable("never"))
@@ -302,7 +304,7 @@ def test_a_refresh_keeps_the_names_of_users(ledger: Ledger) -> None:
     seen = UserRow(user_id=ALICE, occurred_at=utc("2026-11-24 12:00"), name="Alice")
     ledger.book(seen, UserRow(user_id=BOB, occurred_at=seen.occurred_at, email="bob@example.org"))
     ledger.refresh()
-    assert ledger.summaries.user_names() == {ALICE: "Alice", BOB: "bob@example.org"}
+    assert ledger.summaries.users.names() == {ALICE: "Alice", BOB: "bob@example.org"}
 
 
 def test_a_span_that_ends_before_it_begins_is_refused(ledger: Ledger) -> None:

@@ -22,7 +22,7 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
 
 
 def test_a_bill_is_booked_to_its_organization_with_the_markup(ledger: Ledger) -> None:
-    ledger.summaries.add_organization(organization("acme"), 1_500_000)
+    ledger.summaries.organizations.add(organization("acme"), 1_500_000)
     ledger.book(generation(1, "2026-11-24 12:00", client_org_id="acme"))
     ledger.project()
     [row] = ledger.rows()
@@ -36,7 +36,7 @@ def test_an_organization_that_nobody_added_is_created_with_the_defaults(ledger: 
         generation(1, "2026-11-24 12:00"), generation(2, "2026-11-24 12:01", client_org_id="new")
     )
     ledger.project()
-    directory = ledger.summaries.directory()
+    directory = ledger.summaries.organizations.directory()
     assert sorted(directory.organizations) == ["new", "unassigned"]
     assert directory.organization("new").time_zone == WARSAW
     assert ledger.billed() == {"new": 13 * MILLION, "unassigned": 13 * MILLION}
@@ -45,11 +45,11 @@ def test_an_organization_that_nobody_added_is_created_with_the_defaults(ledger: 
 def test_projecting_again_writes_nothing_and_corrects_nothing(ledger: Ledger) -> None:
     ledger.book(generation(1, "2026-11-24 12:00"), unmetered())
     ledger.project()
-    before = ledger.summaries.stored_day(ZoneDay(DAY, WARSAW))
+    before = ledger.summaries.days.stored_day(ZoneDay(DAY, WARSAW))
     ledger.clock.time += timedelta(days=10)
     again = ledger.project()
     assert (again.rows_written, again.corrections) == (0, 0)
-    assert ledger.summaries.stored_day(ZoneDay(DAY, WARSAW)) == before
+    assert ledger.summaries.days.stored_day(ZoneDay(DAY, WARSAW)) == before
 
 
 def test_the_same_bill_seen_by_two_sources_is_booked_once(ledger: Ledger) -> None:
@@ -89,7 +89,7 @@ def test_turns_that_are_only_observed_are_listed_and_not_billed(tmp_path: Path) 
     ledger = Ledger(tmp_path, turns="observe")
     ledger.book(turn(occurred_at=utc("2026-11-24 12:00")))
     ledger.project()
-    facts = ledger.summaries.stored_day(ZoneDay(DAY, WARSAW))
+    facts = ledger.summaries.days.stored_day(ZoneDay(DAY, WARSAW))
     ledger.close()
     assert facts.rows == []
     assert [(each.kind, each.organization_id) for each in facts.findings] == [
@@ -103,7 +103,7 @@ def test_a_conflict_is_billed_once_and_listed(ledger: Ledger) -> None:
         generation(1, "2026-11-24 12:00", cost_usd=Decimal("0.00002")),
     )
     ledger.project()
-    facts = ledger.summaries.stored_day(ZoneDay(DAY, WARSAW))
+    facts = ledger.summaries.days.stored_day(ZoneDay(DAY, WARSAW))
     assert ledger.billed() == {"unassigned": 26 * MILLION}
     assert [(each.request_id[:4], each.kind) for each in facts.findings] == [("gen-", "conflict")]
 
@@ -122,7 +122,7 @@ def test_an_unmetered_answer_is_cancelled_by_its_late_outlet(
     if repeated:
         ledger.book(turn(occurred_at=utc("2026-11-24 12:00:01"), cost_usd=Decimal("0.1")))
     ledger.project()
-    counts = ledger.summaries.stored_day(ZoneDay(DAY, WARSAW)).unmetered
+    counts = ledger.summaries.days.stored_day(ZoneDay(DAY, WARSAW)).unmetered
     assert [(each.task, each.generations) for each in counts] == [
         ("chat", 1),
         ("title_generation", 1),
@@ -152,19 +152,19 @@ def test_a_day_holds_every_one_of_its_hours_once(ledger: Ledger, day: date, hour
 
 def test_every_organization_has_the_days_of_its_own_zone(ledger: Ledger) -> None:
     for name, zone in (("acme", WARSAW), ("edo", TOKYO), ("gotham", NEW_YORK)):
-        ledger.summaries.add_organization(organization(name, time_zone=zone))
+        ledger.summaries.organizations.add(organization(name, time_zone=zone))
         ledger.book(generation(ord(name[0]), "2026-11-24 23:30", client_org_id=name))
     ledger.project(DAY, DAY + timedelta(days=1))
     tomorrow = DAY + timedelta(days=1)
     assert ledger.billed(tomorrow, WARSAW) == {"acme": 13 * MILLION}
     assert ledger.billed(tomorrow, TOKYO) == {"edo": 13 * MILLION}
     assert ledger.billed(DAY, NEW_YORK) == {"gotham": 13 * MILLION}
-    assert ledger.summaries.totals(DAY, tomorrow).events == 3
+    assert ledger.total(DAY, tomorrow).events == 3
 
 
 def test_rates_are_those_of_the_day(ledger: Ledger) -> None:
-    ledger.summaries.add_organization(organization("acme"), 1_000_000)
-    ledger.summaries.set_rate("acme", DAY + timedelta(days=1), 2_000_000)
+    ledger.summaries.organizations.add(organization("acme"), 1_000_000)
+    ledger.summaries.organizations.set_rate("acme", DAY + timedelta(days=1), 2_000_000)
     for step in (0, 1):
         at = f"{DAY + timedelta(days=step)} 12:00"
         ledger.book(generation(step, at, client_org_id="acme"))
@@ -194,7 +194,7 @@ def test_days_that_are_read_at_once_give_the_same_summaries(tmp_path: Path) -> N
             )
         )
         ledger.project(date(2026, 11, 19), DAY)
-        bills[width] = ledger.summaries.totals(date(2026, 11, 19), DAY)
+        bills[width] = ledger.total(date(2026, 11, 19), DAY)
         ledger.close()
     assert bills[1] == bills[4]
     assert bills[1].events == 100

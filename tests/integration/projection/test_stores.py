@@ -121,13 +121,13 @@ def test_a_store_that_is_away_fails_its_days_and_no_others(ledger: Switching) ->
     for step in range(10):
         day = start + step * ONE_DAY
         assert ledger.billed(day) == {"unassigned": BILL if day in lost else 2 * BILL}, day
-    runs = [run for run in ledger.summaries.batch_runs() if not run.success]
+    runs = [run for run in ledger.summaries.runs.newest() if not run.success]
     assert {run.day.local_date for run in runs if run.day} == lost
     assert all("influxdb is away" in str(run.error) for run in runs)
     ledger.come_back()
     ledger.refresh(12)
     assert ledger.projection.verify(start, DAY) == []
-    assert ledger.summaries.totals(start, DAY).events == 20
+    assert ledger.total(start, DAY).events == 20
 
 
 def test_days_named_by_hand_fail_one_by_one_too(ledger: Switching) -> None:
@@ -148,7 +148,7 @@ def test_a_marked_day_that_cannot_be_read_goes_on_waiting(ledger: Switching) -> 
     ledger.refresh(30)
     ledger.turn(on=False)
     ledger.book(generation(2, f"{DAY} 12:00"))
-    ledger.summaries.set_rate("unassigned", old, 2_000_000)
+    ledger.summaries.organizations.set_rate("unassigned", old, 2_000_000)
     ledger.influx.is_away = True
     report = ledger.projection.refresh(2)
     assert of(old) in failed(report)

@@ -8,10 +8,12 @@ import pytest
 
 from shared.core.ids import key_hash
 from shared.spool.sqlite_spool import SqliteSpool
+from shared.summary_db.reports import UsageFilter
 from tests.support.builders import ALICE, NOON, generation_id, settled
 from tests.support.sidecars import ADMIN, SidecarAtHand
 
 KEY = "sk-or-v1-0123456789"
+TODAY = UsageFilter(start=NOON.date(), end=NOON.date())
 
 
 @pytest.fixture
@@ -28,8 +30,10 @@ def post(desk: SidecarAtHand, **fields: Any) -> Any:
 
 def billed(desk: SidecarAtHand) -> list[tuple[str, str]]:
     desk.work()
-    lines = desk.sidecar.summaries.report(NOON.date(), NOON.date())
-    return [(line.external_user, str(line.raw_pico_usd)) for line in lines if line.events]
+    lines = desk.sidecar.summaries.reports.usage(
+        TODAY, ("organization_id", "external_user", "model", "task")
+    )
+    return [(line.group["external_user"], str(line.amounts.raw_pico_usd)) for line in lines]
 
 
 def test_the_original_body_is_booked_and_named(desk: SidecarAtHand) -> None:
@@ -149,8 +153,9 @@ def test_a_key_that_was_entered_names_the_organization(desk: SidecarAtHand) -> N
     assert entered.status_code == 204
     hook(desk, original())
     desk.work()
-    lines = desk.sidecar.summaries.report(NOON.date(), NOON.date())
-    assert {line.organization_id: line.events for line in lines} == {"acme": 1, "unassigned": 1}
+    lines = desk.sidecar.summaries.reports.usage(TODAY, ("organization_id",))
+    counts = {line.group["organization_id"]: line.amounts.events for line in lines}
+    assert counts == {"acme": 1, "unassigned": 1}
 
 
 @pytest.mark.parametrize("webhook_first", [True, False])

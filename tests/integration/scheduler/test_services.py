@@ -14,6 +14,7 @@ from scheduler.services.organizations import (
     add_organization,
     change_organization,
 )
+from shared.summary_db.organizations import Organizations
 from tests.support.builders import ALICE, BOB
 from tests.support.sidecars import SidecarAtHand
 
@@ -34,13 +35,13 @@ def test_a_hundred_users_are_assigned_with_one_look_at_the_directory(
     desk: SidecarAtHand, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     summaries, looks = desk.sidecar.summaries, []
-    directory = type(summaries).directory
+    directory = Organizations.directory
 
-    def counted(_: object) -> object:
+    def counted(organizations: Organizations) -> object:
         looks.append(1)
-        return directory(summaries)
+        return directory(organizations)
 
-    monkeypatch.setattr(type(summaries), "directory", counted)
+    monkeypatch.setattr(Organizations, "directory", counted)
     users = [f"user-{number}" for number in range(100)]
     new = [NewAssignment(external_user=user, organization_id="acme") for user in users]
     assigned = assign(summaries, new)

@@ -10,7 +10,7 @@ from scheduler.process.jobs import follow_clock, ledger_jobs, scheduled
 from shared.core.days import ONE_DAY
 from shared.errors import Unavailable
 from shared.spool.sqlite_spool import SqliteSpool
-from shared.summary_db.port import UsageFilter
+from shared.summary_db.reports import UsageFilter
 from tests.support.builders import NOON, NOON_SECONDS, generation_id, settled
 from tests.support.sidecars import SidecarAtHand
 from tests.support.waiting import wait_for
@@ -77,7 +77,7 @@ def test_days_that_were_missed_for_a_week_are_caught_up(desk: SidecarAtHand) -> 
         desk.clock.move(86_400)
     desk.sidecar.run_job("drain")
     desk.sidecar.run_job("daily")
-    lines = desk.sidecar.books.usage(week(), ["day"])
+    lines = desk.sidecar.summaries.reports.usage(week(), ["day"])
     assert [line.amounts.events for line in lines] == [1] * days
 
 
@@ -126,10 +126,10 @@ def test_a_passive_sidecar_runs_no_job(tmp_path: Path, desk: SidecarAtHand) -> N
 
 def test_old_records_of_runs_are_pruned(desk: SidecarAtHand) -> None:
     desk.book([settled()])
-    assert desk.sidecar.summaries.batch_runs()
+    assert desk.sidecar.summaries.runs.newest()
     desk.clock.move(31 * 86_400)
     desk.sidecar.run_job("prune")
-    assert desk.sidecar.summaries.batch_runs() == []
+    assert desk.sidecar.summaries.runs.newest() == []
 
 
 def test_the_schedule_starts_and_ends(desk: SidecarAtHand) -> None:

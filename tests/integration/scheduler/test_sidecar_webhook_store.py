@@ -6,6 +6,7 @@ import pytest
 
 from shared.core.days import ONE_DAY
 from shared.event_store.port import Window
+from shared.summary_db.reports import UsageFilter
 from tests.support.builders import ALICE, NOON, generation_id, settled
 from tests.support.services.influx import Version, influx_server
 from tests.support.sidecars import ADMIN, SidecarAtHand
@@ -45,11 +46,10 @@ def test_what_the_webhook_books_goes_where_its_flag_says_and_counts_once(
         "influxdb": webhook if mode else others,
         "embedded": others if mode else webhook,
     }
-    lines = desk.sidecar.summaries.report(NOON.date(), NOON.date())
-    assert sum(line.events for line in lines) == 3
-    assert (
-        sum(line.raw_pico_usd for line in lines) == 500_000_000_000 + 250_000_000_000 + 20_250_000
-    )
+    day = UsageFilter(start=NOON.date(), end=NOON.date())
+    [total] = desk.sidecar.summaries.reports.usage(day, ())
+    assert total.amounts.events == 3
+    assert total.amounts.raw_pico_usd == 500_000_000_000 + 250_000_000_000 + 20_250_000
     status = desk.client.get(f"{ADMIN}/service-status").json()
     assert (status["influxdb_first_enabled"], status["influxdb_first_mode"]) == (flag, mode)
     names = {True: "influxdb", False: "embedded"}
