@@ -46,19 +46,12 @@ def acknowledge_slice(
 
 
 def accept_rows(tx: SpoolTransaction, row_ids: Sequence[int]) -> None:
-    """Forget delivered rows but for their digest and their place in the store.
-
-    Of host rows nothing is kept: they say something new each time.
-    """
+    """Forget delivered rows but for their digest and their time in the store."""
     among, ids = _among(row_ids)
     tx.db.execute(
-        "DELETE FROM digests WHERE point_time_ns IN"  # noqa: S608 - own words
-        f" (SELECT point_time_ns FROM rows WHERE {among} AND kind = 'host')",
-        ids,
-    )
-    tx.db.execute(
         "UPDATE digests SET is_delivered = 1, changed_at = ?"  # noqa: S608 - own words
-        f" WHERE point_time_ns IN (SELECT point_time_ns FROM rows WHERE {among})",
+        " WHERE point_time_ns IN"
+        f" (SELECT point_time_ns FROM rows WHERE {among} AND kind <> 'host')",
         (tx.now_ms, *ids),
     )
     done = tx.db.execute(f"DELETE FROM rows WHERE {among}", ids)  # noqa: S608 - own words

@@ -139,15 +139,16 @@ def _look_up_with_free_time(db: sqlite3.Connection, row: IncomingRow) -> tuple[K
 def _insert_spool_row(
     tx: SpoolTransaction, row: IncomingRow, time_ns: int, is_related: bool
 ) -> PutOutcome:
+    event_id = bytes.fromhex(row.event_id)
     if row.kind == "host":
         _keep_newest_host(tx, row)
+    else:
+        tx.db.execute("INSERT INTO digests VALUES (?, ?, 0, ?)", (time_ns, event_id, tx.now_ms))
     if is_related and row.kind == "usage" and _is_money_conflict(tx.db, row):
         tx.counted["conflict"] += 1
     if row.quarantine is not None:
         tx.counted[f"quarantined_{row.quarantine}"] += 1
     outcome: PutOutcome = "quarantined" if row.quarantine else "queued"
-    event_id = bytes.fromhex(row.event_id)
-    tx.db.execute("INSERT INTO digests VALUES (?, ?, 0, ?)", (time_ns, event_id, tx.now_ms))
     tx.db.execute(
         "INSERT INTO rows"
         " (kind, event_id, request_id, point_time_ns, state, message, queued_at, json)"
@@ -201,12 +202,10 @@ def _keep_newest_host(tx: SpoolTransaction, row: IncomingRow) -> None:
             tx.now_ms + _HOST_CLOCK_SLACK_MS,
         ),
     )
-    waiting = "FROM rows WHERE request_id = ? AND kind = 'host' AND state = 'queued'"
     tx.db.execute(
-        f"DELETE FROM digests WHERE point_time_ns IN (SELECT point_time_ns {waiting})",  # noqa: S608 - own words
+        "DELETE FROM rows WHERE request_id = ? AND kind = 'host' AND state = 'queued'",
         (row.request_id,),
     )
-    tx.db.execute(f"DELETE {waiting}", (row.request_id,))
 
 
 def _is_money_conflict(db: sqlite3.Connection, row: IncomingRow) -> bool:

@@ -32,11 +32,12 @@ SPOOL_MIGRATIONS: tuple[tuple[str, ...], ...] = (
         # Few rows are ever put aside: the many that come and go cost this index nothing.
         "CREATE INDEX rows_put_aside ON rows (state) WHERE state <> 'queued'",
         "CREATE INDEX rows_by_request ON rows (request_id)",
-        # Every event that this spool took, queued or delivered, by its place in the store: a place
-        # is close to that of the event before, a digest lies anywhere. So what a delivery marks is
-        # a few neighbouring pages, where moving digests between two tables touched an index page
-        # for almost each of them (28 us of an event, against 4). `is_delivered` and `changed_at`
-        # (queued or delivered then) keep their size when they change, and so their page.
+        # Every row that this spool took, queued or delivered, by its time in the store; those of
+        # hosts are not worth it, each is new. A time is close to that of the event before, a digest
+        # lies anywhere: so what a delivery acknowledges is a few neighbouring pages, where moving
+        # digests between two tables touched an index page for almost each of them (28 us of an
+        # event, against 4). `is_delivered` and `changed_at` (queued or delivered then) keep their
+        # size when they change, and so their page.
         """CREATE TABLE digests (
             point_time_ns INTEGER PRIMARY KEY,
             event_id BLOB NOT NULL,

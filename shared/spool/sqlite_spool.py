@@ -138,7 +138,7 @@ class SqliteSpool:
         self._clock = clock
         self._processes: dict[int, SpoolProcess] = {}
         # At exit the writer itself gives what waits a moment; a spool that is dropped before only
-        # tells it to end, because garbage is collected in any thread, the event loop's too.
+        # asks it to end, because garbage is collected in any thread, the event loop's too.
         weakref.finalize(self, _stop_writers, self._processes).atexit = False
 
     def put(self, rows: Sequence[Row]) -> Future[list[PutOutcome]]:
