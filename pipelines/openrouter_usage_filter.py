@@ -460,7 +460,7 @@ def answer_message(body: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def has_openrouter_usage(usage: Mapping[str, Any]) -> bool:
-    """Tell whether a usage object was written by OpenRouter: it alone says what it charged.
+    """Tell whether a usage object was written by OpenRouter: no other vendor sends the charge.
 
     A `cost` that is an object is another vendor's.
     """
@@ -472,8 +472,7 @@ def has_openrouter_usage(usage: Mapping[str, Any]) -> bool:
 def generation_chunk(event: dict[str, Any]) -> dict[str, Any]:
     """Return an event of a stream in the shape of a chunk, whichever API its connection speaks.
 
-    The Responses API tells of a generation as a whole: when it begins, and with its usage in the
-    end. The usage object is the event's own.
+    The Responses API sends a generation as a whole: when it begins, and with its usage in the end. The usage object is the event's own.
     """
     response = event.get("response")
     if not isinstance(response, dict) or not is_response_event(event):
@@ -3803,11 +3802,12 @@ SPOOL_MIGRATIONS: tuple[tuple[str, ...], ...] = (
         # Few rows are ever put aside: the many that come and go cost this index nothing.
         "CREATE INDEX rows_put_aside ON rows (state) WHERE state <> 'queued'",
         "CREATE INDEX rows_by_request ON rows (request_id)",
-        # Every event that this spool took, queued or delivered, by its place in the store: a place
-        # is close to that of the event before, a digest lies anywhere. So what a delivery marks is
-        # a few neighbouring pages, where moving digests between two tables touched an index page
-        # for almost each of them (28 us of an event, against 4). `is_delivered` and `changed_at`
-        # (queued or delivered then) keep their size when they change, and so their page.
+        # Every row that this spool took, queued or delivered, by its time in the store; those of
+        # hosts are not worth it, each is new. A time is close to that of the event before, a digest
+        # lies anywhere: so what a delivery acknowledges is a few neighbouring pages, where moving
+        # digests between two tables touched an index page for almost each of them (28 us of an
+        # event, against 4). `is_delivered` and `changed_at` (queued or delivered then) keep their
+        # size when they change, and so their page.
         """CREATE TABLE digests (
             point_time_ns INTEGER PRIMARY KEY,
             event_id BLOB NOT NULL,
@@ -4196,15 +4196,16 @@ def _look_up_with_free_time(db: sqlite3.Connection, row: IncomingRow) -> tuple[K
 def _insert_spool_row(
     tx: SpoolTransaction, row: IncomingRow, time_ns: int, is_related: bool
 ) -> PutOutcome:
+    event_id = bytes.fromhex(row.event_id)
     if row.kind == "host":
         _keep_newest_host(tx, row)
+    else:
+        tx.db.execute("INSERT INTO digests VALUES (?, ?, 0, ?)", (time_ns, event_id, tx.now_ms))
     if is_related and row.kind == "usage" and _is_money_conflict(tx.db, row):
         tx.counted["conflict"] += 1
     if row.quarantine is not None:
         tx.counted[f"quarantined_{row.quarantine}"] += 1
     outcome: PutOutcome = "quarantined" if row.quarantine else "queued"
-    event_id = bytes.fromhex(row.event_id)
-    tx.db.execute("INSERT INTO digests VALUES (?, ?, 0, ?)", (time_ns, event_id, tx.now_ms))
     tx.db.execute(
         "INSERT INTO rows"
         " (kind, event_id, request_id, point_time_ns, state, message, queued_at, json)"
@@ -4258,12 +4259,10 @@ def _keep_newest_host(tx: SpoolTransaction, row: IncomingRow) -> None:
             tx.now_ms + _HOST_CLOCK_SLACK_MS,
         ),
     )
-    waiting = "FROM rows WHERE request_id = ? AND kind = 'host' AND state = 'queued'"
     tx.db.execute(
-        f"DELETE FROM digests WHERE point_time_ns IN (SELECT point_time_ns {waiting})",  # noqa: S608 - own words
+        "DELETE FROM rows WHERE request_id = ? AND kind = 'host' AND state = 'queued'",
         (row.request_id,),
     )
-    tx.db.execute(f"DELETE {waiting}", (row.request_id,))
 
 
 def _is_money_conflict(db: sqlite3.Connection, row: IncomingRow) -> bool:
@@ -4341,19 +4340,12 @@ def acknowledge_slice(
 
 
 def accept_rows(tx: SpoolTransaction, row_ids: Sequence[int]) -> None:
-    """Forget delivered rows but for their digest and their place in the store.
-
-    Of host rows nothing is kept: they say something new each time.
-    """
+    """Forget delivered rows but for their digest and their time in the store."""
     among, ids = _among(row_ids)
     tx.db.execute(
-        "DELETE FROM digests WHERE point_time_ns IN"  # noqa: S608 - own words
-        f" (SELECT point_time_ns FROM rows WHERE {among} AND kind = 'host')",
-        ids,
-    )
-    tx.db.execute(
         "UPDATE digests SET is_delivered = 1, changed_at = ?"  # noqa: S608 - own words
-        f" WHERE point_time_ns IN (SELECT point_time_ns FROM rows WHERE {among})",
+        " WHERE point_time_ns IN"
+        f" (SELECT point_time_ns FROM rows WHERE {among} AND kind <> 'host')",
         (tx.now_ms, *ids),
     )
     done = tx.db.execute(f"DELETE FROM rows WHERE {among}", ids)  # noqa: S608 - own words
@@ -5015,7 +5007,7 @@ class SqliteSpool:
         self._clock = clock
         self._processes: dict[int, SpoolProcess] = {}
         # At exit the writer itself gives what waits a moment; a spool that is dropped before only
-        # tells it to end, because garbage is collected in any thread, the event loop's too.
+        # asks it to end, because garbage is collected in any thread, the event loop's too.
         weakref.finalize(self, _stop_writers, self._processes).atexit = False
 
     def put(self, rows: Sequence[Row]) -> Future[list[PutOutcome]]:
