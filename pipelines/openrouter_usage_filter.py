@@ -472,7 +472,8 @@ def has_openrouter_usage(usage: Mapping[str, Any]) -> bool:
 def generation_chunk(event: dict[str, Any]) -> dict[str, Any]:
     """Return an event of a stream in the shape of a chunk, whichever API its connection speaks.
 
-    The Responses API sends a generation as a whole: when it begins, and with its usage in the end. The usage object is the event's own.
+    The Responses API sends a generation as a whole: when it begins, and with its usage in the end.
+    The usage object is the event's own.
     """
     response = event.get("response")
     if not isinstance(response, dict) or not is_response_event(event):
