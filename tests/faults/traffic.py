@@ -13,7 +13,7 @@ from threading import Event, Lock, Thread
 from typing import Any
 from urllib.parse import urlsplit
 
-from pipelines.src.recorder import WAIT_SECONDS
+from pipelines.src.spool_session import WAIT_SECONDS
 from tests.faults.host import PLUGIN
 from tests.support.builders import ALICE, BOB, CHARLIE
 

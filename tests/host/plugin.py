@@ -51,23 +51,39 @@ def running(module: ModuleType, kind: str, **valves: Any) -> Iterator[Any]:
     try:
         yield plugin
     finally:
-        recording = plugin._recorder.stop()
-        assert recording is None or recording.join(10)
+        stopped = plugin._recorder.stop()
+        assert stopped is None or stopped.join(10)
+
+
+def session(plugin: Any) -> Any:
+    """Return the spool session of the plugin's next hook."""
+    return plugin._recorder.session_for(plugin.valves)
 
 
 def expire(plugin: Any) -> None:
     """Let the quiet time of every open generation pass."""
-    recording = plugin._recorder.follow(plugin.valves)
-    recording._refresh()
-    recording.spool.expire_open(datetime.now(UTC) + timedelta(hours=1), 120)
+    used = session(plugin)
+    used._refresh()
+    used.spool.expire_open(datetime.now(UTC) + timedelta(hours=1), 120)
+
+
+def overdue(plugin: Any, **later: float) -> list[UnmeteredRow]:
+    """Return the rows that will be due later, of which each is returned once."""
+    used = session(plugin)
+    return list(used._overdue(used.settings, datetime.now(UTC) + timedelta(**later)))
+
+
+def put_overdue(plugin: Any, **later: float) -> None:
+    """Let the wait for every answer pass."""
+    session(plugin).spool.put(overdue(plugin, **later)).result(30)
 
 
 def rows(plugin: Any) -> list[Row]:
     """Return every row in the spool of a plugin, read by the library and not by the plugin."""
-    recording = plugin._recorder.follow(plugin.valves)
+    used = session(plugin)
     # On a busy machine a hook may have returned before its commit: this one comes after it.
-    recording.spool.put([]).result(30)
-    spool = SqliteSpool(recording.spool.path)
+    used.spool.put([]).result(30)
+    spool = SqliteSpool(used.spool.path)
     try:
         return [row_from_json(row.kind, row.json) for row in spool.take(100_000)]
     finally:

@@ -32,7 +32,7 @@ async def replay(
             for body, metadata in answers.outlets():
                 await plugin.outlet(body, __metadata__=metadata)
         expire(plugin)
-        assert plugin._recorder.counters.totals() == {}
+        assert plugin.status().counters == {}
         return events(plugin)
 
 

@@ -1,7 +1,6 @@
 """The Pipelines hooks on captured bodies: answers as billed, background tasks as unmetered."""
 
 from collections import Counter
-from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from types import ModuleType
@@ -26,6 +25,7 @@ from tests.host.plugin import (
     expire,
     load_as_function,
     load_as_pipeline,
+    put_overdue,
     running,
     unmetered,
 )
@@ -57,11 +57,9 @@ async def replay(plugin: Any, scenario: str) -> None:
         await plugin.outlet(call["body"], call["user"])
 
 
-async def give_up(plugin: Any) -> None:
+def give_up(plugin: Any) -> None:
     """Let the wait for every outlet pass."""
-    recording = plugin._recorder.follow(plugin.valves)
-    later = datetime.now(UTC) + timedelta(hours=2)
-    await plugin._put_rows(recording._overdue(recording.settings, later))
+    put_overdue(plugin, hours=2)
 
 
 def money(event: UsageEvent) -> Decimal:
@@ -78,7 +76,7 @@ async def test_every_answer_with_usage_is_booked_as_billed(
         for scenario in scenarios:
             await replay(plugin, scenario)
         booked = events(plugin)
-        assert {k for k in plugin._recorder.counters.totals() if k.startswith("failed")} == set()
+        assert {k for k in plugin.status().counters if k.startswith("failed")} == set()
     priced = [name for name in scenarios if name not in NO_OUTLET | NO_USAGE]
     assert sum(map(money, booked), Decimal(0)) == sum(map(billed, priced), Decimal(0))
     assert len(booked) == sum(
@@ -152,7 +150,7 @@ async def test_an_answer_that_never_ends_is_unmetered_when_the_wait_is_over(
     with running(plugin_module, "Pipeline", spool_dir=str(tmp_path)) as plugin:
         await replay(plugin, scenario)
         assert [row for row in unmetered(plugin) if row.task == "chat"] == []
-        await give_up(plugin)
+        give_up(plugin)
         (row,) = [row for row in unmetered(plugin) if row.task == "chat"]
     (call,) = [c for c in read(scenario, "pipeline.inlet") if "task" not in c["body"]["metadata"]]
     metadata = call["body"]["metadata"]
@@ -172,7 +170,7 @@ async def test_an_answer_without_usage_is_unmetered_at_once(
 async def test_another_connection_is_not_metered(plugin_module: ModuleType, tmp_path: Path) -> None:
     with running(plugin_module, "Pipeline", spool_dir=str(tmp_path)) as plugin:
         await replay(plugin, "l_other_connection")
-        await give_up(plugin)
+        give_up(plugin)
         assert events(plugin) == []
         assert unmetered(plugin) == []
 

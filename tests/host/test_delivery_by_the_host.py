@@ -9,7 +9,7 @@ from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
 from tests.host.bodies import generation_id, last_chunk, metadata
-from tests.host.plugin import load_as_function, running
+from tests.host.plugin import events, load_as_function, running, session
 from tests.host.servers import wait_for
 
 
@@ -51,9 +51,10 @@ async def test_an_event_reaches_the_store_and_leaves_the_spool(
 ) -> None:
     with running(load_as_function(), "Filter", **valves(influx, tmp_path)) as plugin:
         await plugin.stream(last_chunk(), __metadata__=metadata())
-        spool = plugin._recorder.follow(plugin.valves).spool
-        wait_for(lambda: "usage_events" in influx.measurements() and not spool.take(10))
-        assert plugin._recorder.follow(plugin.valves).state().delivery_state == "idle"
+        wait_for(
+            lambda: "usage_events" in influx.measurements() and not plugin.status().spool.queued
+        )
+        assert plugin.status().delivery.state == "idle"
     assert len([line for line in influx.lines if generation_id() in line]) == 1
 
 
@@ -63,9 +64,8 @@ async def test_a_host_that_leaves_delivery_to_the_sidecar_only_spools(
     told = valves(influx, tmp_path, deliver_from="sidecar")
     with running(load_as_function(), "Filter", **told) as plugin:
         await plugin.stream(last_chunk(), __metadata__=metadata())
-        recording = plugin._recorder.follow(plugin.valves)
-        assert recording.state().delivery_state == "spooling"
-        assert [row.kind for row in recording.spool.take(10) if row.kind == "usage"] == ["usage"]
+        assert session(plugin).heartbeat().delivery_state == "spooling"
+        assert len(events(plugin)) == 1
     assert influx.lines == []
 
 
@@ -77,8 +77,7 @@ async def test_without_influxdb_client_the_events_wait_and_the_status_says_what_
     monkeypatch.setitem(sys.modules, "influxdb_client", None)
     with running(load_as_function(), "Filter", **valves(influx, tmp_path)) as plugin:
         await plugin.stream(last_chunk(), __metadata__=metadata())
-        recording = plugin._recorder.follow(plugin.valves)
-        wait_for(lambda: recording.state().delivery_state == "misconfigured")
-        assert "pip install influxdb-client" in recording.state().message
-        assert "usage" in [row.kind for row in recording.spool.take(10)]
+        wait_for(lambda: plugin.status().delivery.state == "misconfigured")
+        assert "pip install influxdb-client" in plugin.status().message
+        assert len(events(plugin)) == 1
     assert influx.lines == []

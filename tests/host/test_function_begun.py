@@ -1,7 +1,6 @@
 """Answers that begin inside Open WebUI and are never shown: unmetered, unless they come late."""
 
 import sys
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -26,6 +25,7 @@ from tests.host.plugin import (
     expire,
     load_as_function,
     load_as_pipeline,
+    put_overdue,
     running,
     unmetered,
 )
@@ -42,9 +42,7 @@ async def begin(plugin: Any, answer: dict[str, Any], body: dict[str, Any] = BODY
 
 def give_up(plugin: Any) -> None:
     """Let the wait for every answer pass."""
-    recording = plugin._recorder.follow(plugin.valves)
-    later = datetime.now(UTC) + timedelta(hours=1, seconds=1)
-    recording.spool.put(recording._overdue(recording.settings, later)).result(30)
+    put_overdue(plugin, hours=1, seconds=1)
 
 
 async def test_a_chat_that_is_never_shown_is_unmetered(plugin: Any) -> None:
@@ -172,4 +170,4 @@ async def test_no_body_makes_the_inlet_raise(plugin: Any) -> None:
         ({}, {"model": 3}),
     ):
         assert await plugin.inlet(body, __metadata__=answer) is body
-    assert plugin._recorder.counters.totals() == {}
+    assert plugin.status().counters == {}

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.host.bodies import generation_id
-from tests.host.plugin import ROOT, events, load_as_function, running
+from tests.host.plugin import ROOT, events, load_as_function, running, session
 
 # Streams one whole generation and the beginning of another, says so and waits to be killed.
 HOST = """\
@@ -29,7 +29,7 @@ async def stream():
 
 
 asyncio.run(stream())
-wait_for(lambda: plugin._recorder.follow(plugin.valves).spool.status().open_generations == 1)
+wait_for(lambda: plugin.status().spool.open_generations == 1)
 print("under way", flush=True)
 threading.Event().wait()
 """
@@ -59,7 +59,7 @@ def killed_host(tmp_path: Path) -> Path:
 
 def look_after(plugin: Any) -> None:
     """Perform the duty that the thread has four times in a quiet time."""
-    plugin._recorder.follow(plugin.valves)._expire()
+    session(plugin)._expire()
 
 
 async def test_what_was_under_way_is_pending_after_the_quiet_time_and_a_minute(

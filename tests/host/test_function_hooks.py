@@ -10,7 +10,7 @@ from typing import Any
 
 from shared.spool.lock import spool_lock
 from tests.host.bodies import chunk, generation_id, last_chunk, metadata, usage
-from tests.host.plugin import events, expire, load_as_function, running
+from tests.host.plugin import events, expire, load_as_function, running, session
 
 HOST = "function"
 
@@ -97,9 +97,8 @@ async def test_a_stopped_running_total_is_pending_with_its_tokens(plugin: Any) -
 
 async def test_a_generation_that_begins_with_a_running_total_is_noted_at_once(plugin: Any) -> None:
     await plugin.stream(chunk(content="x", usage=usage(1)), __metadata__=metadata())
-    spool = plugin._recorder.follow(plugin.valves).spool
-    spool.put([]).result(30)
-    assert spool.status().open_generations == 1
+    session(plugin).spool.put([]).result(30)
+    assert plugin.status().spool.open_generations == 1
 
 
 async def test_the_next_step_of_a_tool_loop_books_the_running_total_before_it(plugin: Any) -> None:
@@ -165,7 +164,7 @@ async def test_what_the_spool_refused_is_not_left_as_booked(
     with running(module, "Filter", spool_dir=str(tmp_path / "usage")) as plugin:
         event = await plugin.stream(last_chunk(), __metadata__=metadata())
         assert "usage_ledger" not in event["usage"]
-        assert plugin._recorder.counters.totals()["not_spooled"] == 1
+        assert plugin.status().counters["not_spooled"] == 1
 
 
 async def test_a_slow_disk_holds_a_hook_for_a_quarter_of_a_second_and_loses_nothing(
@@ -185,7 +184,7 @@ async def test_a_slow_disk_holds_a_hook_for_a_quarter_of_a_second_and_loses_noth
     assert event["usage"]["usage_ledger"] == [generation_id(2)]
     # The next event waits its turn behind the one that overran.
     await plugin.stream(last_chunk(3), __metadata__=metadata())
-    assert plugin._recorder.follow(plugin.valves).spool.counters()["overrun"] >= 1
+    assert plugin.status().spool_counters["overrun"] >= 1
     assert set(costs(plugin)) == {generation_id(1), generation_id(2), generation_id(3)}
 
 

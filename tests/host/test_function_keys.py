@@ -19,7 +19,7 @@ from tests.host.bodies import (
     outlet,
     usage,
 )
-from tests.host.plugin import events, expire
+from tests.host.plugin import events, expire, session
 from tests.support.builders import NOON, turn
 
 HOST = "function"
@@ -154,7 +154,22 @@ async def test_an_answer_is_booked_while_the_host_cannot_tell(
         await plugin.stream(last_chunk(number), __metadata__=asked())
     assert hashes(plugin) == ["none"] * 3
     assert config.asked == 1  # nor does every answer wait for it
-    assert plugin._recorder.counters.totals() == {}
+    assert plugin.status().counters == {}
+
+
+async def test_a_hook_that_waits_while_the_valves_change_keeps_its_spool(
+    plugin: Any, config: Config
+) -> None:
+    config.state = "stuck"
+    before = session(plugin)
+    waiting = asyncio.create_task(plugin.stream(last_chunk(1), __metadata__=asked()))
+    await asyncio.sleep(0)
+    plugin.valves = plugin.Valves(spool_dir=str(before.settings.spool_dir), client_org="other")
+    await plugin.inlet({}, __metadata__=metadata())
+    await waiting
+    assert await before.closed(10)
+    assert [event.request_id for event in events(plugin)] == [generation_id(1)]
+    assert plugin.status().counters == {}
 
 
 @pytest.mark.parametrize("values", [{}, {"openai.api_keys": "text"}, {"openai.api_configs": [1]}])

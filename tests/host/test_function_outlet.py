@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from shared.core.clock import SYSTEM_CLOCK
 from shared.core.rows import UserRow
 from shared.core.time import to_ms
 from shared.projection.resolution import still_unmetered
@@ -54,7 +55,7 @@ async def test_a_replayed_completion_books_nothing(plugin: Any) -> None:
     request = SimpleNamespace(url=SimpleNamespace(path="/api/chat/completed"))
     await plugin.outlet(outlet(), __metadata__=metadata(), __request__=request)
     assert events(plugin) == []
-    assert plugin._recorder.counters.totals() == {"ignored_replay": 1}
+    assert plugin.status().counters == {"ignored_replay": 1}
 
 
 async def test_an_answer_of_another_connection_is_not_booked(plugin: Any) -> None:
@@ -88,7 +89,7 @@ async def test_a_continued_answer_that_was_not_streamed_is_estimated(plugin: Any
 async def test_continued_parts_that_come_to_the_same_total_are_each_estimated(plugin: Any) -> None:
     for part in range(2):
         answer = metadata(assistant_message_id="message-1", model=RECORD)
-        left = {"usage_ledger_part": to_ms(plugin._recorder.clock.now()) - 9 + part}
+        left = {"usage_ledger_part": to_ms(SYSTEM_CLOCK.now()) - 9 + part}
         await plugin.inlet({"metadata": left}, __metadata__=answer)
         await plugin.outlet(outlet(), __metadata__=answer)
     assert [event.cost_source for event in events(plugin)] == ["estimate"] * 2

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tests.host.bodies import RECORD, generation_id, metadata, outlet
-from tests.host.plugin import events, expire
+from tests.host.plugin import events, expire, session
 
 HOST = "function"
 
@@ -76,7 +76,7 @@ async def test_a_response_that_is_stopped_is_pending(plugin: Any) -> None:
 async def test_words_of_a_response_keep_it_open(plugin: Any) -> None:
     answer = metadata(model=RECORD)
     await stream(plugin, answer, event("created"))
-    open_generations = plugin._recorder.follow(plugin.valves).open
+    open_generations = session(plugin).open
     open_generations.take_seen()
     await stream(plugin, answer, {"type": "response.output_text.delta", "delta": "word"})
     assert open_generations.take_seen() == [generation_id()]
@@ -97,4 +97,4 @@ async def test_what_is_no_response_of_openrouter_is_not_booked(plugin: Any, odd:
     await stream(plugin, metadata(model=RECORD), odd)
     expire(plugin)
     assert events(plugin) == []
-    assert plugin._recorder.counters.totals() == {}
+    assert plugin.status().counters == {}

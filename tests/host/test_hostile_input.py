@@ -95,7 +95,7 @@ def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
 def failures(plugin: Any) -> dict[str, int]:
     """Return what only the broad except of a hook caught: each of them would be a bug."""
-    totals = plugin._recorder.counters.totals()
+    totals = plugin.status().counters
     return {reason: total for reason, total in totals.items() if reason.startswith("failed")}
 
 
@@ -214,7 +214,7 @@ async def test_the_sum_of_what_is_booked_is_the_sum_of_the_valid_inputs(tmp_path
             body = {"id": message["id"], "chat_id": "chat-1", "messages": [message]}
             await plugin.outlet(body, {"id": ALICE})
         booked = events(plugin)
-        counted = plugin._recorder.counters.totals()
+        counted = plugin.status().counters
     settled = [event.cost_usd for event in booked if event.cost_usd is not None]
     assert settled == [Decimal("0.000025"), Decimal("0.00000175"), Decimal(0)]
     assert len(booked) == len(costs)

@@ -22,6 +22,7 @@ from tests.host.plugin import (
     load_as_pipeline,
     rows,
     running,
+    session,
 )
 
 LOADERS: dict[str, Callable[[], ModuleType]] = {
@@ -101,7 +102,7 @@ def test_a_filter_that_the_host_forgets_ends_its_threads_and_keeps_its_events(
     plugin = load_as_function().Filter()
     plugin.valves = plugin.Valves(spool_dir=str(tmp_path))
     asyncio.run(plugin.stream(last_chunk(), __metadata__=metadata()))
-    spool_path = plugin._recorder.follow(plugin.valves).spool.path
+    spool_path = plugin.status().spool_path
     ours = [t for t in threading.enumerate() if t not in before]
     assert ours
     del plugin
@@ -110,16 +111,16 @@ def test_a_filter_that_the_host_forgets_ends_its_threads_and_keeps_its_events(
         thread.join(10)
         assert not thread.is_alive()
     with running(load_as_function(), "Filter", spool_dir=str(tmp_path)) as second:
-        assert second._recorder.follow(second.valves).spool.path == spool_path
+        assert second.status().spool_path == spool_path
         assert [event.request_id for event in events(second)] == [generation_id()]
 
 
 async def test_a_new_valve_value_counts_from_the_next_hook_on(tmp_path: Path) -> None:
     with running(load_as_function(), "Filter", spool_dir=str(tmp_path), client_org="one") as plugin:
         await plugin.stream(last_chunk(1), __metadata__=metadata())
-        before = plugin._recorder.follow(plugin.valves)
+        before = session(plugin)
         plugin.valves = plugin.Valves(spool_dir=str(tmp_path), client_org="one")
-        assert plugin._recorder.follow(plugin.valves) is before
+        assert session(plugin) is before
         plugin.valves = plugin.Valves(spool_dir=str(tmp_path), client_org="two")
         await plugin.stream(last_chunk(2), __metadata__=metadata())
         assert before.join(10)
@@ -146,21 +147,22 @@ async def test_a_wrong_valve_takes_its_default_and_the_status_says_so(tmp_path: 
     wrong = {"spool_max_mb": "plenty", "quiet_seconds": -1, "influxdb_token": "s3cret", "x": 1}
     with running(load_as_function(), "Filter", spool_dir=str(tmp_path), **wrong) as plugin:
         await plugin.stream(last_chunk(), __metadata__=metadata())
-        state = plugin._recorder.follow(plugin.valves).state()
+        status, heartbeat = plugin.status(), session(plugin).heartbeat()
         assert plugin.valves.quiet_seconds == 120
-    assert "spool_max_mb" in state.message
-    assert "quiet_seconds" in state.message
-    assert state.counters["wrong_setting"] == 2
-    assert "s3cret" not in state.to_json() + repr(plugin.valves)
+    assert status.message.startswith(heartbeat.message)
+    assert "spool_max_mb" in status.message
+    assert "quiet_seconds" in status.message
+    assert status.counters["wrong_setting"] == heartbeat.counters["wrong_setting"] == 2
+    assert "s3cret" not in heartbeat.to_json() + repr(status) + repr(plugin.valves)
 
 
 async def test_the_status_is_in_the_spool_within_a_tick(tmp_path: Path) -> None:
     with running(load_as_pipeline(), "Pipeline", spool_dir=str(tmp_path)) as plugin:
         await plugin.on_startup()
-        recording = plugin._recorder.follow(plugin.valves)
+        spool = session(plugin).spool
     kinds = [row.kind for row in rows(plugin)]
     assert kinds == ["host"]
-    assert recording.spool.hosts()[0].host_kind == "pipeline"
+    assert spool.hosts()[0].host_kind == "pipeline"
 
 
 def test_every_annotation_of_a_hook_can_be_read_by_either_host() -> None:

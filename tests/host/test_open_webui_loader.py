@@ -42,18 +42,18 @@ async def main():
     usage = {**chunk, "choices": [], "usage": {"total_tokens": 18, "cost": 2.025e-05}}
     asked, _ = await call(plugin, "stream", content, extra)
     _, last = await call(plugin, "stream", usage, extra)
-    recording = plugin._recorder.follow(plugin.valves)
-    rows = [json.loads(row.json) for row in recording.spool.take(100) if row.kind == "usage"]
-    recording = plugin._recorder.stop()
+    spool = plugin._recorder.session_for(plugin.valves).spool
+    rows = [json.loads(row.json) for row in spool.take(100) if row.kind == "usage"]
+    stopped = plugin._recorder.stop()
     print(json.dumps({
         "kind": kind,
         "frontmatter": frontmatter,
         "asked": asked,
         "left": last["usage"]["usage_ledger"],
         "rows": rows,
-        "path": str(recording.spool.path),
+        "path": str(spool.path),
         "quiet": plugin.valves.quiet_seconds,
-        "ended": recording.join(10),
+        "ended": stopped.join(10),
         "schema": len(plugin.Valves.schema()["properties"]),
     }))
 

@@ -11,11 +11,9 @@ import pytest
 
 from shared.projection.resolution import resolve, still_unmetered
 from tests.host.bodies import ALICE_HERSELF, continued, outlet, request
-from tests.host.plugin import events, load_as_pipeline, running, unmetered
+from tests.host.plugin import events, load_as_pipeline, put_overdue, running, unmetered
 
 HOST = "pipeline"
-
-_LATER = timedelta(hours=1, minutes=1)
 
 
 @pytest.fixture
@@ -45,10 +43,9 @@ async def end(plugin: Any, tokens: int = 5, total: int = 18) -> None:
     await plugin.outlet(body, ALICE_HERSELF)
 
 
-async def give_up(plugin: Any) -> None:
+def give_up(plugin: Any) -> None:
     """Let the wait for every outlet pass."""
-    recording = plugin._recorder.follow(plugin.valves)
-    await plugin._put_rows(recording._overdue(recording.settings, datetime.now(UTC) + _LATER))
+    put_overdue(plugin, hours=1, minutes=1)
 
 
 def books(plugin: Any) -> list[str]:
@@ -75,21 +72,21 @@ async def test_a_continued_part_that_is_stopped_is_unmetered_beside_the_first(pl
     await begin(plugin, request())
     await plugin.outlet(outlet(), ALICE_HERSELF)
     await begin(plugin, continued())
-    await give_up(plugin)
+    give_up(plugin)
     assert books(plugin) == ["outlet", "unmetered"]
 
 
 async def test_every_part_that_is_stopped_is_a_row_of_its_own(plugin: Any) -> None:
     for body in (request(), continued(), continued()):
         await begin(plugin, body)
-    await give_up(plugin)
+    give_up(plugin)
     assert books(plugin) == ["unmetered"] * 3
 
 
 async def test_a_continued_part_that_ends_after_all_is_no_longer_unmetered(plugin: Any) -> None:
     await begin(plugin, request())
     await begin(plugin, continued())
-    await give_up(plugin)
+    give_up(plugin)
     assert books(plugin) == ["unmetered"] * 2
     await end(plugin)
     assert books(plugin) == ["unmetered", "estimate"]
@@ -107,7 +104,7 @@ async def test_the_same_file_installed_twice_lists_a_stopped_part_once(
             await begin(one, body)
             await begin(other, copy.deepcopy(body))
         for plugin in (one, other):
-            await give_up(plugin)
+            give_up(plugin)
         assert books(one) == ["unmetered"] * 2
 
 
@@ -124,6 +121,6 @@ async def test_a_time_that_a_stranger_left_is_not_believed(plugin: Any, left: ob
     body = continued()
     body["metadata"]["usage_ledger_part"] = left
     await begin(plugin, body)
-    await give_up(plugin)
+    give_up(plugin)
     (row,) = unmetered(plugin)
     assert abs(row.occurred_at - datetime.now(UTC)) < timedelta(minutes=5)

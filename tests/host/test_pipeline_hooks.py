@@ -1,7 +1,7 @@
 """What the Pipelines hooks add, remember and book, where captured bodies do not reach."""
 
+import asyncio
 import copy
-from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from types import ModuleType
@@ -17,9 +17,10 @@ from tests.host.bodies import (
     request,
     task,
 )
-from tests.host.plugin import events, load_as_pipeline, running, unmetered
+from tests.host.plugin import events, load_as_pipeline, overdue, running, unmetered
 from tests.support.builders import ALICE
 from tests.support.builders import generation_id as id_at
+from tests.support.waiting import wait_for
 
 HOST = "pipeline"
 
@@ -61,11 +62,9 @@ async def test_an_answer_that_does_not_come_is_unmetered_and_may_still_come(
 ) -> None:
     with running(module, "Pipeline", spool_dir=str(tmp_path), answer_wait_seconds=60) as plugin:
         await inlet(plugin, request(PRESET))
-        recording = plugin._recorder.follow(plugin.valves)
-        later = datetime.now(UTC) + timedelta(seconds=61)
-        silent = recording._overdue(recording.settings, later)
+        silent = overdue(plugin, seconds=61)
         assert [row.request_id for row in silent] == ["turn:chat-1:message-1"]
-        assert recording._overdue(recording.settings, later) == []
+        assert overdue(plugin, seconds=61) == []
         await plugin.outlet(outlet("law"), ALICE_HERSELF)
         assert [event.model for event in events(plugin)] == ["openai/gpt-5-mini"]
 
@@ -76,19 +75,16 @@ async def test_the_thread_lists_a_silent_answer_by_itself(
     valves = {"answer_wait_seconds": 1, "user_directory": False}
     with running(module, "Pipeline", spool_dir=str(tmp_path), **valves) as plugin:
         await inlet(plugin, request())
-        recording = plugin._recorder.follow(plugin.valves)
-        for _ in range(1000):
-            if recording.spool.counters().get("queued", 0) >= 2:
-                break
-            recording.join(0.02)
+        await asyncio.to_thread(
+            wait_for, lambda: plugin.status().spool_counters.get("queued", 0) >= 2
+        )
         assert [row.task for row in unmetered(plugin)] == ["chat"]
 
 
 async def test_an_answer_that_a_function_booked_is_left_to_it(plugin: Any) -> None:
     await inlet(plugin, request())
     await plugin.outlet(outlet(usage_ledger=[id_at()]), ALICE_HERSELF)
-    recording = plugin._recorder.follow(plugin.valves)
-    assert recording._overdue(recording.settings, datetime.now(UTC) + timedelta(hours=2)) == []
+    assert overdue(plugin, hours=2) == []
     assert events(plugin) == []
     assert unmetered(plugin) == []
 
@@ -135,7 +131,7 @@ async def test_an_outlet_posted_again_is_one_event(plugin: Any) -> None:
 async def test_an_answer_without_user_is_refused_and_counted(plugin: Any) -> None:
     await plugin.outlet(outlet(), None)
     assert events(plugin) == []
-    assert plugin._recorder.counters.totals() == {"refused_external_user": 1}
+    assert plugin.status().counters == {"refused_external_user": 1}
 
 
 async def test_an_openrouter_answer_without_cost_is_pending(plugin: Any) -> None:
@@ -158,21 +154,19 @@ async def test_an_answer_under_way_when_the_server_reloads_is_read_as_its_inlet_
     with running(load_as_pipeline(), "Pipeline", spool_dir=str(tmp_path)) as second:
         await second.on_startup()
         await second.outlet(outlet("law", prompt_tokens=20, completion_tokens=5), ALICE_HERSELF)
-        recording = second._recorder.follow(second.valves)
-        later = datetime.now(UTC) + timedelta(hours=2)
-        waiting = recording._overdue(recording.settings, later)
+        waiting = overdue(second, hours=2)
         (event,) = events(second)
     assert (event.cost_source, event.model) == ("estimate", "openai/gpt-5-mini")
     assert [row.request_id for row in waiting] == ["turn:chat-1:message-2"]
     assert list(tmp_path.glob("*inlets*")) == []
 
 
-async def test_a_damaged_legacy_does_not_keep_the_server_from_starting(
+async def test_a_damaged_state_file_does_not_keep_the_server_from_starting(
     module: ModuleType, tmp_path: Path
 ) -> None:
     with running(module, "Pipeline", spool_dir=str(tmp_path)) as plugin:
-        plugin._legacy_path().write_text('{"inlets": [7]}')
+        plugin._state_path().write_text('{"inlets": [7]}')
         await plugin.on_startup()
-        assert plugin._recorder.counters.totals() == {"failed_takeover": 1}
+        assert plugin.status().counters == {"failed_takeover": 1}
         await plugin.outlet(outlet(), ALICE_HERSELF)
         assert len(events(plugin)) == 1

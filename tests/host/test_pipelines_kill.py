@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from pipelines.src.recorder import WAIT_SECONDS
+from pipelines.src.spool_session import WAIT_SECONDS
 from shared.core.event import UsageEvent
 from shared.core.rows import row_from_json
 from shared.spool.sqlite_spool import SqliteSpool

@@ -6,8 +6,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from pipelines.src.function.host_models import host_model
-from shared.capture.openwebui import json_object, short_text
+from shared.capture.openwebui import ModelRecord, json_object, read_model_record, short_text
 from shared.core.ids import NO_KEY, key_hash
 
 # An administrator who enters another key sees it in the books after this long.
@@ -87,3 +86,15 @@ def _sends_key(config: object) -> bool:
 
 def _listed(value: object) -> list[Any]:
     return value if isinstance(value, list) else []
+
+
+def host_model(model_id: str) -> dict[str, object]:
+    """Return the record of a model as the host keeps it, empty where it keeps none."""
+    # A plain dict of the process; `MODELS`, which has presets too, may be one in Redis.
+    state = getattr(getattr(sys.modules.get("open_webui.main"), "app", None), "state", None)
+    return json_object(json_object(getattr(state, "OPENAI_MODELS", None)).get(model_id))
+
+
+def host_model_record(model_id: str) -> ModelRecord | None:
+    """Read that record."""
+    return read_model_record(host_model(model_id))

@@ -1,17 +1,18 @@
 """The Pipelines filter: background tasks, merged usage of answers, and who asked, upstream."""
 
 import os
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pipelines.src.dedup_keys import part_began, task_id
-from pipelines.src.in_flight import InletMemory
-from pipelines.src.pipeline.state_file import hand_over, take_over
+from pipelines.src.dedup_keys import continuation_began, task_id
+from pipelines.src.in_flight import InletMemory, expired_rows, unmetered_rows
+from pipelines.src.pipeline.state_file import load_state, save_state
 from pipelines.src.recorder import Recorder
 from pipelines.src.settings import PluginSettings
-from pipelines.src.silent_answers import silent_rows, unmetered_rows
+from pipelines.src.spool_session import PluginStatus, SpoolSession
 from pipelines.src.user_directory import UserDirectory
 from pipelines.src.valves import PipelineValves
 from shared.capture.events import CapturedAnswer, is_merged_wrongly, turn_event
@@ -52,39 +53,38 @@ class Pipeline:
         self._memory = InletMemory()
         self._users = UserDirectory()
         self._recorder = Recorder(
-            "pipeline", pipeline_spool_dir, partial(silent_rows, self._memory)
+            "pipeline", pipeline_spool_dir, partial(expired_rows, self._memory)
         )
+
+    def status(self) -> PluginStatus:
+        """Return counters, queue and delivery; opens the spool if no hook has."""
+        return self._recorder.session_for(self.valves).status()
 
     async def on_startup(self) -> None:
         """Begin to record, and wait for the answers that the plugin before was waiting for."""
         await self.on_valves_updated()
         try:
-            take_over(self._memory, self._legacy_path())
+            load_state(self._memory, self._state_path())
         except Exception as error:  # noqa: BLE001 the server would not start
-            self._recorder.counters.complain("failed_takeover", type(error).__name__)
+            self._recorder.counters.warn_throttled("failed_takeover", type(error).__name__)
 
     async def on_valves_updated(self) -> None:
-        """Follow the new valves at once."""
+        """Apply the new valves at once."""
         try:
-            self._recorder.follow(self.valves)
+            self._recorder.session_for(self.valves)
         except Exception as error:  # noqa: BLE001 the server would answer 500
-            self._recorder.counters.complain("failed_start", type(error).__name__)
+            self._recorder.counters.warn_throttled("failed_start", type(error).__name__)
 
     async def on_shutdown(self) -> None:
-        """Hand over what is known of answers under way, and leave no thread behind."""
+        """Save what is known of answers in flight, and leave no thread behind."""
         try:
-            hand_over(self._memory, self._legacy_path())
-            recording = self._recorder.stop()
-            if recording is not None:
-                await recording.closed(_CLOSE_SECONDS)
+            save_state(self._memory, self._state_path())
+            session = self._recorder.stop()
+            if session is not None:
+                await session.closed(_CLOSE_SECONDS)
         except Exception as error:  # noqa: BLE001 the other plugins must still be shut down
-            self._recorder.counters.complain("failed_shutdown", type(error).__name__)
+            self._recorder.counters.warn_throttled("failed_shutdown", type(error).__name__)
             self._recorder.stop()
-
-    def _legacy_path(self) -> Path:
-        # The server names the module after the file: a second copy of it has its own memory.
-        name = f"{type(self).__module__}.inlets.json"
-        return self._recorder.follow(self.valves).settings.spool_dir / name
 
     async def inlet(
         self, body: dict[str, Any], user: dict[str, Any] | None = None
@@ -92,9 +92,10 @@ class Pipeline:
         """Remember an answer's request, list a background task, and say who asked upstream."""
         try:
             if isinstance(body, dict):
-                await self._take_request(body, user)
+                with self._recorder.session_for(self.valves) as session:
+                    await self._take_request(session, body, user)
         except Exception as error:  # noqa: BLE001 a raising inlet kills the chat
-            self._recorder.counters.complain("failed_inlet", type(error).__name__)
+            self._recorder.counters.warn_throttled("failed_inlet", type(error).__name__)
         return body
 
     async def outlet(
@@ -102,22 +103,32 @@ class Pipeline:
     ) -> dict[str, Any]:
         """Book the answer this outlet is about, unless a Function filter has booked it."""
         try:
-            await self._take_answer(json_object(body), user)
+            if message := answer_message(json_object(body)):
+                with self._recorder.session_for(self.valves) as session:
+                    await self._take_answer(session, body, message, user)
+            else:
+                self._recorder.counters.count("ignored_outlet")
         except Exception as error:  # noqa: BLE001 the answer must not depend on its bookkeeping
-            self._recorder.counters.complain("failed_outlet", type(error).__name__)
+            self._recorder.counters.warn_throttled("failed_outlet", type(error).__name__)
         return body
 
-    async def _take_request(self, body: dict[str, Any], user: object) -> None:
-        metadata = json_object(body.get("metadata"))
+    def _state_path(self) -> Path:
+        # The server names the module after the file: a second copy of it has its own memory.
+        name = f"{type(self).__module__}.inlets.json"
+        return self._recorder.session_for(self.valves).settings.spool_dir / name
+
+    async def _take_request(
+        self, session: SpoolSession, body: dict[str, Any], user: object
+    ) -> None:
+        metadata, settings = json_object(body.get("metadata")), session.settings
         record = read_model_record(metadata.get("model"))
         if record is not None:
             self._memory.learn(record)
-        settings = self._recorder.follow(self.valves).settings
-        inlet = self._read_inlet(metadata, body, user, settings)
+        inlet = self._read_inlet(session, metadata, body, user)
         if inlet.is_continued:
-            inlet = replace(inlet, at=part_began(metadata, inlet.at))
+            inlet = replace(inlet, at=continuation_began(metadata, inlet.at))
         if inlet.billing == "openrouter":
-            _say_who_asked(body, inlet, settings)
+            _add_identities(body, inlet, settings)
         rows: list[Row] = []
         if inlet.task != "chat":
             rows += unmetered_rows([inlet], settings, task_id(metadata))
@@ -126,41 +137,37 @@ class Pipeline:
         person = self._users.row(user, inlet.at) if settings.user_directory else None
         if person is not None:
             rows.append(person)
-        await self._put_rows(rows)
+        await session.put(rows)
 
-    async def _take_answer(self, body: dict[str, Any], user: object) -> None:
-        message = answer_message(body)
-        if not message:
-            self._recorder.counters.count("ignored_outlet")
-            return
-        settings = self._recorder.follow(self.valves).settings
+    async def _take_answer(
+        self, session: SpoolSession, body: dict[str, Any], message: Mapping[str, Any], user: object
+    ) -> None:
         ids = {
             "chat_id": openwebui_id(body.get("chat_id")),
             "message_id": openwebui_id(body.get("id")),
         }
-        remembered = self._memory.answered(**ids)
-        inlet = remembered or self._read_inlet(ids, body, user, settings)
+        remembered = self._memory.complete(**ids)
+        inlet = remembered or self._read_inlet(session, ids, body, user)
         usage = json_object(message.get("usage"))
         is_metered = inlet.billing in ("openrouter", "named")
         if self._is_booked(inlet, ledger_ids(usage)):
             self._recorder.counters.count("booked_by_function")
         elif usage and (is_metered or has_openrouter_usage(usage)):
             if remembered is None and is_merged_wrongly(message):
-                # It may well be continued: then the name of its first part is taken.
+                # It may well be continued: then the name of its beginning is taken.
                 inlet = replace(inlet, is_continued=bool(inlet.chat_id))
             elif inlet.is_continued:
-                inlet = self._memory.disambiguate(
-                    inlet, parse_usage(usage, merged=True).total_tokens
-                )
+                total_tokens = parse_usage(usage, merged=True).total_tokens
+                inlet = self._memory.disambiguate(inlet, total_tokens)
             answer = CapturedAnswer(
                 source="pipeline", user=host_user_id(user), body=body, message=message
             )
-            await self._recorder.book(self.valves, partial(turn_event, answer, inlet))
+            await session.book(partial(turn_event, answer, inlet))
         elif not usage and (remembered or is_metered):
-            await self._put_rows(unmetered_rows([inlet], settings))
+            await session.put(unmetered_rows([inlet], session.settings))
 
     def _is_booked(self, inlet: Inlet, generation_ids: list[str]) -> bool:
-        """Tell whether a Function booked this answer; ids alone may be those of an earlier part."""
+        """Return whether a Function booked this answer, not only what it continues."""
         if not generation_ids:
             return False
         has_new = self._memory.has_new_ids(inlet, generation_ids)
@@ -168,29 +175,21 @@ class Pipeline:
             return True
         return is_fresh(generation_ids, inlet) if has_new is None else has_new
 
-    async def _put_rows(self, rows: list[Row]) -> None:
-        if rows:
-            await self._recorder.put(self.valves, rows)
-
     def _read_inlet(
-        self,
-        metadata: dict[str, Any],
-        body: dict[str, Any],
-        user: object,
-        settings: PluginSettings,
+        self, session: SpoolSession, metadata: dict[str, Any], body: dict[str, Any], user: object
     ) -> Inlet:
         return read_inlet(
             metadata,
             short_text(body.get("model")),
             host_user_id(user),
-            self._recorder.clock.now(),
+            session.clock.now(),
             self._memory.record,
-            settings.extra_connections,
+            session.settings.extra_connections,
         )
 
 
-def _say_who_asked(body: dict[str, Any], inlet: Inlet, settings: PluginSettings) -> None:
-    """Add identities to a request that goes to OpenRouter, never over what the caller sent."""
+def _add_identities(body: dict[str, Any], inlet: Inlet, settings: PluginSettings) -> None:
+    """Name user, chat and task to OpenRouter, never over what the caller sent."""
     if settings.add_user and inlet.user:
         body.setdefault("user", inlet.user)
     if settings.add_session_id and inlet.chat_id:
