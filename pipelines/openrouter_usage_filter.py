@@ -557,39 +557,6 @@ def host_user_id(user: object) -> str:
 
 
 # --------------------------------------------------------------------------------------------------
-# pipelines/src/dedup_keys.py
-#
-# Marks in the metadata of a request, so that a second copy of this file books the same rows.
-#
-# A Pipelines server hands what one plugin returned to the next; Open WebUI never sends metadata on.
-# --------------------------------------------------------------------------------------------------
-
-
-_TASK_KEY = "usage_ledger_task"
-_TASK_PREFIX = "task:"
-_PART_KEY = "usage_ledger_part"
-_PART_MILLISECONDS_MAX = 60_000
-
-
-def task_id(metadata: dict[str, Any]) -> str:
-    """Name a background task, which has no message, by chance."""
-    left = openwebui_id(metadata.get(_TASK_KEY))
-    if not left.startswith(_TASK_PREFIX):
-        left = f"{_TASK_PREFIX}{secrets.token_hex(12)}"
-        metadata[_TASK_KEY] = left
-    return left
-
-
-def part_began(metadata: dict[str, Any], now: datetime) -> datetime:
-    """Say when a continued part of an answer began: its message is named by more than one."""
-    milliseconds = to_ms(now)
-    left = metadata.setdefault(_PART_KEY, milliseconds)
-    if type(left) is int and abs(left - milliseconds) <= _PART_MILLISECONDS_MAX:
-        milliseconds = left
-    return from_ms(milliseconds)
-
-
-# --------------------------------------------------------------------------------------------------
 # shared/core/event.py
 #
 # The usage event: one observation of one OpenRouter generation or of one whole answer.
@@ -879,423 +846,6 @@ def _is_answer_state(state: object) -> bool:
 
 
 # --------------------------------------------------------------------------------------------------
-# shared/core/rows.py
-#
-# What travels through a spool: usage events and the three kinds of rows beside them.
-# --------------------------------------------------------------------------------------------------
-
-
-class _SideRow(BaseModel):
-    """A row beside the usage events; never money."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore", protected_namespaces=())
-
-    schema_version: int = 1
-
-    def to_json(self) -> str:
-        return self.model_dump_json(exclude_none=True)
-
-
-def _side_row_label(value: object) -> str:
-    return clean_label(value, "unknown")
-
-
-Label = Annotated[str, BeforeValidator(_side_row_label)]
-
-
-class UnmeteredRow(_SideRow):
-    """A generation that was made and whose cost no hook shows.
-
-    `request_id` is `task:<random>` for a background task, and the `turn:` id of the answer for an
-    inlet whose outlet never came; an event of that answer cancels the row.
-    """
-
-    kind: ClassVar[Literal["unmetered"]] = "unmetered"
-    request_id: RequestId
-    occurred_at: UtcTime
-    client_org_id: Label = UNASSIGNED
-    external_user: Label
-    model: Label
-    task: Label
-    chat_id: OptionalLabel = None
-    message_id: OptionalLabel = None
-
-    @property
-    def event_id(self) -> str:
-        return digest(["unmetered", self.request_id])
-
-
-class HostRow(_SideRow):
-    """The heartbeat of a process that captures or delivers; the newest one is its status.
-
-    `counters` are totals since the process began; times are UTC, latencies milliseconds.
-    """
-
-    kind: ClassVar[Literal["host"]] = "host"
-    host_id: Label
-    occurred_at: UtcTime
-    host_kind: Literal["function", "pipeline", "sidecar"]
-    version: Label
-    started_at: UtcTime
-    delivery_state: Label = "idle"
-    breaker: Label = "closed"
-    message: Label = "ok"
-    queued: Annotated[int, Field(ge=0)] = 0
-    dead_letters: Annotated[int, Field(ge=0)] = 0
-    oldest_age_seconds: Annotated[float, Field(ge=0)] = 0.0
-    hook_p50_ms: float | None = None
-    hook_p99_ms: float | None = None
-    write_p50_ms: float | None = None
-    write_p99_ms: float | None = None
-    counters: dict[str, int] = Field(default_factory=dict)
-
-    @property
-    def event_id(self) -> str:
-        return digest(["host", self.host_id, self.occurred_at.isoformat()])
-
-
-class UserRow(_SideRow):
-    """The name behind a user id: kept apart, so that it can be erased and events stay nameless."""
-
-    kind: ClassVar[Literal["user"]] = "user"
-    user_id: Label
-    occurred_at: UtcTime
-    name: OptionalLabel = None
-    email: OptionalLabel = None
-
-    @property
-    def event_id(self) -> str:
-        """Equal for the same name of the same user on one day of UTC.
-
-        Another day is another row: a user may return to an earlier name.
-        """
-        day = self.occurred_at.date().isoformat()
-        return digest(["user", self.user_id, self.name, self.email, day])
-
-
-Row = UsageEvent | UnmeteredRow | HostRow | UserRow
-RowKind = Literal["usage", "unmetered", "host", "user"]
-
-_SIDE_ROWS: dict[str, type[UnmeteredRow] | type[HostRow] | type[UserRow]] = {
-    "unmetered": UnmeteredRow,
-    "host": HostRow,
-    "user": UserRow,
-}
-
-
-def row_from_json(kind: str, text: str) -> Row:
-    """Read a row of a spool. Raises InvalidEvent when it is damaged or of an unknown kind."""
-    if kind == "usage":
-        return event_from_json(text)
-    if kind not in _SIDE_ROWS:
-        raise InvalidEvent("unknown_kind", "kind", kind)
-    try:
-        return _SIDE_ROWS[kind].model_validate_json(text)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        raise InvalidEvent(first["msg"], ".".join(map(str, first["loc"])), "...") from None
-
-
-# --------------------------------------------------------------------------------------------------
-# shared/capture/inlet.py
-#
-# The inlet of an answer: what a request shows of the answer to come.
-# --------------------------------------------------------------------------------------------------
-
-
-# How a model is billed: its record is OpenRouter's; a valve names its connection; its record is
-# unknown but its name is like OpenRouter's; by another vendor.
-Billing = Literal["openrouter", "named", "likely", "foreign"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Inlet:
-    """What the inlet of an answer knew; the outlet sees none of it.
-
-    `model` is OpenRouter's name with presets and arenas resolved, or `unresolved:` and what was
-    asked for. Prices are US dollars per token. `is_duplicate_total`: an
-    earlier continuation of the same answer came to the same total of tokens.
-    """
-
-    at: datetime
-    user: str
-    requested_model: str
-    model: str
-    task: str
-    chat_id: str
-    message_id: str
-    is_continued: bool
-    is_duplicate_total: bool = False
-    billing: Billing
-    prompt_price: Decimal | None = None
-    completion_price: Decimal | None = None
-
-
-def read_inlet(
-    metadata: Mapping[str, Any],
-    requested: str,
-    user: str,
-    now: datetime,
-    known: Callable[[str], ModelRecord | None],
-    extra_connections: frozenset[str],
-) -> Inlet:
-    """Read the metadata of a request.
-
-    `known` finds the record of another model by its exact id, `extra_connections` are tags of
-    connections that bill through OpenRouter although their records do not show it.
-    """
-    task = short_text(metadata.get("task"))
-    # An arena draws a model for the chat; a background task names its own.
-    drawn = "" if task else short_text(metadata.get("selected_model_id"))
-    model, record = _resolve(metadata, drawn or requested, known)
-    message_id = openwebui_id(metadata.get("message_id"))
-    return Inlet(
-        at=now,
-        user=user,
-        requested_model=requested,
-        model=model or f"unresolved:{requested}",
-        task=task or "chat",
-        chat_id=openwebui_id(metadata.get("chat_id")),
-        message_id=message_id,
-        is_continued=bool(message_id) and metadata.get("assistant_message_id") == message_id,
-        billing=_billing(model, record, extra_connections),
-        prompt_price=record.prompt_price if record else None,
-        completion_price=record.completion_price if record else None,
-    )
-
-
-def _resolve(
-    metadata: Mapping[str, Any], model_id: str, known: Callable[[str], ModelRecord | None]
-) -> tuple[str | None, ModelRecord | None]:
-    """Find the model that answers behind a preset or an arena, and its record."""
-    record = read_model_record(metadata.get("model"))
-    if record is None or record.model_id != model_id:
-        record = known(model_id)
-    if record is not None and record.base_model_id:
-        model_id = record.base_model_id
-        record = known(model_id)
-    if record is not None:
-        return (None if record.is_arena else openrouter_model(model_id)), record
-    # Without a record a name is trusted only when it looks like OpenRouter's: author/model.
-    return (openrouter_model(model_id) if "/" in model_id else None), None
-
-
-def _billing(
-    model: str | None, record: ModelRecord | None, extra_connections: frozenset[str]
-) -> Billing:
-    if record is None:
-        return "foreign" if model is None else "likely"
-    if record.is_openrouter:
-        return "openrouter"
-    return "foreign" if record.tags.isdisjoint(extra_connections) else "named"
-
-
-def unmetered_row(inlet: Inlet, client_org_id: str, request_id: str | None = None) -> UnmeteredRow:
-    """Build the row of a generation whose cost no hook shows: a task, an answer without outlet."""
-    return UnmeteredRow(
-        request_id=request_id or _unmetered_request_id(inlet),
-        occurred_at=inlet.at,
-        client_org_id=client_org_id,
-        external_user=inlet.user,
-        model=inlet.model,
-        task=inlet.task,
-        chat_id=inlet.chat_id,
-        message_id=inlet.message_id,
-    )
-
-
-def _unmetered_request_id(inlet: Inlet) -> str:
-    if inlet.is_continued:
-        return part_request_id(inlet.chat_id, inlet.message_id, inlet.at)
-    return turn_request_id(inlet.chat_id, inlet.message_id)
-
-
-def is_fresh(generation_ids: Sequence[str], inlet: Inlet) -> bool:
-    """Tell whether one of these generations began with this inlet, not with an earlier one.
-
-    An id has whole seconds, and one of the old form has no time: it counts as fresh.
-    """
-    began = inlet.at.replace(microsecond=0)
-    return any((generation_time(found) or began) >= began for found in generation_ids)
-
-
-# --------------------------------------------------------------------------------------------------
-# pipelines/src/in_flight.py
-#
-# What Pipelines remembers between the inlet and the outlet of an answer: bounded, for hours.
-# --------------------------------------------------------------------------------------------------
-
-
-InletKey = tuple[str, str]
-
-INLETS_MAX = 10_000
-INLET_LIFETIME = timedelta(hours=1)
-
-
-@dataclass(frozen=True)
-class BookedPart:
-    """The ids that a Function left in the outlets of one message, of this part and before it."""
-
-    began: datetime
-    earlier: frozenset[str] | None
-    latest: frozenset[str]
-
-
-@dataclass(frozen=True)
-class Legacy:
-    """What a memory leaves behind: its inlets, the keys of the silent ones, its records."""
-
-    inlets: list[Inlet]
-    silent: list[InletKey]
-    records: list[ModelRecord]
-
-
-class InletMemory:
-    """Inlets by chat and message, model records by id; any thread may use it.
-
-    An inlet stays after its outlet, so that a repeated outlet is read in the same way. Those that
-    stay silent are handed back once: something was billed there.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._inlets: OrderedDict[InletKey, Inlet] = OrderedDict()
-        self._silent: OrderedDict[InletKey, Inlet] = OrderedDict()
-        self._booked: OrderedDict[InletKey, BookedPart] = OrderedDict()
-        self._totals: OrderedDict[tuple[InletKey, int], datetime] = OrderedDict()
-        self._records: OrderedDict[str, ModelRecord] = OrderedDict()
-
-    def remember(self, inlet: Inlet) -> list[Inlet]:
-        """Remember an inlet; return those it drives out before their outlet came."""
-        key = (inlet.chat_id, inlet.message_id)
-        with self._lock:
-            self._inlets.pop(key, None)
-            driven_out = [self._silent.pop(key, None)]
-            self._inlets[key] = self._silent[key] = inlet
-            while len(self._inlets) > INLETS_MAX:
-                oldest, _ = self._inlets.popitem(last=False)
-                driven_out.append(self._silent.pop(oldest, None))
-        return [found for found in driven_out if found is not None]
-
-    def answered(self, chat_id: str, message_id: str) -> Inlet | None:
-        """Return the inlet of an outlet, which is silent no longer."""
-        key = (chat_id, message_id)
-        with self._lock:
-            self._silent.pop(key, None)
-            return self._inlets.get(key)
-
-    def has_new_ids(self, inlet: Inlet, generation_ids: Sequence[str]) -> bool | None:
-        """Tell whether a Function booked more of this message than its earlier parts show.
-
-        None when no earlier part showed any: then only time can tell.
-        """
-        key = (inlet.chat_id, inlet.message_id)
-        with self._lock:
-            part = self._booked.pop(key, None)
-            earlier: frozenset[str] | None = None
-            if part is not None:
-                # The same outlet may come again: it is compared with the part before it.
-                earlier = part.earlier if part.began == inlet.at else part.latest
-            self._booked[key] = BookedPart(inlet.at, earlier, frozenset(generation_ids))
-            if len(self._booked) > INLETS_MAX:
-                self._booked.popitem(last=False)
-        return None if earlier is None else not earlier.issuperset(generation_ids)
-
-    def disambiguate(self, inlet: Inlet, total_tokens: int) -> Inlet:
-        """Return the inlet of a continued answer, as a namesake where it is one."""
-        key = ((inlet.chat_id, inlet.message_id), total_tokens)
-        with self._lock:
-            began = self._totals.setdefault(key, inlet.at)
-            if len(self._totals) > INLETS_MAX:
-                self._totals.popitem(last=False)
-        return replace(inlet, is_duplicate_total=began != inlet.at)
-
-    def give_up(self, now: datetime, wait: timedelta) -> list[Inlet]:
-        """Return the inlets that were silent for so long; an hour later forget them.
-
-        Whoever answers after all is then still read as the inlet said.
-        """
-        lifetime = wait + INLET_LIFETIME
-        with self._lock:
-            lost = [key for key, inlet in self._silent.items() if now - inlet.at >= wait]
-            old = [key for key, inlet in self._inlets.items() if now - inlet.at >= lifetime]
-            for key in old:
-                if key not in self._silent:
-                    del self._inlets[key]
-            return [self._silent.pop(key) for key in lost]
-
-    def leave(self) -> Legacy:
-        """Give everything away, to the next one who waits for these answers."""
-        with self._lock:
-            legacy = Legacy(
-                inlets=list(self._inlets.values()),
-                silent=list(self._silent),
-                records=list(self._records.values()),
-            )
-            self._inlets.clear()
-            self._silent.clear()
-        return legacy
-
-    def inherit(self, legacy: Legacy) -> None:
-        """Go on where another memory ended."""
-        silent = set(legacy.silent)
-        for record in legacy.records[-INLETS_MAX:]:
-            self.learn(record)
-        with self._lock:
-            for inlet in legacy.inlets[-INLETS_MAX:]:
-                key = (inlet.chat_id, inlet.message_id)
-                self._inlets[key] = inlet
-                if key in silent:
-                    self._silent[key] = inlet
-
-    def learn(self, record: ModelRecord) -> None:
-        """Remember a model record under exactly its id."""
-        with self._lock:
-            self._records[record.model_id] = record
-            self._records.move_to_end(record.model_id)
-            while len(self._records) > INLETS_MAX:
-                self._records.popitem(last=False)
-
-    def record(self, model_id: str) -> ModelRecord | None:
-        """Return the record of a model, None when no inlet carried it."""
-        with self._lock:
-            return self._records.get(model_id)
-
-
-# --------------------------------------------------------------------------------------------------
-# pipelines/src/begun_answers.py
-#
-# Answers that have begun inside Open WebUI and of which no hook has shown anything yet.
-# --------------------------------------------------------------------------------------------------
-
-
-class BegunAnswers:
-    """Waits for the first word or the outlet of every answer; a stopped answer may have neither."""
-
-    def __init__(self) -> None:
-        self.memory = InletMemory()
-
-    def begin(self, body: dict[str, Any], metadata: dict[str, Any], inlet: Inlet) -> list[Inlet]:
-        """Wait for an answer; return what it ends the wait for: an earlier part of its message.
-
-        An answer of the API has no message and gets a name by chance. A second copy of this file
-        leaves the wait to the first.
-        """
-        state = answer_state(metadata)
-        if state[WAITS_FOR] is not None:
-            return []
-        if inlet.is_continued:
-            inlet = replace(inlet, at=part_began(json_object(body.get("metadata")), inlet.at))
-        state[WAITS_FOR] = inlet.message_id or f"api-{secrets.token_hex(12)}"
-        return self.memory.remember(replace(inlet, message_id=state[WAITS_FOR]))
-
-    def shown(self, metadata: dict[str, Any]) -> Inlet | None:
-        """Wait no longer, something of the answer is seen; return how it began."""
-        name = openwebui_id(answer_state(metadata)[WAITS_FOR])
-        return self.memory.answered(openwebui_id(metadata.get("chat_id")), name) if name else None
-
-
-# --------------------------------------------------------------------------------------------------
 # pipelines/src/function/cost_line.py
 #
 # The line under an answer that says what it cost, for users who want to see it.
@@ -1338,25 +888,6 @@ def _shown_or_not(done: asyncio.Future[object]) -> None:
     _SHOWING.discard(done)
     # Whoever looks at an error keeps asyncio from logging it: nothing depends on the line.
     _ = done.cancelled() or done.exception()
-
-
-# --------------------------------------------------------------------------------------------------
-# pipelines/src/function/host_models.py
-#
-# The models of this Open WebUI, by its own table of what its connections offer.
-# --------------------------------------------------------------------------------------------------
-
-
-def host_model(model_id: str) -> dict[str, object]:
-    """Return the record of a model as the host keeps it, empty where it keeps none."""
-    # A plain dict of the process; `MODELS`, which has presets too, may be one in Redis.
-    state = getattr(getattr(sys.modules.get("open_webui.main"), "app", None), "state", None)
-    return json_object(json_object(getattr(state, "OPENAI_MODELS", None)).get(model_id))
-
-
-def host_model_record(model_id: str) -> ModelRecord | None:
-    """Read that record."""
-    return read_model_record(host_model(model_id))
 
 
 # --------------------------------------------------------------------------------------------------
@@ -1445,62 +976,68 @@ def _listed(value: object) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
+def host_model(model_id: str) -> dict[str, object]:
+    """Return the record of a model as the host keeps it, empty where it keeps none."""
+    # A plain dict of the process; `MODELS`, which has presets too, may be one in Redis.
+    state = getattr(getattr(sys.modules.get("open_webui.main"), "app", None), "state", None)
+    return json_object(json_object(getattr(state, "OPENAI_MODELS", None)).get(model_id))
+
+
+def host_model_record(model_id: str) -> ModelRecord | None:
+    """Read that record."""
+    return read_model_record(host_model(model_id))
+
+
 # --------------------------------------------------------------------------------------------------
-# pipelines/src/counters.py
+# pipelines/src/dedup_keys.py
 #
-# Counters and complaints of one plugin: every refusal by reason, every failure said once.
-# --------------------------------------------------------------------------------------------------
-
-
-logger = logging.getLogger("owui_usage")
-
-_SILENCE_SECONDS = 20.0
-_COMPLAINTS_MAX = 256
-
-
-class Counters:
-    """Totals since the plugin was loaded, by reason; any thread may count.
-
-    `complain` counts and logs, the same reason at most every 20 s: an outage must not fill the
-    host's disk. Texts name what happened, never what a person wrote.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._totals: dict[str, int] = {}
-        self._said_at: dict[str, float] = {}
-
-    def count(self, reason: str) -> None:
-        """Count once more."""
-        with self._lock:
-            self._totals[reason] = self._totals.get(reason, 0) + 1
-
-    def complain(self, reason: str, detail: object) -> None:
-        """Count, and log unless the same was said a moment ago."""
-        self.count(reason)
-        now = time.monotonic()
-        with self._lock:
-            if now - self._said_at.get(reason, float("-inf")) < _SILENCE_SECONDS:
-                return
-            if len(self._said_at) >= _COMPLAINTS_MAX:
-                self._said_at.clear()
-            self._said_at[reason] = now
-        logger.warning("%s: %s", reason, detail)
-
-    def totals(self) -> dict[str, int]:
-        """Return all totals."""
-        with self._lock:
-            return dict(self._totals)
-
-
-# --------------------------------------------------------------------------------------------------
-# pipelines/src/lenient_valves.py
+# Dedup keys in the metadata of a request: a second copy of this file books the same rows.
 #
-# Valves that can always be built, whatever a host has saved for them.
+# A Pipelines server hands what one plugin returned to the next; Open WebUI never sends metadata on.
+# --------------------------------------------------------------------------------------------------
+
+
+_TASK_KEY = "usage_ledger_task"
+_TASK_PREFIX = "task:"
+_CONTINUATION_KEY = "usage_ledger_part"
+_CONTINUATION_MILLISECONDS_MAX = 60_000
+
+
+def task_id(metadata: dict[str, Any]) -> str:
+    """Give a background task, which has no message, a random id."""
+    left = openwebui_id(metadata.get(_TASK_KEY))
+    if not left.startswith(_TASK_PREFIX):
+        left = f"{_TASK_PREFIX}{secrets.token_hex(12)}"
+        metadata[_TASK_KEY] = left
+    return left
+
+
+def continuation_began(metadata: dict[str, Any], now: datetime) -> datetime:
+    """Return when a continuation began, to the millisecond: all copies of this file take one."""
+    milliseconds = to_ms(now)
+    left = metadata.setdefault(_CONTINUATION_KEY, milliseconds)
+    if type(left) is int and abs(left - milliseconds) <= _CONTINUATION_MILLISECONDS_MAX:
+        milliseconds = left
+    return from_ms(milliseconds)
+
+
+# --------------------------------------------------------------------------------------------------
+# pipelines/src/valves.py
+#
+# The valves: what an administrator sets on the page of the host, one class per host.
 # --------------------------------------------------------------------------------------------------
 
 
 _SECRETS = frozenset({"influxdb_token"})
+_SWITCH_WORDS = {"true": "on", "1": "on", "yes": "on", "false": "off", "0": "off", "no": "off"}
+
+
+def _as_switch(value: object) -> object:
+    word = str(value).strip().lower()
+    return _SWITCH_WORDS.get(word, word)
+
+
+Switch = Annotated[Literal["environment", "on", "off"], BeforeValidator(_as_switch)]
 
 
 class LenientValves(BaseModel):
@@ -1510,7 +1047,6 @@ class LenientValves(BaseModel):
 
     @property
     def problems(self) -> tuple[str, ...]:
-        """Return a sentence for every value that could not be used."""
         return self._problems
 
     @model_validator(mode="wrap")
@@ -1535,7 +1071,7 @@ class LenientValves(BaseModel):
 
 
 def _shown(name: str, value: object) -> str:
-    """Show a wrong value to the administrator, cut short; never a secret."""
+    """Return a wrong value for the administrator, cut short; never a secret."""
     if name in _SECRETS:
         return "a secret"
     is_plain = isinstance(value, str | float) or (isinstance(value, int) and abs(value) < 10**39)
@@ -1544,24 +1080,6 @@ def _shown(name: str, value: object) -> str:
 
 def _is_empty(value: object) -> bool:
     return value is None or (isinstance(value, str) and not value.strip())
-
-
-# --------------------------------------------------------------------------------------------------
-# pipelines/src/valves.py
-#
-# The valves: what an administrator sets on the page of the host, one class per host.
-# --------------------------------------------------------------------------------------------------
-
-
-_SWITCH_WORDS = {"true": "on", "1": "on", "yes": "on", "false": "off", "0": "off", "no": "off"}
-
-
-def _as_switch(value: object) -> object:
-    word = str(value).strip().lower()
-    return _SWITCH_WORDS.get(word, word)
-
-
-Switch = Annotated[Literal["environment", "on", "off"], BeforeValidator(_as_switch)]
 
 
 class UsageValves(LenientValves):
@@ -1729,6 +1247,124 @@ class PipelineValves(UsageValves):
         title="Send chat, message and task along",
         description="Adds `trace`, so that OpenRouter's webhook can name them.",
     )
+
+
+# --------------------------------------------------------------------------------------------------
+# shared/core/rows.py
+#
+# What travels through a spool: usage events and the three kinds of rows beside them.
+# --------------------------------------------------------------------------------------------------
+
+
+class _SideRow(BaseModel):
+    """A row beside the usage events; never money."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", protected_namespaces=())
+
+    schema_version: int = 1
+
+    def to_json(self) -> str:
+        return self.model_dump_json(exclude_none=True)
+
+
+def _side_row_label(value: object) -> str:
+    return clean_label(value, "unknown")
+
+
+Label = Annotated[str, BeforeValidator(_side_row_label)]
+
+
+class UnmeteredRow(_SideRow):
+    """A generation that was made and whose cost no hook shows.
+
+    `request_id` is `task:<random>` for a background task, and the `turn:` id of the answer for an
+    inlet whose outlet never came; an event of that answer cancels the row.
+    """
+
+    kind: ClassVar[Literal["unmetered"]] = "unmetered"
+    request_id: RequestId
+    occurred_at: UtcTime
+    client_org_id: Label = UNASSIGNED
+    external_user: Label
+    model: Label
+    task: Label
+    chat_id: OptionalLabel = None
+    message_id: OptionalLabel = None
+
+    @property
+    def event_id(self) -> str:
+        return digest(["unmetered", self.request_id])
+
+
+class HostRow(_SideRow):
+    """The heartbeat of a process that captures or delivers; the newest one is its status.
+
+    `counters` are totals since the process began; times are UTC, latencies milliseconds.
+    """
+
+    kind: ClassVar[Literal["host"]] = "host"
+    host_id: Label
+    occurred_at: UtcTime
+    host_kind: Literal["function", "pipeline", "sidecar"]
+    version: Label
+    started_at: UtcTime
+    delivery_state: Label = "idle"
+    breaker: Label = "closed"
+    message: Label = "ok"
+    queued: Annotated[int, Field(ge=0)] = 0
+    dead_letters: Annotated[int, Field(ge=0)] = 0
+    oldest_age_seconds: Annotated[float, Field(ge=0)] = 0.0
+    hook_p50_ms: float | None = None
+    hook_p99_ms: float | None = None
+    write_p50_ms: float | None = None
+    write_p99_ms: float | None = None
+    counters: dict[str, int] = Field(default_factory=dict)
+
+    @property
+    def event_id(self) -> str:
+        return digest(["host", self.host_id, self.occurred_at.isoformat()])
+
+
+class UserRow(_SideRow):
+    """The name behind a user id: kept apart, so that it can be erased and events stay nameless."""
+
+    kind: ClassVar[Literal["user"]] = "user"
+    user_id: Label
+    occurred_at: UtcTime
+    name: OptionalLabel = None
+    email: OptionalLabel = None
+
+    @property
+    def event_id(self) -> str:
+        """Equal for the same name of the same user on one day of UTC.
+
+        Another day is another row: a user may return to an earlier name.
+        """
+        day = self.occurred_at.date().isoformat()
+        return digest(["user", self.user_id, self.name, self.email, day])
+
+
+Row = UsageEvent | UnmeteredRow | HostRow | UserRow
+RowKind = Literal["usage", "unmetered", "host", "user"]
+
+_SIDE_ROWS: dict[str, type[UnmeteredRow] | type[HostRow] | type[UserRow]] = {
+    "unmetered": UnmeteredRow,
+    "host": HostRow,
+    "user": UserRow,
+}
+
+
+def row_from_json(kind: str, text: str) -> Row:
+    """Read a row of a spool. Raises InvalidEvent when it is damaged or of an unknown kind."""
+    if kind == "usage":
+        return event_from_json(text)
+    if kind not in _SIDE_ROWS:
+        raise InvalidEvent("unknown_kind", "kind", kind)
+    try:
+        return _SIDE_ROWS[kind].model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        raise InvalidEvent(first["msg"], ".".join(map(str, first["loc"])), "...") from None
 
 
 # --------------------------------------------------------------------------------------------------
@@ -2477,6 +2113,129 @@ def _variable(valve: str, environment: Mapping[str, str], problems: list[str]) -
 
 
 # --------------------------------------------------------------------------------------------------
+# shared/capture/inlet.py
+#
+# The inlet of an answer: what a request shows of the answer to come.
+# --------------------------------------------------------------------------------------------------
+
+
+# How a model is billed: its record is OpenRouter's; a valve names its connection; its record is
+# unknown but its name is like OpenRouter's; by another vendor.
+Billing = Literal["openrouter", "named", "likely", "foreign"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inlet:
+    """What the inlet of an answer knew; the outlet sees none of it.
+
+    `model` is OpenRouter's name with presets and arenas resolved, or `unresolved:` and what was
+    asked for. Prices are US dollars per token. `is_duplicate_total`: an
+    earlier continuation of the same answer came to the same total of tokens.
+    """
+
+    at: datetime
+    user: str
+    requested_model: str
+    model: str
+    task: str
+    chat_id: str
+    message_id: str
+    is_continued: bool
+    is_duplicate_total: bool = False
+    billing: Billing
+    prompt_price: Decimal | None = None
+    completion_price: Decimal | None = None
+
+
+def read_inlet(
+    metadata: Mapping[str, Any],
+    requested: str,
+    user: str,
+    now: datetime,
+    known: Callable[[str], ModelRecord | None],
+    extra_connections: frozenset[str],
+) -> Inlet:
+    """Read the metadata of a request.
+
+    `known` finds the record of another model by its exact id, `extra_connections` are tags of
+    connections that bill through OpenRouter although their records do not show it.
+    """
+    task = short_text(metadata.get("task"))
+    # An arena draws a model for the chat; a background task names its own.
+    drawn = "" if task else short_text(metadata.get("selected_model_id"))
+    model, record = _resolve(metadata, drawn or requested, known)
+    message_id = openwebui_id(metadata.get("message_id"))
+    return Inlet(
+        at=now,
+        user=user,
+        requested_model=requested,
+        model=model or f"unresolved:{requested}",
+        task=task or "chat",
+        chat_id=openwebui_id(metadata.get("chat_id")),
+        message_id=message_id,
+        is_continued=bool(message_id) and metadata.get("assistant_message_id") == message_id,
+        billing=_billing(model, record, extra_connections),
+        prompt_price=record.prompt_price if record else None,
+        completion_price=record.completion_price if record else None,
+    )
+
+
+def _resolve(
+    metadata: Mapping[str, Any], model_id: str, known: Callable[[str], ModelRecord | None]
+) -> tuple[str | None, ModelRecord | None]:
+    """Find the model that answers behind a preset or an arena, and its record."""
+    record = read_model_record(metadata.get("model"))
+    if record is None or record.model_id != model_id:
+        record = known(model_id)
+    if record is not None and record.base_model_id:
+        model_id = record.base_model_id
+        record = known(model_id)
+    if record is not None:
+        return (None if record.is_arena else openrouter_model(model_id)), record
+    # Without a record a name is trusted only when it looks like OpenRouter's: author/model.
+    return (openrouter_model(model_id) if "/" in model_id else None), None
+
+
+def _billing(
+    model: str | None, record: ModelRecord | None, extra_connections: frozenset[str]
+) -> Billing:
+    if record is None:
+        return "foreign" if model is None else "likely"
+    if record.is_openrouter:
+        return "openrouter"
+    return "foreign" if record.tags.isdisjoint(extra_connections) else "named"
+
+
+def unmetered_row(inlet: Inlet, client_org_id: str, request_id: str | None = None) -> UnmeteredRow:
+    """Build the row of a generation whose cost no hook shows: a task, an answer without outlet."""
+    return UnmeteredRow(
+        request_id=request_id or _unmetered_request_id(inlet),
+        occurred_at=inlet.at,
+        client_org_id=client_org_id,
+        external_user=inlet.user,
+        model=inlet.model,
+        task=inlet.task,
+        chat_id=inlet.chat_id,
+        message_id=inlet.message_id,
+    )
+
+
+def _unmetered_request_id(inlet: Inlet) -> str:
+    if inlet.is_continued:
+        return part_request_id(inlet.chat_id, inlet.message_id, inlet.at)
+    return turn_request_id(inlet.chat_id, inlet.message_id)
+
+
+def is_fresh(generation_ids: Sequence[str], inlet: Inlet) -> bool:
+    """Tell whether one of these generations began with this inlet, not with an earlier one.
+
+    An id has whole seconds, and one of the old form has no time: it counts as fresh.
+    """
+    began = inlet.at.replace(microsecond=0)
+    return any((generation_time(found) or began) >= began for found in generation_ids)
+
+
+# --------------------------------------------------------------------------------------------------
 # shared/capture/usage.py
 #
 # Reading the usage objects that OpenRouter sends and Open WebUI merges.
@@ -2807,18 +2566,195 @@ def _estimate(usage: Usage, inlet: Inlet) -> Decimal | None:
 
 
 # --------------------------------------------------------------------------------------------------
-# pipelines/src/function/open_generations.py
+# pipelines/src/in_flight.py
 #
-# Generations that have begun and not ended, as the hooks of this process see them.
+# What has begun and not ended: answers between inlet and outlet, generations between chunks.
 # --------------------------------------------------------------------------------------------------
 
 
+InletKey = tuple[str, str]
+
+INLETS_MAX = 10_000
+INLET_LIFETIME = timedelta(hours=1)
 # More than one host can have open; what comes beyond only expires without its last tokens.
 _GROWING_MAX = 10_000
 
 
+@dataclass(frozen=True)
+class BookedContinuation:
+    """The ids a Function left in the outlets of one message, up to this continuation and before."""
+
+    began: datetime
+    earlier: frozenset[str] | None
+    latest: frozenset[str]
+
+
+@dataclass(frozen=True)
+class MemorySnapshot:
+    """What a memory hands to the next one; `silent` are keys of inlets without an outlet."""
+
+    inlets: list[Inlet]
+    silent: list[InletKey]
+    records: list[ModelRecord]
+
+
+class InletMemory:
+    """Inlets by chat and message, model records by id; bounded, any thread may use it.
+
+    An inlet stays after its outlet, so that a repeated outlet is read in the same way. Inlets
+    without an outlet are returned once, by `remember` or `expire`: something was billed there.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inlets: OrderedDict[InletKey, Inlet] = OrderedDict()
+        self._silent: OrderedDict[InletKey, Inlet] = OrderedDict()
+        self._booked: OrderedDict[InletKey, BookedContinuation] = OrderedDict()
+        self._totals: OrderedDict[tuple[InletKey, int], datetime] = OrderedDict()
+        self._records: OrderedDict[str, ModelRecord] = OrderedDict()
+
+    def remember(self, inlet: Inlet) -> list[Inlet]:
+        """Remember an inlet; return those it evicts before their outlet came."""
+        key = (inlet.chat_id, inlet.message_id)
+        with self._lock:
+            self._inlets.pop(key, None)
+            evicted = [self._silent.pop(key, None)]
+            self._inlets[key] = self._silent[key] = inlet
+            while len(self._inlets) > INLETS_MAX:
+                oldest, _ = self._inlets.popitem(last=False)
+                evicted.append(self._silent.pop(oldest, None))
+        return [found for found in evicted if found is not None]
+
+    def complete(self, chat_id: str, message_id: str) -> Inlet | None:
+        """Return the inlet of an outlet, which is silent no longer."""
+        key = (chat_id, message_id)
+        with self._lock:
+            self._silent.pop(key, None)
+            return self._inlets.get(key)
+
+    def has_new_ids(self, inlet: Inlet, generation_ids: Sequence[str]) -> bool | None:
+        """Return whether a Function booked more of this message than before this continuation.
+
+        None when no earlier outlet had any ids: then only their times can tell.
+        """
+        key = (inlet.chat_id, inlet.message_id)
+        with self._lock:
+            booked = self._booked.pop(key, None)
+            earlier: frozenset[str] | None = None
+            if booked is not None:
+                # A repeated outlet is compared with the continuation before it.
+                earlier = booked.earlier if booked.began == inlet.at else booked.latest
+            self._booked[key] = BookedContinuation(inlet.at, earlier, frozenset(generation_ids))
+            if len(self._booked) > INLETS_MAX:
+                self._booked.popitem(last=False)
+        return None if earlier is None else not earlier.issuperset(generation_ids)
+
+    def disambiguate(self, inlet: Inlet, total_tokens: int) -> Inlet:
+        """Mark the inlet of a continued answer if an earlier one came to the same total."""
+        key = ((inlet.chat_id, inlet.message_id), total_tokens)
+        with self._lock:
+            began = self._totals.setdefault(key, inlet.at)
+            if len(self._totals) > INLETS_MAX:
+                self._totals.popitem(last=False)
+        return replace(inlet, is_duplicate_total=began != inlet.at)
+
+    def expire(self, now: datetime, wait: timedelta) -> list[Inlet]:
+        """Return the inlets without an outlet after `wait`; an hour later forget them.
+
+        An answer that comes after all is until then still read as its inlet said.
+        """
+        lifetime = wait + INLET_LIFETIME
+        with self._lock:
+            lost = [key for key, inlet in self._silent.items() if now - inlet.at >= wait]
+            old = [key for key, inlet in self._inlets.items() if now - inlet.at >= lifetime]
+            for key in old:
+                if key not in self._silent:
+                    del self._inlets[key]
+            return [self._silent.pop(key) for key in lost]
+
+    def export(self) -> MemorySnapshot:
+        """Give the inlets away, to the next plugin that waits for these answers."""
+        with self._lock:
+            snapshot = MemorySnapshot(
+                inlets=list(self._inlets.values()),
+                silent=list(self._silent),
+                records=list(self._records.values()),
+            )
+            self._inlets.clear()
+            self._silent.clear()
+        return snapshot
+
+    def restore(self, snapshot: MemorySnapshot) -> None:
+        """Go on where another memory ended."""
+        silent = set(snapshot.silent)
+        for record in snapshot.records[-INLETS_MAX:]:
+            self.learn(record)
+        with self._lock:
+            for inlet in snapshot.inlets[-INLETS_MAX:]:
+                key = (inlet.chat_id, inlet.message_id)
+                self._inlets[key] = inlet
+                if key in silent:
+                    self._silent[key] = inlet
+
+    def learn(self, record: ModelRecord) -> None:
+        """Remember a model record under exactly its id."""
+        with self._lock:
+            self._records[record.model_id] = record
+            self._records.move_to_end(record.model_id)
+            while len(self._records) > INLETS_MAX:
+                self._records.popitem(last=False)
+
+    def record(self, model_id: str) -> ModelRecord | None:
+        with self._lock:
+            return self._records.get(model_id)
+
+
+class AnswersInFlight:
+    """Answers of a Function of which no hook has shown anything yet; a stopped one may never."""
+
+    def __init__(self) -> None:
+        self.memory = InletMemory()
+
+    def begin(self, body: dict[str, Any], metadata: dict[str, Any], inlet: Inlet) -> list[Inlet]:
+        """Wait for an answer; return the inlets that it evicts, as an earlier one of its message.
+
+        An answer of the API has no message and gets a random name. A second copy of this file
+        leaves the wait to the first.
+        """
+        state = answer_state(metadata)
+        if state[WAITS_FOR] is not None:
+            return []
+        if inlet.is_continued:
+            began = continuation_began(json_object(body.get("metadata")), inlet.at)
+            inlet = replace(inlet, at=began)
+        state[WAITS_FOR] = inlet.message_id or f"api-{secrets.token_hex(12)}"
+        return self.memory.remember(replace(inlet, message_id=state[WAITS_FOR]))
+
+    def complete(self, metadata: dict[str, Any]) -> Inlet | None:
+        """End the wait, something of the answer was seen; return its inlet."""
+        name = openwebui_id(answer_state(metadata)[WAITS_FOR])
+        return self.memory.complete(openwebui_id(metadata.get("chat_id")), name) if name else None
+
+
+def unmetered_rows(
+    inlets: Iterable[Inlet], settings: PluginSettings, request_id: str | None = None
+) -> list[Row]:
+    """Return the rows of answers or of a task, those of foreign models left out."""
+    return [
+        unmetered_row(inlet, settings.client_org_id, request_id)
+        for inlet in inlets
+        if inlet.billing != "foreign"
+    ]
+
+
+def expired_rows(memory: InletMemory, settings: PluginSettings, now: datetime) -> list[Row]:
+    """Return the unmetered rows of the answers that did not come in time."""
+    wait = timedelta(seconds=settings.answer_wait_seconds)
+    return unmetered_rows(memory.expire(now, wait), settings)
+
+
 class OpenGenerations:
-    """What the hooks saw since the recording's thread last looked.
+    """What the hooks saw of open generations since the session's thread last looked.
 
     Hooks only add, the thread only takes, each by replacing or filling one object: no lock.
     """
@@ -2832,12 +2768,11 @@ class OpenGenerations:
         self._seen.add(generation_id)
 
     def grew(self, chunk: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:
-        """Note a running total, the metadata being those of its answer."""
+        """Note a running total, with the metadata of its answer."""
         if len(self._growing) < _GROWING_MAX:
             self._growing[str(chunk.get("id"))] = (chunk, metadata)
 
     def take_seen(self) -> list[str]:
-        """Return what was seen since the last call."""
         seen, self._seen = self._seen, set()
         return list(seen)
 
@@ -3293,6 +3228,9 @@ class DeliveryStatus:
 #
 # Delivery: moving batches from a spool to an event store, losing and doubling nothing.
 # --------------------------------------------------------------------------------------------------
+
+
+logger = logging.getLogger("owui_usage")
 
 
 class Delivery:
@@ -5199,34 +5137,92 @@ def _wake_hook(is_over: asyncio.Future[None]) -> None:
 # --------------------------------------------------------------------------------------------------
 # pipelines/src/spool_session.py
 #
-# One recording: a spool, the settings it was opened with, and the thread that looks after it.
+# A spool in use: the settings it was opened with, what is counted, and its thread.
 # --------------------------------------------------------------------------------------------------
 
 
 HostKind = Literal["function", "pipeline"]
 Overdue = Callable[[PluginSettings, datetime], Sequence[Row]]
+# From an organization and the time: an event and the problem of its cost, or InvalidEvent.
+Draft = Callable[[str, datetime], tuple[UsageEvent, str | None]]
+
+# 250 ms in all: in a Function a hook may have waited for the host's own settings before.
+WAIT_SECONDS: Mapping[HostKind, float] = {"function": 0.2, "pipeline": 0.25}
 TICK_SECONDS = 1.0
 _REFRESH_SECONDS = 30.0
-# So often that a host without its plugin is missed within a minute.
-_STATEMENT_SECONDS = 20.0
+# A host without its plugin is noticed within a minute.
+_HEARTBEAT_SECONDS = 20.0
 _LEASE_SECONDS = 10.0
+# How long a stopped session stays open for hooks that still use it, and how often it looks.
+_HOOKS_SECONDS, _HOOKS_POLL_SECONDS = 10.0, 0.01
 _LAST_STEP_SECONDS = 0.1
+_LOG_INTERVAL_SECONDS = 20.0
+_LOGGED_REASONS_MAX = 256
+
+
+class Counters:
+    """Totals since the plugin was loaded, by reason; any thread may count."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._totals: dict[str, int] = {}
+        self._logged_at: dict[str, float] = {}
+
+    def count(self, reason: str) -> None:
+        with self._lock:
+            self._totals[reason] = self._totals.get(reason, 0) + 1
+
+    def warn_throttled(self, reason: str, detail: object) -> None:
+        """Count, and log each reason at most every 20 s: an outage must not fill the host's disk.
+
+        `detail` names what happened, never what a person wrote.
+        """
+        self.count(reason)
+        now = time.monotonic()
+        with self._lock:
+            if now - self._logged_at.get(reason, float("-inf")) < _LOG_INTERVAL_SECONDS:
+                return
+            if len(self._logged_at) >= _LOGGED_REASONS_MAX:
+                self._logged_at.clear()
+            self._logged_at[reason] = now
+        logger.warning("%s: %s", reason, detail)
+
+    def totals(self) -> dict[str, int]:
+        with self._lock:
+            return dict(self._totals)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Host:
-    """Who a plugin is in the status, from its loading on."""
+    """The identity of a loaded plugin in its heartbeats."""
 
     kind: HostKind
     host_id: str
     started_at: datetime
 
 
-class Recording:
-    """A spool in use. Its thread knows nothing of the plugin, so that the host can forget that.
+@dataclass(frozen=True, kw_only=True)
+class PluginStatus:
+    """How a plugin is doing.
 
-    `overdue` returns the rows that time alone makes due. `stop` may be called from any thread and
-    does not wait; the thread commits what waits and closes the spool.
+    `counters` are those of its hooks and its thread, the spool counts for itself. `spool` is None
+    when the file cannot be read, `delivery` when the sidecar delivers.
+    """
+
+    message: str
+    counters: Mapping[str, int]
+    spool_path: Path
+    spool: SpoolStatus | None
+    spool_counters: Mapping[str, int]
+    delivery: DeliveryStatus | None
+
+
+class SpoolSession:
+    """A spool in use. Its thread holds no reference to the plugin, so that the host can drop it.
+
+    Hooks use it as a context manager: it stays open while one of them is in it. `overdue` returns
+    the rows that time alone makes due. `stop` may be called from any thread and does not wait; the
+    thread commits what waits and closes the spool.
     """
 
     def __init__(
@@ -5240,8 +5236,6 @@ class Recording:
         self.host = host
         self.settings = settings
         self.clock = clock
-        self.counters = counters
-        self.hook_latencies = Latencies()
         self.open = OpenGenerations()
         self.spool = SqliteSpool(
             settings.spool_dir / f"{host.kind}.sqlite3",
@@ -5250,7 +5244,10 @@ class Recording:
             ),
             clock=clock,
         )
+        self._counters = counters
         self._overdue = overdue
+        self._hook_latencies = Latencies()
+        self._hooks, self._hooks_lock = 0, threading.Lock()
         self._stopping = threading.Event()
         self._sink = InfluxSink(settings.influx) if settings.influx is not None else None
         self._delivery = self._make_delivery()
@@ -5282,17 +5279,68 @@ class Recording:
         return not self._thread.is_alive()
 
     async def closed(self, seconds: float) -> bool:
-        """Wait as `join` does, without holding up the event loop."""
+        """Wait as `join` does, without blocking the event loop."""
         if self._thread is not None:
             await asyncio.wait({asyncio.wrap_future(self._closed)}, timeout=seconds)
         return self.join(_LAST_STEP_SECONDS)
 
-    def state(self) -> HostRow:
-        """Say how this host is doing."""
-        status = self.spool.status()
+    def __enter__(self) -> Self:
+        with self._hooks_lock:
+            self._hooks += 1
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        with self._hooks_lock:
+            self._hooks -= 1
+
+    async def book(self, draft: Draft) -> UsageEvent | None:
+        """Build an event and queue it durably; return it when others may rely on it."""
+        event = self._build(draft)
+        return event if event is not None and await self.put([event]) else None
+
+    def track(self, draft: Draft) -> None:
+        """Remember a generation that has begun, without waiting for the disk."""
+        event = self._build(draft)
+        if event is not None:
+            self.spool.track(event)
+
+    async def put(self, rows: Sequence[Row]) -> bool:
+        """Queue rows durably; True when they are in the spool, or will be in a moment.
+
+        An answer never waits longer than `WAIT_SECONDS` for a slow disk, the commit goes on.
+        """
+        if not rows:
+            return True
+        began = time.perf_counter()
+        try:
+            outcomes = await put_within(self.spool, rows, WAIT_SECONDS[self.host.kind])
+        except SpoolError as error:
+            self._counters.warn_throttled("not_spooled", error)
+            return False
+        self._hook_latencies.add((time.perf_counter() - began) * 1000)
+        return outcomes is None or "refused" not in outcomes
+
+    def status(self) -> PluginStatus:
+        delivery = self._delivery.status() if self._delivery is not None else None
+        try:
+            spool = self.spool.status()
+        except SpoolError:
+            spool = None
+        return PluginStatus(
+            message=self._message(delivery),
+            counters=self._counters.totals(),
+            spool_path=self.spool.path,
+            spool=spool,
+            spool_counters=self.spool.counters(),
+            delivery=delivery,
+        )
+
+    def heartbeat(self) -> HostRow:
+        """Return the row by which the sidecar knows how this host is doing."""
+        spool = self.spool.status()
         delivery = self._delivery.status() if self._delivery is not None else None
         now = self.clock.now()
-        oldest = status.oldest_queued_at
+        oldest = spool.oldest_queued_at
         return HostRow(
             host_id=self.host.host_id,
             occurred_at=now,
@@ -5301,23 +5349,33 @@ class Recording:
             started_at=self.host.started_at,
             delivery_state=delivery.state if delivery else "spooling",
             breaker=delivery.breaker if delivery else "closed",
-            message="; ".join(self._messages(delivery)) or "ok",
-            queued=status.queued,
-            dead_letters=status.dead_letters,
+            message=self._message(delivery),
+            queued=spool.queued,
+            dead_letters=spool.dead_letters,
             oldest_age_seconds=max(0.0, (now - oldest).total_seconds()) if oldest else 0.0,
-            hook_p50_ms=self.hook_latencies.percentile(50),
-            hook_p99_ms=self.hook_latencies.percentile(99),
+            hook_p50_ms=self._hook_latencies.percentile(50),
+            hook_p99_ms=self._hook_latencies.percentile(99),
             write_p50_ms=delivery.write_p50_ms if delivery else None,
             write_p99_ms=delivery.write_p99_ms if delivery else None,
-            counters={**self.spool.counters(), **self.counters.totals()},
+            counters={**self.spool.counters(), **self._counters.totals()},
         )
 
-    def _messages(self, delivery: DeliveryStatus | None) -> list[str]:
-        is_well = delivery is None or delivery.message == "ok"
-        return [
-            *self.settings.problems,
-            *([] if is_well or delivery is None else [delivery.message]),
-        ]
+    def _build(self, draft: Draft) -> UsageEvent | None:
+        try:
+            event, cost_problem = draft(self.settings.client_org_id, self.clock.now())
+        except InvalidEvent as error:
+            self._counters.warn_throttled(f"refused_{error.field}", error.reason)
+            return None
+        if cost_problem is not None:
+            reason = f"cost_{cost_problem}"
+            self._counters.warn_throttled(reason, f"{event.request_id} is pending")
+        return event
+
+    def _message(self, delivery: DeliveryStatus | None) -> str:
+        messages = list(self.settings.problems)
+        if delivery is not None and delivery.message != "ok":
+            messages.append(delivery.message)
+        return "; ".join(messages) or "ok"
 
     def _make_delivery(self) -> Delivery | None:
         if self._sink is None:
@@ -5333,7 +5391,7 @@ class Recording:
             (self._put_overdue, tick),
             (self._refresh, refresh),
             (self._expire, refresh),
-            (self._state, _STATEMENT_SECONDS),
+            (self._send_heartbeat, _HEARTBEAT_SECONDS),
         ]
         due = [time.monotonic()] * len(duties)
         while not self._stopping.wait(tick):
@@ -5341,9 +5399,15 @@ class Recording:
                 if time.monotonic() >= due[index]:
                     due[index] = time.monotonic() + seconds
                     self._perform(duty)
-        for duty in (self._refresh, self._state, self._end_delivery, self.spool.close):
+        self._wait_for_hooks()
+        for duty in (self._refresh, self._send_heartbeat, self._end_delivery, self.spool.close):
             self._perform(duty)
         self._closed.set_result(None)
+
+    def _wait_for_hooks(self) -> None:
+        deadline = time.monotonic() + _HOOKS_SECONDS
+        while self._hooks and time.monotonic() < deadline:
+            time.sleep(_HOOKS_POLL_SECONDS)
 
     def _end_delivery(self) -> None:
         if self._delivery_thread is not None and self._delivery_thread.stop() and self._sink:
@@ -5354,16 +5418,16 @@ class Recording:
         try:
             duty()
         except UsageError as error:
-            self.counters.complain(f"failed_{name}", error)
+            self._counters.warn_throttled(f"failed_{name}", error)
         except Exception as error:  # noqa: BLE001 the thread must outlive whatever one duty meets
-            self.counters.complain(f"failed_{name}", type(error).__name__)
+            self._counters.warn_throttled(f"failed_{name}", type(error).__name__)
 
     def _put_overdue(self) -> None:
         if rows := self._overdue(self.settings, self.clock.now()):
             self.spool.put(rows)
 
     def _refresh(self) -> None:
-        """Keep living generations open, and write down how far their running totals have come."""
+        """Keep living generations open, and store how far their running totals have come."""
         for event in self.open.take_grown(self.settings.client_org_id, self.clock.now()):
             self.spool.track(event)
         self.spool.touch(self.open.take_seen())
@@ -5371,7 +5435,8 @@ class Recording:
     def _expire(self) -> None:
         """Book as pending what stayed open, also that of a process that is gone.
 
-        Whoever delivers this spool does the latter; where nobody does, a short lease makes it us.
+        Only who delivers a spool may do the latter: where the sidecar is not there to deliver,
+        a short lease makes it this host.
         """
         is_lent = self._delivery is None and self.spool.lease(self.host.host_id, _LEASE_SECONDS)
         try:
@@ -5380,159 +5445,21 @@ class Recording:
             if is_lent:
                 self.spool.release(self.host.host_id)
 
-    def _state(self) -> None:
-        self.spool.put([self.state()])
-
-
-# --------------------------------------------------------------------------------------------------
-# pipelines/src/recorder.py
-#
-# The recorder of one plugin: it follows the valves and takes what the hooks have to book.
-# --------------------------------------------------------------------------------------------------
-
-
-# 250 ms in all: in a Function a hook may have waited for the host's own settings before.
-WAIT_SECONDS: Mapping[HostKind, float] = {"function": 0.2, "pipeline": 0.25}
-# From an organization and the time: an event and the problem of its cost, or InvalidEvent.
-Draft = Callable[[str, datetime], tuple[UsageEvent, str | None]]
-
-
-def nothing_overdue(_settings: PluginSettings, _now: datetime) -> Sequence[Row]:
-    """Return no row: time alone makes nothing due."""
-    return ()
-
-
-class Recorder:
-    """Keeps one recording that fits the valves, and a new one when they change.
-
-    Nothing touches the disk and no thread starts before the first hook runs. When the plugin is
-    forgotten, by a host without shutdown hook, its recording ends by itself.
-    """
-
-    def __init__(
-        self,
-        kind: HostKind,
-        default_dir: Callable[[], Path],
-        overdue: Overdue = nothing_overdue,
-        clock: Clock = SYSTEM_CLOCK,
-    ) -> None:
-        self.counters = Counters()
-        self.clock = clock
-        self._wait_seconds = WAIT_SECONDS[kind]
-        self._default_dir = default_dir
-        self._overdue = overdue
-        self._host = Host(
-            kind=kind, host_id=f"{kind}-{secrets.token_hex(4)}", started_at=clock.now()
-        )
-        self._valves: UsageValves | None = None
-        self._recording: Recording | None = None
-        self._process_id = os.getpid()
-        self._is_ended = False
-        self._when_forgotten: weakref.finalize[[], Recorder] | None = None
-
-    def follow(self, valves: UsageValves) -> Recording:
-        """Return the recording for these valves; the host may set equal ones before every call."""
-        recording = self._recording
-        if recording is not None and valves is self._valves and os.getpid() == self._process_id:
-            return recording
-        settings = read_settings(valves, os.environ, self._default_dir())
-        if recording is None or recording.settings != settings or os.getpid() != self._process_id:
-            recording = self._begin(settings)
-        self._valves = valves
-        return recording
-
-    def saw(self, generation_id: str) -> None:
-        """Note that a chunk of an open generation came."""
-        if self._recording is not None:
-            self._recording.open.saw(generation_id)
-
-    async def book(self, valves: UsageValves, draft: Draft) -> UsageEvent | None:
-        """Build an event and queue it durably; return it when others may rely on it."""
-        event = self._build(valves, draft)
-        return event if event is not None and await self.put(valves, [event]) else None
-
-    def note_open(self, valves: UsageValves, draft: Draft) -> None:
-        """Hand the note of a generation that has begun to the spool, without waiting."""
-        event = self._build(valves, draft)
-        if event is not None:
-            self.follow(valves).spool.track(event)
-
-    async def put(self, valves: UsageValves, rows: Sequence[Row]) -> bool:
-        """Queue rows durably; True when they are in the spool, or will be in a moment.
-
-        Waits a moment: an answer never waits longer for a slow disk, the commit goes on.
-        """
-        began = time.perf_counter()
-        recording = self.follow(valves)
-        try:
-            outcomes = await put_within(recording.spool, rows, self._wait_seconds)
-        except SpoolError as error:
-            if recording is not self._recording:
-                # The valves changed or the plugin was replaced in this very moment.
-                return await self.put(valves, rows)
-            self.counters.complain("not_spooled", error)
-            return False
-        recording.hook_latencies.add((time.perf_counter() - began) * 1000)
-        return outcomes is None or "refused" not in outcomes
-
-    def stop(self) -> Recording | None:
-        """End the recording; return it, so that the host can wait for it.
-
-        A hook that still runs finds its spool, but no thread begins again.
-        """
-        self._is_ended = True
-        return self._end()
-
-    def _build(self, valves: UsageValves, draft: Draft) -> UsageEvent | None:
-        settings = self.follow(valves).settings
-        try:
-            event, cost_problem = draft(settings.client_org_id, self.clock.now())
-        except InvalidEvent as error:
-            self.counters.complain(f"refused_{error.field}", error.reason)
-            return None
-        if cost_problem is not None:
-            self.counters.complain(f"cost_{cost_problem}", f"{event.request_id} is pending")
-        return event
-
-    def _end(self) -> Recording | None:
-        recording, self._recording, self._valves = self._recording, None, None
-        if recording is not None:
-            recording.stop()
-        return recording
-
-    def _begin(self, settings: PluginSettings) -> Recording:
-        if os.getpid() == self._process_id:
-            self._end()
-        else:
-            # A forked child is another host, and its parent's recording is not its to end.
-            host_id = f"{self._host.kind}-{secrets.token_hex(4)}"
-            self._host = replace(self._host, host_id=host_id, started_at=self.clock.now())
-        self._process_id = os.getpid()
-        for problem in settings.problems:
-            self.counters.complain("wrong_setting", problem)
-        recording = Recording(self._host, settings, self.clock, self.counters, self._overdue)
-        if not self._is_ended:
-            recording.start()
-            if self._when_forgotten is not None:
-                self._when_forgotten.detach()
-            self._when_forgotten = weakref.finalize(self, recording.stop)
-            # The process's own end is the spool's affair: its writer gives what waits a moment.
-            self._when_forgotten.atexit = False
-        self._recording = recording
-        return recording
+    def _send_heartbeat(self) -> None:
+        self.spool.put([self.heartbeat()])
 
 
 # --------------------------------------------------------------------------------------------------
 # pipelines/src/function/stream.py
 #
-# The chunks of a stream: a generation is noted with its first, and booked with its usage.
+# The chunks of a stream: a generation is tracked from its first, and booked with its usage.
 # --------------------------------------------------------------------------------------------------
 
 
 class StreamedAnswer(NamedTuple):
-    """An answer as a hook meets it: the valves of this moment, its state, and its metadata."""
+    """An answer as a hook meets it: the session of the hook, the answer's state and metadata."""
 
-    valves: UsageValves
+    session: SpoolSession
     state: dict[str, Any]
     metadata: dict[str, Any]
 
@@ -5540,33 +5467,26 @@ class StreamedAnswer(NamedTuple):
 class StreamCapture:
     """Books the generations of all answers; what it knows of one stands in its metadata."""
 
-    def __init__(self, recorder: Recorder) -> None:
-        self._recorder = recorder
+    def __init__(self) -> None:
         self._keys = ConnectionKeys()
 
     async def take(
-        self, valves: UsageValves, event: dict[str, Any], metadata: dict[str, Any]
-    ) -> bool:
-        """Take an event of a stream; tell whether it is of a generation of OpenRouter."""
-        chunk = generation_chunk(event)
-        if not is_openrouter_generation(chunk, metadata):
-            self._saw_part(event, metadata)
-            return False
-        state = await self.state(metadata)
-        answer = StreamedAnswer(valves, state, metadata)
-        if state["id"] != chunk["id"]:
+        self, session: SpoolSession, chunk: dict[str, Any], metadata: dict[str, Any]
+    ) -> None:
+        """Take a chunk of a generation of OpenRouter."""
+        answer = StreamedAnswer(session, await self.state(metadata), metadata)
+        if answer.state["id"] != chunk["id"]:
             await self.put_total(answer)
-            state["id"], state["finish"] = chunk["id"], None
+            answer.state.update(id=chunk["id"], finish=None)
             if not chunk.get("usage") or is_running_total(chunk):
-                state["first"] = without_content(chunk)
-                self._recorder.note_open(valves, partial(generation_event, chunk, metadata))
+                answer.state["first"] = without_content(chunk)
+                session.track(partial(generation_event, chunk, metadata))
         usage = chunk.get("usage")
         if isinstance(usage, dict) and usage:
-            await self._take_usage(answer, chunk)
-        return True
+            await _take_usage(answer, chunk)
 
     async def state(self, metadata: dict[str, Any]) -> dict[str, Any]:
-        """Return the state of an answer, which knows from its beginning on who pays."""
+        """Return the state of an answer, which holds the hash of the key that pays for it."""
         state = answer_state(metadata)
         if state[KEY_HASH] is None:
             index = state[CONNECTION]
@@ -5579,7 +5499,7 @@ class StreamCapture:
         """Book the last running total of a generation that has ended."""
         total, answer.state["total"] = answer.state["total"], None
         if total:
-            await self._put_generation(answer, total)
+            await _book_generation(answer, total)
 
     def name_answer(self, answer: StreamedAnswer, body: dict[str, Any]) -> None:
         """Give a generation that ended without usage the name that its answer has only now.
@@ -5589,57 +5509,119 @@ class StreamCapture:
         first = answer.state["first"]
         if first and not answer.metadata.get("message_id"):
             named = {**answer.metadata, "message_id": openwebui_id(body.get("id"))}
-            self._recorder.note_open(answer.valves, partial(generation_event, first, named))
+            answer.session.track(partial(generation_event, first, named))
 
-    def _saw_part(self, event: dict[str, Any], metadata: dict[str, Any]) -> None:
-        """Keep a generation open whose events do not name it, as in the Responses API."""
-        state = json_object(metadata.get(LEDGER_KEY))
-        if isinstance(state.get("id"), str) and is_response_event(event):
-            self._recorder.saw(state["id"])
 
-    async def _take_usage(self, answer: StreamedAnswer, chunk: dict[str, Any]) -> None:
-        """Book what a chunk says was used, unless it may still grow; leave the ids beside it."""
-        state, usage = answer.state, chunk["usage"]
-        if is_running_total(chunk):
-            state["total"] = without_content(chunk)
-            self._recorder.follow(answer.valves).open.grew(state["total"], answer.metadata)
-            usage[LEDGER_KEY] = [*state["booked"], chunk["id"]]
-            return
-        state["total"] = None
-        await self._put_generation(answer, chunk)
-        if state["booked"]:
-            usage[LEDGER_KEY] = list(state["booked"])
+async def _take_usage(answer: StreamedAnswer, chunk: dict[str, Any]) -> None:
+    """Book the usage of a chunk, unless it may still grow; leave the ids beside it."""
+    state, usage = answer.state, chunk["usage"]
+    if is_running_total(chunk):
+        state["total"] = without_content(chunk)
+        answer.session.open.grew(state["total"], answer.metadata)
+        usage[LEDGER_KEY] = [*state["booked"], chunk["id"]]
+        return
+    state["total"] = None
+    await _book_generation(answer, chunk)
+    if state["booked"]:
+        usage[LEDGER_KEY] = list(state["booked"])
 
-    async def _put_generation(self, answer: StreamedAnswer, chunk: dict[str, Any]) -> None:
-        """Book a generation; only what the spool took is left as booked for others to see."""
-        valves, state, metadata = answer
-        state["first"] = None
-        draft = partial(generation_event, chunk, metadata, finish_reason=state["finish"])
-        leave_booked(state, await self._recorder.book(valves, draft))
+
+async def _book_generation(answer: StreamedAnswer, chunk: dict[str, Any]) -> None:
+    """Book a generation; only what the spool took is left as booked for others to see."""
+    session, state, metadata = answer
+    state["first"] = None
+    draft = partial(generation_event, chunk, metadata, finish_reason=state["finish"])
+    leave_booked(state, await session.book(draft))
 
 
 # --------------------------------------------------------------------------------------------------
-# pipelines/src/silent_answers.py
+# pipelines/src/recorder.py
 #
-# Answers that begin and are never shown: each becomes an unmetered row.
+# The recorder of one plugin: one spool session that fits the valves, a new one on change.
 # --------------------------------------------------------------------------------------------------
 
 
-def unmetered_rows(
-    inlets: Iterable[Inlet], settings: PluginSettings, request_id: str | None = None
-) -> list[Row]:
-    """Return the rows of answers or of a task, those of foreign models left out."""
-    return [
-        unmetered_row(inlet, settings.client_org_id, request_id)
-        for inlet in inlets
-        if inlet.billing != "foreign"
-    ]
+def nothing_overdue(_settings: PluginSettings, _now: datetime) -> Sequence[Row]:
+    return ()
 
 
-def silent_rows(memory: InletMemory, settings: PluginSettings, now: datetime) -> list[Row]:
-    """Return the rows of the answers that nobody waits for any longer."""
-    wait = timedelta(seconds=settings.answer_wait_seconds)
-    return unmetered_rows(memory.give_up(now, wait), settings)
+class Recorder:
+    """Gives every hook the session for the valves of its moment.
+
+    Nothing touches the disk and no thread starts before the first hook runs. When a host without
+    shutdown hook drops the plugin, its session ends by itself.
+    """
+
+    def __init__(
+        self,
+        kind: HostKind,
+        default_dir: Callable[[], Path],
+        overdue: Overdue = nothing_overdue,
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
+        self.counters = Counters()
+        self.clock = clock
+        self._default_dir = default_dir
+        self._overdue = overdue
+        self._host = Host(
+            kind=kind, host_id=f"{kind}-{secrets.token_hex(4)}", started_at=clock.now()
+        )
+        self._valves: UsageValves | None = None
+        self._session: SpoolSession | None = None
+        self._process_id = os.getpid()
+        self._is_ended = False
+        self._finalizer: weakref.finalize[[], Recorder] | None = None
+
+    def session_for(self, valves: UsageValves) -> SpoolSession:
+        """Return the session for these valves; the host may set equal ones before every call."""
+        session = self._session
+        if session is not None and valves is self._valves and os.getpid() == self._process_id:
+            return session
+        settings = read_settings(valves, os.environ, self._default_dir())
+        if session is None or session.settings != settings or os.getpid() != self._process_id:
+            session = self._begin(settings)
+        self._valves = valves
+        return session
+
+    def saw(self, generation_id: str) -> None:
+        """Note that a chunk of an open generation came."""
+        if self._session is not None:
+            self._session.open.saw(generation_id)
+
+    def stop(self) -> SpoolSession | None:
+        """End the session; return it, so that the host can wait for it.
+
+        A hook that begins later finds its spool, but no thread begins again.
+        """
+        self._is_ended = True
+        return self._end()
+
+    def _end(self) -> SpoolSession | None:
+        session, self._session, self._valves = self._session, None, None
+        if session is not None:
+            session.stop()
+        return session
+
+    def _begin(self, settings: PluginSettings) -> SpoolSession:
+        if os.getpid() == self._process_id:
+            self._end()
+        else:
+            # A forked child is another host, and its parent's session is not its to end.
+            host_id = f"{self._host.kind}-{secrets.token_hex(4)}"
+            self._host = replace(self._host, host_id=host_id, started_at=self.clock.now())
+        self._process_id = os.getpid()
+        for problem in settings.problems:
+            self.counters.warn_throttled("wrong_setting", problem)
+        session = SpoolSession(self._host, settings, self.clock, self.counters, self._overdue)
+        if not self._is_ended:
+            session.start()
+            if self._finalizer is not None:
+                self._finalizer.detach()
+            self._finalizer = weakref.finalize(self, session.stop)
+            # At the end of the process the spool's writer commits what waits.
+            self._finalizer.atexit = False
+        self._session = session
+        return session
 
 
 # --------------------------------------------------------------------------------------------------
@@ -5685,12 +5667,12 @@ class UserDirectory:
 # --------------------------------------------------------------------------------------------------
 
 
-# Whoever is signed in may post any body here, usage included: it books nothing.
+# Any signed-in user may post any body here, usage included: it books nothing.
 _REPLAY_PATH = "/api/chat/completed"
 
 
 def function_spool_dir() -> Path:
-    """Return the folder beside Open WebUI's own data."""
+    """Return a folder beside Open WebUI's own data."""
     data_dir = getattr(sys.modules.get("open_webui.env"), "DATA_DIR", None)
     return Path(data_dir or os.environ.get("DATA_DIR") or "data") / "usage"
 
@@ -5707,12 +5689,16 @@ class Filter:
 
     def __init__(self) -> None:
         self.valves = self.Valves()
-        self._begun = BegunAnswers()
+        self._in_flight = AnswersInFlight()
         self._users = UserDirectory()
         self._recorder = Recorder(
-            "function", function_spool_dir, partial(silent_rows, self._begun.memory)
+            "function", function_spool_dir, partial(expired_rows, self._in_flight.memory)
         )
-        self._streams = StreamCapture(self._recorder)
+        self._streams = StreamCapture()
+
+    def status(self) -> PluginStatus:
+        """Return counters, queue and delivery; opens the spool if no hook has."""
+        return self._recorder.session_for(self.valves).status()
 
     async def inlet(
         self,
@@ -5720,18 +5706,19 @@ class Filter:
         __metadata__: dict[str, Any] | None = None,
         __model__: dict[str, Any] | None = None,
     ) -> dict[str, Any]:
-        """Remember that an answer begins: one that is never shown was made all the same."""
+        """Remember that an answer begins: it is billed even if no hook ever shows it."""
         try:
             if isinstance(body, dict) and isinstance(__metadata__, dict):
-                self._take_request(body, __metadata__, _of_model(__metadata__, __model__))
+                session = self._recorder.session_for(self.valves)
+                self._take_request(session, body, __metadata__, __model__)
         except Exception as error:  # noqa: BLE001 a raising inlet kills the chat
-            self._recorder.counters.complain("failed_inlet", type(error).__name__)
+            self._recorder.counters.warn_throttled("failed_inlet", type(error).__name__)
         return body
 
     async def stream(
         self, event: dict[str, Any], __metadata__: dict[str, Any] | None = None
     ) -> dict[str, Any]:
-        """Note a generation on its first chunk, book it on the chunk that has its usage.
+        """Track a generation from its first chunk, book it on the chunk that has its usage.
 
         Runs for every chunk on the event loop of the host: a chunk without usage costs
         microseconds.
@@ -5752,7 +5739,7 @@ class Filter:
             else:
                 await self._take_event(event, __metadata__)
         except Exception as error:  # noqa: BLE001 a raising stream hook empties the answer
-            self._recorder.counters.complain("failed_stream", type(error).__name__)
+            self._recorder.counters.warn_throttled("failed_stream", type(error).__name__)
         return event
 
     async def outlet(
@@ -5772,84 +5759,94 @@ class Filter:
             if getattr(getattr(__request__, "url", None), "path", "") == _REPLAY_PATH:
                 self._recorder.counters.count("ignored_replay")
             elif isinstance(__metadata__, dict):
-                told = _of_model(__metadata__, __model__)
-                await self._take_answer(json_object(body), __metadata__, told)
-                self._put_name(__user__)
+                with self._recorder.session_for(self.valves) as session:
+                    await self._take_answer(session, json_object(body), __metadata__, __model__)
+                    self._put_name(session, __user__)
                 show_cost(__metadata__, __user__, __event_emitter__)
         except Exception as error:  # noqa: BLE001 the answer must not depend on its bookkeeping
-            self._recorder.counters.complain("failed_outlet", type(error).__name__)
+            self._recorder.counters.warn_throttled("failed_outlet", type(error).__name__)
         return body
 
     def _take_request(
-        self, body: dict[str, Any], metadata: dict[str, Any], told: dict[str, Any]
+        self, session: SpoolSession, body: dict[str, Any], metadata: dict[str, Any], model: object
     ) -> None:
-        answer_state(metadata)[CONNECTION] = connection_index(told)
-        inlet = self._read_inlet(told, body.get("model"))
-        recording = self._recorder.follow(self.valves)
-        driven_out = self._begun.begin(body, metadata, inlet)
-        if rows := unmetered_rows(driven_out, recording.settings):
-            recording.spool.put(rows)
-
-    def _read_inlet(self, metadata: dict[str, Any], model: object) -> Inlet:
-        return read_inlet(
-            metadata,
-            short_text(model),
-            short_text(metadata.get("user_id")),
-            self._recorder.clock.now(),
-            host_model_record,
-            self._recorder.follow(self.valves).settings.extra_connections,
-        )
+        own = _with_own_model(metadata, model)
+        answer_state(metadata)[CONNECTION] = connection_index(own)
+        evicted = self._in_flight.begin(body, metadata, _read_inlet(session, own, body))
+        if rows := unmetered_rows(evicted, session.settings):
+            session.spool.put(rows)
 
     async def _take_event(self, event: dict[str, Any], metadata: dict[str, Any]) -> None:
-        if await self._streams.take(self.valves, event, metadata):
-            self._begun.shown(metadata)
+        chunk = generation_chunk(event)
+        if is_openrouter_generation(chunk, metadata):
+            with self._recorder.session_for(self.valves) as session:
+                await self._streams.take(session, chunk, metadata)
+            self._in_flight.complete(metadata)
+        elif is_response_event(event):
+            # Most events of the Responses API do not name their generation.
+            generation_id = json_object(metadata.get(LEDGER_KEY)).get("id")
+            if isinstance(generation_id, str):
+                self._recorder.saw(generation_id)
 
     async def _take_answer(
-        self, body: dict[str, Any], metadata: dict[str, Any], told: dict[str, Any]
+        self, session: SpoolSession, body: dict[str, Any], metadata: dict[str, Any], model: object
     ) -> None:
-        state, begun = answer_state(metadata), self._begun.shown(metadata)
+        state, begun = answer_state(metadata), self._in_flight.complete(metadata)
         if state["id"] is not None or state["booked"]:
-            streamed = StreamedAnswer(self.valves, state, metadata)
+            streamed = StreamedAnswer(session, state, metadata)
             await self._streams.put_total(streamed)
             self._streams.name_answer(streamed, body)
             return
-        message = answer_message(body)
-        usage = json_object(message.get("usage"))
-        inlet = self._read_inlet({**told, "message_id": body.get("id")}, body.get("model"))
+        usage = json_object(answer_message(body).get("usage"))
+        own = {**_with_own_model(metadata, model), "message_id": body.get("id")}
+        inlet = _read_inlet(session, own, body)
         if begun is not None:
             inlet = replace(inlet, at=begun.at)
         is_metered = inlet.billing in ("openrouter", "named") or has_openrouter_usage(usage)
         if usage and is_metered:
             if begun is not None and inlet.is_continued:
                 total_tokens = parse_usage(usage, merged=True).total_tokens
-                inlet = self._begun.memory.disambiguate(inlet, total_tokens)
-            state = await self._streams.state(metadata)
-            answer = CapturedAnswer(
-                source="function",
-                user=inlet.user,
-                body=body,
-                message=message,
-                api_key_hash=state[KEY_HASH],
-            )
-            draft = partial(turn_event, answer, inlet)
-            leave_booked(state, await self._recorder.book(self.valves, draft))
+                inlet = self._in_flight.memory.disambiguate(inlet, total_tokens)
+            await self._book_answer(session, body, metadata, inlet)
         elif not usage and (begun or is_metered):
-            rows = unmetered_rows([inlet], self._recorder.follow(self.valves).settings)
-            await self._recorder.put(self.valves, rows)
+            await session.put(unmetered_rows([inlet], session.settings))
 
-    def _put_name(self, user: object) -> None:
-        """Hand the name of a user to the spool; it is no money, so nobody waits for it."""
-        recording = self._recorder.follow(self.valves)
-        if recording.settings.user_directory:
-            row = self._users.row(user, self._recorder.clock.now())
+    async def _book_answer(
+        self, session: SpoolSession, body: dict[str, Any], metadata: dict[str, Any], inlet: Inlet
+    ) -> None:
+        state = await self._streams.state(metadata)
+        answer = CapturedAnswer(
+            source="function",
+            user=inlet.user,
+            body=body,
+            message=answer_message(body),
+            api_key_hash=state[KEY_HASH],
+        )
+        leave_booked(state, await session.book(partial(turn_event, answer, inlet)))
+
+    def _put_name(self, session: SpoolSession, user: object) -> None:
+        """Hand the name of a user to the spool without waiting: no money depends on it."""
+        if session.settings.user_directory:
+            row = self._users.row(user, session.clock.now())
             if row is not None:
-                recording.spool.put([row])
+                session.spool.put([row])
 
 
-def _of_model(metadata: dict[str, Any], model: object) -> dict[str, Any]:
-    """Return the metadata with the record of the model of this very answer.
+def _read_inlet(session: SpoolSession, metadata: dict[str, Any], body: dict[str, Any]) -> Inlet:
+    return read_inlet(
+        metadata,
+        short_text(body.get("model")),
+        short_text(metadata.get("user_id")),
+        session.clock.now(),
+        host_model_record,
+        session.settings.extra_connections,
+    )
 
-    Of models side by side the host leaves the first one's record in the metadata of all.
+
+def _with_own_model(metadata: dict[str, Any], model: object) -> dict[str, Any]:
+    """Return the metadata with the model record of this very answer.
+
+    When several models answer side by side, the host leaves the first one's record in all.
     """
     return {**metadata, "model": model} if json_object(model) else metadata
 
@@ -5857,17 +5854,17 @@ def _of_model(metadata: dict[str, Any], model: object) -> dict[str, Any]:
 # --------------------------------------------------------------------------------------------------
 # pipelines/src/pipeline/state_file.py
 #
-# Handing the memory of answers under way to the plugin that follows: an upload restarts all.
+# The memory of answers in flight, handed to the next plugin: an upload restarts all of them.
 # --------------------------------------------------------------------------------------------------
 
 
-_LEGACY_MAX_BYTES = 32 * 1024**2
+_STATE_MAX_BYTES = 32 * 1024**2
 
 
-def hand_over(memory: InletMemory, path: Path) -> None:
-    """Write what a memory knows for `take_over` of the next one. Raises OSError."""
+def save_state(memory: InletMemory, path: Path) -> None:
+    """Write what a memory knows, for `load_state` of the next one. Raises OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    text = TypeAdapter(Legacy).dump_json(memory.leave())
+    text = TypeAdapter(MemorySnapshot).dump_json(memory.export())
     unfinished = path.with_suffix(".tmp")
     descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "wb") as file:
@@ -5875,17 +5872,17 @@ def hand_over(memory: InletMemory, path: Path) -> None:
     unfinished.replace(path)
 
 
-def take_over(memory: InletMemory, path: Path) -> None:
-    """Read what the last plugin left, once; nothing is there after a crash.
+def load_state(memory: InletMemory, path: Path) -> None:
+    """Read what the last plugin left, once; there is nothing after a crash.
 
     Raises OSError, or ValueError when the file is damaged.
     """
     if not path.exists():
         return
     with path.open("rb") as file:
-        text = file.read(_LEGACY_MAX_BYTES)
+        text = file.read(_STATE_MAX_BYTES)
     path.unlink()
-    memory.inherit(TypeAdapter(Legacy).validate_json(text))
+    memory.restore(TypeAdapter(MemorySnapshot).validate_json(text))
 
 
 # --------------------------------------------------------------------------------------------------
@@ -5918,39 +5915,38 @@ class Pipeline:
         self._memory = InletMemory()
         self._users = UserDirectory()
         self._recorder = Recorder(
-            "pipeline", pipeline_spool_dir, partial(silent_rows, self._memory)
+            "pipeline", pipeline_spool_dir, partial(expired_rows, self._memory)
         )
+
+    def status(self) -> PluginStatus:
+        """Return counters, queue and delivery; opens the spool if no hook has."""
+        return self._recorder.session_for(self.valves).status()
 
     async def on_startup(self) -> None:
         """Begin to record, and wait for the answers that the plugin before was waiting for."""
         await self.on_valves_updated()
         try:
-            take_over(self._memory, self._legacy_path())
+            load_state(self._memory, self._state_path())
         except Exception as error:  # noqa: BLE001 the server would not start
-            self._recorder.counters.complain("failed_takeover", type(error).__name__)
+            self._recorder.counters.warn_throttled("failed_takeover", type(error).__name__)
 
     async def on_valves_updated(self) -> None:
-        """Follow the new valves at once."""
+        """Apply the new valves at once."""
         try:
-            self._recorder.follow(self.valves)
+            self._recorder.session_for(self.valves)
         except Exception as error:  # noqa: BLE001 the server would answer 500
-            self._recorder.counters.complain("failed_start", type(error).__name__)
+            self._recorder.counters.warn_throttled("failed_start", type(error).__name__)
 
     async def on_shutdown(self) -> None:
-        """Hand over what is known of answers under way, and leave no thread behind."""
+        """Save what is known of answers in flight, and leave no thread behind."""
         try:
-            hand_over(self._memory, self._legacy_path())
-            recording = self._recorder.stop()
-            if recording is not None:
-                await recording.closed(_CLOSE_SECONDS)
+            save_state(self._memory, self._state_path())
+            session = self._recorder.stop()
+            if session is not None:
+                await session.closed(_CLOSE_SECONDS)
         except Exception as error:  # noqa: BLE001 the other plugins must still be shut down
-            self._recorder.counters.complain("failed_shutdown", type(error).__name__)
+            self._recorder.counters.warn_throttled("failed_shutdown", type(error).__name__)
             self._recorder.stop()
-
-    def _legacy_path(self) -> Path:
-        # The server names the module after the file: a second copy of it has its own memory.
-        name = f"{type(self).__module__}.inlets.json"
-        return self._recorder.follow(self.valves).settings.spool_dir / name
 
     async def inlet(
         self, body: dict[str, Any], user: dict[str, Any] | None = None
@@ -5958,9 +5954,10 @@ class Pipeline:
         """Remember an answer's request, list a background task, and say who asked upstream."""
         try:
             if isinstance(body, dict):
-                await self._take_request(body, user)
+                with self._recorder.session_for(self.valves) as session:
+                    await self._take_request(session, body, user)
         except Exception as error:  # noqa: BLE001 a raising inlet kills the chat
-            self._recorder.counters.complain("failed_inlet", type(error).__name__)
+            self._recorder.counters.warn_throttled("failed_inlet", type(error).__name__)
         return body
 
     async def outlet(
@@ -5968,22 +5965,32 @@ class Pipeline:
     ) -> dict[str, Any]:
         """Book the answer this outlet is about, unless a Function filter has booked it."""
         try:
-            await self._take_answer(json_object(body), user)
+            if message := answer_message(json_object(body)):
+                with self._recorder.session_for(self.valves) as session:
+                    await self._take_answer(session, body, message, user)
+            else:
+                self._recorder.counters.count("ignored_outlet")
         except Exception as error:  # noqa: BLE001 the answer must not depend on its bookkeeping
-            self._recorder.counters.complain("failed_outlet", type(error).__name__)
+            self._recorder.counters.warn_throttled("failed_outlet", type(error).__name__)
         return body
 
-    async def _take_request(self, body: dict[str, Any], user: object) -> None:
-        metadata = json_object(body.get("metadata"))
+    def _state_path(self) -> Path:
+        # The server names the module after the file: a second copy of it has its own memory.
+        name = f"{type(self).__module__}.inlets.json"
+        return self._recorder.session_for(self.valves).settings.spool_dir / name
+
+    async def _take_request(
+        self, session: SpoolSession, body: dict[str, Any], user: object
+    ) -> None:
+        metadata, settings = json_object(body.get("metadata")), session.settings
         record = read_model_record(metadata.get("model"))
         if record is not None:
             self._memory.learn(record)
-        settings = self._recorder.follow(self.valves).settings
-        inlet = self._read_inlet(metadata, body, user, settings)
+        inlet = self._read_inlet(session, metadata, body, user)
         if inlet.is_continued:
-            inlet = replace(inlet, at=part_began(metadata, inlet.at))
+            inlet = replace(inlet, at=continuation_began(metadata, inlet.at))
         if inlet.billing == "openrouter":
-            _say_who_asked(body, inlet, settings)
+            _add_identities(body, inlet, settings)
         rows: list[Row] = []
         if inlet.task != "chat":
             rows += unmetered_rows([inlet], settings, task_id(metadata))
@@ -5992,41 +5999,37 @@ class Pipeline:
         person = self._users.row(user, inlet.at) if settings.user_directory else None
         if person is not None:
             rows.append(person)
-        await self._put_rows(rows)
+        await session.put(rows)
 
-    async def _take_answer(self, body: dict[str, Any], user: object) -> None:
-        message = answer_message(body)
-        if not message:
-            self._recorder.counters.count("ignored_outlet")
-            return
-        settings = self._recorder.follow(self.valves).settings
+    async def _take_answer(
+        self, session: SpoolSession, body: dict[str, Any], message: Mapping[str, Any], user: object
+    ) -> None:
         ids = {
             "chat_id": openwebui_id(body.get("chat_id")),
             "message_id": openwebui_id(body.get("id")),
         }
-        remembered = self._memory.answered(**ids)
-        inlet = remembered or self._read_inlet(ids, body, user, settings)
+        remembered = self._memory.complete(**ids)
+        inlet = remembered or self._read_inlet(session, ids, body, user)
         usage = json_object(message.get("usage"))
         is_metered = inlet.billing in ("openrouter", "named")
         if self._is_booked(inlet, ledger_ids(usage)):
             self._recorder.counters.count("booked_by_function")
         elif usage and (is_metered or has_openrouter_usage(usage)):
             if remembered is None and is_merged_wrongly(message):
-                # It may well be continued: then the name of its first part is taken.
+                # It may well be continued: then the name of its beginning is taken.
                 inlet = replace(inlet, is_continued=bool(inlet.chat_id))
             elif inlet.is_continued:
-                inlet = self._memory.disambiguate(
-                    inlet, parse_usage(usage, merged=True).total_tokens
-                )
+                total_tokens = parse_usage(usage, merged=True).total_tokens
+                inlet = self._memory.disambiguate(inlet, total_tokens)
             answer = CapturedAnswer(
                 source="pipeline", user=host_user_id(user), body=body, message=message
             )
-            await self._recorder.book(self.valves, partial(turn_event, answer, inlet))
+            await session.book(partial(turn_event, answer, inlet))
         elif not usage and (remembered or is_metered):
-            await self._put_rows(unmetered_rows([inlet], settings))
+            await session.put(unmetered_rows([inlet], session.settings))
 
     def _is_booked(self, inlet: Inlet, generation_ids: list[str]) -> bool:
-        """Tell whether a Function booked this answer; ids alone may be those of an earlier part."""
+        """Return whether a Function booked this answer, not only what it continues."""
         if not generation_ids:
             return False
         has_new = self._memory.has_new_ids(inlet, generation_ids)
@@ -6034,29 +6037,21 @@ class Pipeline:
             return True
         return is_fresh(generation_ids, inlet) if has_new is None else has_new
 
-    async def _put_rows(self, rows: list[Row]) -> None:
-        if rows:
-            await self._recorder.put(self.valves, rows)
-
     def _read_inlet(
-        self,
-        metadata: dict[str, Any],
-        body: dict[str, Any],
-        user: object,
-        settings: PluginSettings,
+        self, session: SpoolSession, metadata: dict[str, Any], body: dict[str, Any], user: object
     ) -> Inlet:
         return read_inlet(
             metadata,
             short_text(body.get("model")),
             host_user_id(user),
-            self._recorder.clock.now(),
+            session.clock.now(),
             self._memory.record,
-            settings.extra_connections,
+            session.settings.extra_connections,
         )
 
 
-def _say_who_asked(body: dict[str, Any], inlet: Inlet, settings: PluginSettings) -> None:
-    """Add identities to a request that goes to OpenRouter, never over what the caller sent."""
+def _add_identities(body: dict[str, Any], inlet: Inlet, settings: PluginSettings) -> None:
+    """Name user, chat and task to OpenRouter, never over what the caller sent."""
     if settings.add_user and inlet.user:
         body.setdefault("user", inlet.user)
     if settings.add_session_id and inlet.chat_id:
