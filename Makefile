@@ -37,11 +37,11 @@ test-faults: $(READY) ## Kill, stop and starve everything; FAULT_ROUNDS=50 is th
 bench: $(READY) ## Benchmarks, as ratios side by side (needs `make services hosts`)
 	$(BIN)/python -m benchmarks
 
-check: $(READY) ## Format, lint, types, layers, and the generated plugin is up to date
+check: $(READY) ## Format, lint, types, layers, rules of the house, and the generated plugin is up to date
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -q tests/unit/test_layers.py
+	$(BIN)/python -m pytest -q tests/unit/test_layers.py tests/unit/test_house.py
 	$(BIN)/python -m pipelines.bundler --check
 
 format: $(READY) ## Format and mend what ruff can mend

@@ -13,6 +13,13 @@ MODEL = "openai/gpt-5-mini"
 OTHER_MODEL = "anthropic/claude-haiku-4.5"
 TOOL_ID = "mock_tools"
 _ANSWER = "word0 word1 word2 word3 word4 word5"
+_PAGE = {
+    "stream": True,
+    "params": {},
+    "features": {},
+    "variables": {},
+    "session_id": "page-of-a-test",
+}
 _TASKS = {"title_generation": True, "tags_generation": True, "follow_up_generation": True}
 CALLERS_TOOL = {
     "type": "function",
@@ -62,18 +69,11 @@ class Visitor:
         answer_ids = [_new_id() for _ in chosen]
         answer = self._post(
             {
-                "stream": True,
+                **_PAGE,
                 "model": chosen[0],
                 "messages": [*before, question],
-                "params": {},
-                "features": {},
-                "variables": {},
-                "session_id": "page-of-a-test",
                 "parent_id": parent_id,
-                "message_ids": [
-                    {"model_id": model, "message_id": answer_id, "modelIdx": index}
-                    for index, (model, answer_id) in enumerate(zip(chosen, answer_ids, strict=True))
-                ],
+                "message_ids": _numbered(chosen, answer_ids),
                 "user_message": {
                     **question,
                     "id": question_id,
@@ -206,3 +206,10 @@ def _ok(answer: httpx.Response) -> httpx.Response:
     if answer.is_error:
         raise AssertionError(f"{answer.request.url.path}: {answer.status_code} {answer.text[:300]}")
     return answer
+
+
+def _numbered(models: list[str], answer_ids: list[str]) -> list[dict[str, object]]:
+    return [
+        {"model_id": model, "message_id": answer_id, "modelIdx": index}
+        for index, (model, answer_id) in enumerate(zip(models, answer_ids, strict=True))
+    ]

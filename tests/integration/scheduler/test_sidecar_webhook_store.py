@@ -46,10 +46,16 @@ def test_what_the_webhook_books_goes_where_its_flag_says_and_counts_once(
         "influxdb": webhook if mode else others,
         "embedded": others if mode else webhook,
     }
+    assert_status(desk, flag, mode)
     day = UsageFilter(start=NOON.date(), end=NOON.date())
     [total] = desk.sidecar.summaries.reports.usage(day, ())
     assert total.amounts.events == 3
     assert total.amounts.raw_pico_usd == 500_000_000_000 + 250_000_000_000 + 20_250_000
+    desk.close()
+    server.drop(place.bucket)
+
+
+def assert_status(desk: SidecarAtHand, flag: bool, mode: bool) -> None:
     status = desk.client.get(f"{ADMIN}/service-status").json()
     assert (status["influxdb_first_enabled"], status["influxdb_first_mode"]) == (flag, mode)
     names = {True: "influxdb", False: "embedded"}
@@ -59,5 +65,3 @@ def test_what_the_webhook_books_goes_where_its_flag_says_and_counts_once(
         "sidecar.sqlite3": 0,
         "webhook.sqlite3": 0,
     }
-    desk.close()
-    server.drop(place.bucket)
