@@ -19,7 +19,7 @@ Text = Annotated[str, Form()]
 Confirmed = Annotated[bool, Form()]
 
 
-def body_of(kind: type[AnyInput], **fields: object) -> AnyInput:
+def parse_form(kind: type[AnyInput], **fields: object) -> AnyInput:
     """Return the input of a service from a form; an empty field was left out.
 
     Raises ApiError that names the first field that cannot be used.

@@ -15,10 +15,10 @@ from scheduler.dashboard.filters import today_of
 from scheduler.dashboard.forms import (
     Confirmed,
     Text,
-    body_of,
     confirm,
     day_of,
     first_instant,
+    parse_form,
     redirect,
 )
 from scheduler.dashboard.pages import render
@@ -114,7 +114,7 @@ def assign(
         raise ApiError(422, "invalid_value", "choose at least one user")
     since = first_instant(valid_from, sidecar.settings.usage_timezone)
     bodies = [
-        body_of(
+        parse_form(
             NewAssignment,
             external_user=each,
             organization_id=organization_id,

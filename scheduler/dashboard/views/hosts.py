@@ -42,7 +42,10 @@ def hosts(request: Request, sidecar: SidecarDep) -> Response:
     values = {
         "report": report,
         "status": service_status(sidecar),
-        "counters": _counters(report, sidecar),
+        "counters": {
+            origin: sorted(found.items())
+            for origin, found in counters_by_origin(report, sidecar).items()
+        },
         "jobs": sidecar.schedule(),
     }
     return render(request, "hosts.html", values)
@@ -73,14 +76,17 @@ def replay(
     return confirm(request, "Replay", sentences, {"spool": spool}, _PAGE)
 
 
-def _counters(report: HealthReport, sidecar: RunningSidecar) -> dict[str, list[tuple[str, int]]]:
-    """Return the counters of the spools here, and of hosts whose spool is elsewhere."""
+def counters_by_origin(
+    report: HealthReport, sidecar: RunningSidecar
+) -> dict[str, Mapping[str, int]]:
+    """Return the counters of the spools here, ever, and of hosts elsewhere since their start."""
     here = {host.host_id for host in sidecar.hosts_here()}
     counters: dict[str, Mapping[str, int]] = {
         spool.name: spool.status.counters for spool in report.spools
     }
-    counters |= {host.host_id: host.counters for host in report.hosts if host.host_id not in here}
-    return {name: sorted(found.items()) for name, found in counters.items()}
+    return counters | {
+        host.host_id: host.counters for host in report.hosts if host.host_id not in here
+    }
 
 
 def _dead_letter_lists(sidecar: RunningSidecar) -> Iterator[DeadLetterList]:

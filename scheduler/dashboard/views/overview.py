@@ -19,6 +19,7 @@ from scheduler.dashboard.spans import (
     month_so_far,
     same_span_before,
 )
+from scheduler.dashboard.views.hosts import counters_by_origin
 from scheduler.monitoring.health import Health, HealthReport
 from scheduler.process.running import RunningSidecar
 from scheduler.reports.completeness import read_completeness
@@ -124,12 +125,11 @@ def _completeness(
 
 
 def _refused_count(report: HealthReport, sidecar: RunningSidecar) -> int:
-    """Count refusals: of the spools here, ever, and of hosts elsewhere since their start."""
-    here = {host.host_id for host in sidecar.hosts_here()}
-    counters = [spool.status.counters for spool in report.spools]
-    counters += [host.counters for host in report.hosts if host.host_id not in here]
     return sum(
-        count for each in counters for reason, count in each.items() if reason.startswith("refused")
+        count
+        for counters in counters_by_origin(report, sidecar).values()
+        for reason, count in counters.items()
+        if reason.startswith("refused")
     )
 
 

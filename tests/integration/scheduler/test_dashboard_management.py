@@ -55,13 +55,13 @@ def test_several_users_are_assigned_at_once_after_a_look_at_the_numbers(
     add_acme(visitor)
     page = "/ui/assignments"
     assert 'value="bob-id"' in visitor.page(page)
-    wish = {"user": [ALICE, BOB], "organization_id": "acme", "valid_from": ""}
-    asked = text_of(visitor.submit(page, page, **wish))
+    wanted = {"user": [ALICE, BOB], "organization_id": "acme", "valid_from": ""}
+    asked = text_of(visitor.submit(page, page, **wanted))
     assert "2 users will belong to Acme, for all their days" in asked
     moves = "2 events on 1 days, at a cost of 5 USD, go from whom the host names to Acme."
     assert moves in asked
     assert desk.client.get(f"{ADMIN}/assignments").json() == []
-    visitor.submit(page, page, **wish, confirmed="true")
+    visitor.submit(page, page, **wanted, confirmed="true")
     desk.work()
     assert "Everybody who used something" in text_of(visitor.page(page))
     shown = visitor.page("/ui/usage", organization_id="acme")
@@ -107,22 +107,22 @@ def test_an_assignment_is_corrected_and_ended(desk: SidecarAtHand, visitor: Visi
     add_globex(visitor)
     number = made_assignment(desk)
     desk.work()
-    wish = {"organization_id": "globex", "first_day": "2026-11-20", "last_day": "2026-11-24"}
-    asked = text_of(correct(visitor, number, **wish).text)
+    wanted = {"organization_id": "globex", "first_day": "2026-11-20", "last_day": "2026-11-24"}
+    asked = text_of(correct(visitor, number, **wanted).text)
     assert "1 events on 1 days, at a cost of 2 USD, go from Acme to globex." in asked
     assert assignments_of(desk) == [("acme", "1970-01-01T00:00:00Z")]
-    correct(visitor, number, **wish, confirmed="true")
+    correct(visitor, number, **wanted, confirmed="true")
     ended = [("globex", "2026-11-19T23:00:00Z"), (None, "2026-11-24T23:00:00Z")]
     assert assignments_of(desk) == ended
     desk.work()
     shown = visitor.page("/ui/usage", organization_id="globex")
     assert value_at(shown, "total-cost") == "2"
-    shorter = wish | {"last_day": "2026-11-23"}
+    shorter = wanted | {"last_day": "2026-11-23"}
     moved = "1 events on 1 days, at a cost of 2 USD, go from globex to whom the host names."
     assert moved in text_of(correct(visitor, number, **shorter).text)
-    correct(visitor, number, **wish | {"last_day": ""}, confirmed="true")
+    correct(visitor, number, **wanted | {"last_day": ""}, confirmed="true")
     assert assignments_of(desk) == ended[:1]
-    assert "Nothing changes." in correct(visitor, number, **wish | {"last_day": ""}).text
+    assert "Nothing changes." in correct(visitor, number, **wanted | {"last_day": ""}).text
 
 
 def test_a_correction_keeps_the_instant_of_a_day_that_was_not_changed(
@@ -131,8 +131,8 @@ def test_a_correction_keeps_the_instant_of_a_day_that_was_not_changed(
     add_acme(visitor)
     add_globex(visitor)
     number = made_assignment(desk, valid_from="2026-11-20T10:30:00Z")
-    wish = {"organization_id": "globex", "first_day": "2026-11-20", "last_day": ""}
-    correct(visitor, number, **wish, confirmed="true")
+    wanted = {"organization_id": "globex", "first_day": "2026-11-20", "last_day": ""}
+    correct(visitor, number, **wanted, confirmed="true")
     assert assignments_of(desk) == [("globex", "2026-11-20T10:30:00Z")]
 
 
@@ -149,8 +149,8 @@ def test_an_assignment_stays_between_its_neighbours(desk: SidecarAtHand, visitor
         (second, "2026-11-20", "2026-11-19", "the last day lies before the first"),
         (second, "2026-11-20", "some day", "is no day"),
     ):
-        wish = {"organization_id": "acme", "first_day": first_day, "last_day": last_day}
-        answer = correct(visitor, number, **wish, confirmed="true")
+        wanted = {"organization_id": "acme", "first_day": first_day, "last_day": last_day}
+        answer = correct(visitor, number, **wanted, confirmed="true")
         assert (answer.status_code, words in text_of(answer.text)) == (422, True), answer.text
     assert assignments_of(desk) == before
     gone = visitor.client.get("/ui/assignment", params={"assignment_id": "999"})
@@ -159,21 +159,21 @@ def test_an_assignment_stays_between_its_neighbours(desk: SidecarAtHand, visitor
 
 def test_a_rate_says_what_it_changes_before_it_does(desk: SidecarAtHand, visitor: Visitor) -> None:
     page = "/ui/organization?organization_id=unassigned"
-    wish = {"organization_id": "unassigned", "markup": "2", "valid_from": "2026-11-01"}
-    asked = text_of(visitor.submit(page, "/ui/organization/rate", **wish))
+    wanted = {"organization_id": "unassigned", "markup": "2", "valid_from": "2026-11-01"}
+    asked = text_of(visitor.submit(page, "/ui/organization/rate", **wanted))
     assert "2 events up to 2026-11-24 are billed now at 6.5 USD; then at about 10 USD" in asked
     desk.work()
     assert value_at(visitor.page("/ui/usage"), "total-billed") == "6.5"
-    visitor.submit(page, "/ui/organization/rate", **wish, confirmed="true")
+    visitor.submit(page, "/ui/organization/rate", **wanted, confirmed="true")
     desk.work()
     assert value_at(visitor.page("/ui/usage"), "total-billed") == "10"
 
 
 def test_a_rate_of_the_future_changes_no_billed_day(visitor: Visitor) -> None:
     page = "/ui/organization?organization_id=unassigned"
-    wish = {"organization_id": "unassigned", "markup": "2", "valid_from": "2027-01-01"}
+    wanted = {"organization_id": "unassigned", "markup": "2", "valid_from": "2027-01-01"}
     assert "No day of it has been billed yet" in visitor.submit(
-        page, "/ui/organization/rate", **wish
+        page, "/ui/organization/rate", **wanted
     )
 
 

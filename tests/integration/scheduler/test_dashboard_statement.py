@@ -13,7 +13,7 @@ from tests.support.builders import ALICE, NOON, generation_id, pending, settled,
 from tests.support.pages import Visitor, add_client, signed_in, text_of, value_at
 from tests.support.sidecars import ADMIN, SidecarAtHand
 
-WISH = {"organization_id": "acme", "month": "2026-11"}
+QUERY = {"organization_id": "acme", "month": "2026-11"}
 
 
 @pytest.fixture
@@ -48,13 +48,13 @@ def test_lines_add_up_to_the_total_which_is_rounded_once(
     desk: SidecarAtHand, visitor: Visitor
 ) -> None:
     enter_rate(desk)
-    text = visitor.page("/ui/statement.csv", **WISH, by="model")
+    text = visitor.page("/ui/statement.csv", **QUERY, by="model")
     lines = list(csv.DictReader(io.StringIO(text)))
     amounts = [Decimal(line["amount"]) for line in lines if line["line"] == "line"]
     totals = {line["line"]: line["amount"] for line in lines if line["line"].startswith("total")}
     assert amounts == [Decimal("0.006")] * 3
     assert totals == {"total, exact": "0.018", "total, rounded once": "0.02"}
-    page = visitor.page("/ui/statement", **WISH, by="model")
+    page = visitor.page("/ui/statement", **QUERY, by="model")
     assert value_at(page, "statement-billed") == "0.0045"
     assert "0.02 PLN" in text_of(page)
 
@@ -67,8 +67,8 @@ def test_whole_yen_are_paid_and_every_digit_is_shown(desk: SidecarAtHand, visito
     span = {"start": "2026-11-01", "end": "2026-11-30"}
     api = desk.client.get(f"{ADMIN}/organizations/acme/statement", params=span).json()
     assert (api["amount"], api["billed_usd"]) == ("1", "0.0045")
-    assert "To pay 1 JPY" in text_of(visitor.page("/ui/statement", **WISH))
-    lines = list(csv.DictReader(io.StringIO(visitor.page("/ui/statement.csv", **WISH))))
+    assert "To pay 1 JPY" in text_of(visitor.page("/ui/statement", **QUERY))
+    lines = list(csv.DictReader(io.StringIO(visitor.page("/ui/statement.csv", **QUERY))))
     assert [line["amount"] for line in lines[-4:-2]] == ["0.67725", "1"]
 
 
@@ -76,7 +76,7 @@ def test_the_file_names_the_markup_and_each_exchange_rate_with_its_day(
     desk: SidecarAtHand, visitor: Visitor
 ) -> None:
     enter_rate(desk)
-    lines = list(csv.DictReader(io.StringIO(visitor.page("/ui/statement.csv", **WISH))))
+    lines = list(csv.DictReader(io.StringIO(visitor.page("/ui/statement.csv", **QUERY))))
     told = ("line", "name", "currency", "rate", "rate_of")
     assert [tuple(line[column] for column in told) for line in lines[-2:]] == [
         ("markup", "2026-11-01", "", "1.25", "2026-11-01"),
@@ -88,7 +88,7 @@ def test_it_equals_the_statement_of_the_api(desk: SidecarAtHand, visitor: Visito
     enter_rate(desk)
     span = {"start": "2026-11-01", "end": "2026-11-30"}
     api = desk.client.get(f"{ADMIN}/organizations/acme/statement", params=span).json()
-    page = visitor.page("/ui/statement", **WISH)
+    page = visitor.page("/ui/statement", **QUERY)
     assert value_at(page, "statement-billed") == api["billed_usd"]
     assert f"{api['amount']} PLN" in text_of(page)
 
@@ -96,9 +96,9 @@ def test_it_equals_the_statement_of_the_api(desk: SidecarAtHand, visitor: Visito
 def test_it_says_which_rate_it_borrowed_and_what_is_missing(
     desk: SidecarAtHand, visitor: Visitor
 ) -> None:
-    assert "no exchange rate" in text_of(visitor.page("/ui/statement", **WISH))
+    assert "no exchange rate" in text_of(visitor.page("/ui/statement", **QUERY))
     enter_rate(desk)
-    text = text_of(visitor.page("/ui/statement", **WISH))
+    text = text_of(visitor.page("/ui/statement", **QUERY))
     assert "2026-11-24 4 2026-11-20 (the last one before)" in text
     assert "Pending, their cost is not known yet: 1" in text
     assert "no source shows: 1" in text
@@ -109,19 +109,19 @@ def test_it_says_which_rate_it_borrowed_and_what_is_missing(
 def test_a_month_that_is_long_over_is_final(desk: SidecarAtHand, visitor: Visitor) -> None:
     desk.clock.move(9 * 86_400)
     visitor.sign_in()
-    assert "not final yet" not in text_of(visitor.page("/ui/statement", **WISH))
+    assert "not final yet" not in text_of(visitor.page("/ui/statement", **QUERY))
     assert NOON.month == 11
 
 
 def test_two_markups_of_a_month_are_both_named(desk: SidecarAtHand, visitor: Visitor) -> None:
     body = {"markup": "2", "valid_from": "2026-11-15"}
     desk.client.put(f"{ADMIN}/organizations/acme/rates", json=body)
-    text = text_of(visitor.page("/ui/statement", **WISH))
+    text = text_of(visitor.page("/ui/statement", **QUERY))
     assert re.search("1.25 from 2026-11-01, . 2 from 2026-11-15", text)
 
 
 @pytest.mark.parametrize(
-    ("wish", "status"),
+    ("query", "status"),
     [
         ({"organization_id": "nobody"}, 404),
         ({"organization_id": "acme", "month": "2026-13"}, 422),
@@ -130,8 +130,10 @@ def test_two_markups_of_a_month_are_both_named(desk: SidecarAtHand, visitor: Vis
         ({"organization_id": "acme", "month": "9999-12"}, 422),
     ],
 )
-def test_an_unusable_wish_is_said(visitor: Visitor, wish: dict[str, str], status: int) -> None:
-    assert visitor.client.get("/ui/statement", params=wish).status_code == status
+def test_an_unusable_query_is_an_error_page(
+    visitor: Visitor, query: dict[str, str], status: int
+) -> None:
+    assert visitor.client.get("/ui/statement", params=query).status_code == status
 
 
 def test_the_choice_names_every_organization(visitor: Visitor) -> None:
