@@ -165,13 +165,14 @@ def _table(title: str, *names: str) -> Table:
 
 
 def _amounts(rows: Sequence[SpendRow]) -> tuple[str, ...]:
+    total = sum((row.amounts for row in rows), Amounts())
     return (
-        f"{sum(row.amounts.events for row in rows):,}",
-        f"{sum(row.amounts.total_tokens for row in rows):,}",
+        f"{total.events:,}",
+        f"{total.total_tokens:,}",
         _rounded(_cost(rows)),
-        _rounded(sum(row.amounts.billed_pico_usd for row in rows)),
-        _rounded(sum(row.amounts.estimated_pico_usd for row in rows)),
-        _count(sum(row.amounts.pending - row.amounts.estimated for row in rows)),
+        _rounded(total.billed_pico_usd),
+        _rounded(total.estimated_pico_usd),
+        _count(total.pending - total.estimated),
         _count(sum(row.unmetered for row in rows)),
     )
 
