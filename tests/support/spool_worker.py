@@ -1,4 +1,4 @@
-"""A process that puts events into a spool and prints each id once it is told that it is safe."""
+"""A process that puts events into a spool and prints each id once it is safe."""
 
 import sys
 from collections import deque

@@ -60,7 +60,7 @@ class SpoolModel(RuleBasedStateMachine):
         return "queued"
 
     @rule(number=NUMBERS)
-    def note_open(self, number: int) -> None:
+    def track(self, number: int) -> None:
         event = pending(request_id=generation_id(number))
         kept = {row.request_id for row in self.spool.dead_letters()}
         waiting = {row.json for row in self.spool.take(100)}
@@ -103,7 +103,7 @@ class SpoolModel(RuleBasedStateMachine):
     @rule()
     def restart(self) -> None:
         self.spool.close()
-        self.clock.move(200)  # the notes of the old owner are silent long enough for the new one
+        self.clock.move(200)  # the old owner is silent long enough for the new one
         self.spool = self.opened()
 
     @invariant()

@@ -1,4 +1,4 @@
-"""Open generations: noted without waiting, closed by their usage, booked as pending in silence."""
+"""Open generations: tracked without waiting, closed by their usage, pending when they expire."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -49,7 +49,7 @@ def booked(spool: SqliteSpool) -> list[UsageEvent]:
     return [event_from_json(row.json) for row in spool.take(100)]
 
 
-def test_usage_closes_the_note(alice: SqliteSpool, clock: SetClock) -> None:
+def test_usage_closes_the_generation(alice: SqliteSpool, clock: SetClock) -> None:
     alice.track(pending())
     assert alice.put([settled()]).result(10) == ["queued"]
     assert alice.status().open_generations == 0
@@ -90,7 +90,7 @@ def test_usage_that_comes_after_the_silence_still_prices_it(
     assert booked(alice) == [pending(), settled()]
 
 
-def test_what_is_known_by_now_replaces_the_note(alice: SqliteSpool, clock: SetClock) -> None:
+def test_what_is_known_by_now_replaces_what_was_known(alice: SqliteSpool, clock: SetClock) -> None:
     alice.track(pending())
     alice.track(pending(output_tokens=7, total_tokens=7))
     clock.move(500)
@@ -98,7 +98,7 @@ def test_what_is_known_by_now_replaces_the_note(alice: SqliteSpool, clock: SetCl
     assert booked(alice) == [pending(output_tokens=7, total_tokens=7)]
 
 
-def test_a_generation_that_is_booked_is_not_noted_again(
+def test_a_generation_that_is_booked_is_not_opened_again(
     alice: SqliteSpool, bob: SqliteSpool
 ) -> None:
     alice.put([settled()]).result(10)
@@ -107,7 +107,7 @@ def test_a_generation_that_is_booked_is_not_noted_again(
     assert bob.status().open_generations == 0
 
 
-def test_others_leave_the_notes_of_a_live_owner_alone(
+def test_others_leave_the_generations_of_a_live_owner_alone(
     alice: SqliteSpool, bob: SqliteSpool, clock: SetClock
 ) -> None:
     alice.track(pending())
@@ -117,7 +117,7 @@ def test_others_leave_the_notes_of_a_live_owner_alone(
     assert bob.expire_open(clock.now(), QUIET) == 0
 
 
-def test_whoever_delivers_books_what_a_dead_process_left_open(
+def test_the_holder_of_the_lease_books_what_a_dead_process_left_open(
     alice: SqliteSpool, bob: SqliteSpool, clock: SetClock
 ) -> None:
     alice.track(pending())
@@ -170,7 +170,7 @@ def test_generations_that_ended_leave_room_for_those_that_are_alive(
     spool.close()
 
 
-def test_a_note_that_expires_in_a_full_spool_is_booked_all_the_same(
+def test_a_generation_that_expires_in_a_full_spool_is_booked_all_the_same(
     path: Path, clock: SetClock
 ) -> None:
     spool = SqliteSpool(path, settings=SpoolSettings(max_bytes=1), clock=clock)
@@ -181,7 +181,9 @@ def test_a_note_that_expires_in_a_full_spool_is_booked_all_the_same(
     spool.close()
 
 
-def test_a_quarantined_pending_event_closes_its_note(alice: SqliteSpool, clock: SetClock) -> None:
+def test_a_quarantined_pending_event_closes_its_generation(
+    alice: SqliteSpool, clock: SetClock
+) -> None:
     alice.track(pending(occurred_at=NOON + timedelta(hours=5)))
     clock.move(600)
     assert alice.expire_open(clock.now(), QUIET) == 1

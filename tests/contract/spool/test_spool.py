@@ -43,14 +43,14 @@ def deliver_all(spool: SqliteSpool) -> int:
 
 
 def host(seconds: float = 0, **fields: object) -> HostRow:
-    said = {
+    heartbeat = {
         "host_id": "host-1",
         "occurred_at": NOON + timedelta(seconds=seconds),
         "host_kind": "function",
         "version": "1.0",
         "started_at": NOON,
     }
-    return HostRow.model_validate(said | fields)
+    return HostRow.model_validate(heartbeat | fields)
 
 
 def test_a_queued_event_comes_back_as_it_was(spool: SqliteSpool) -> None:
@@ -143,7 +143,7 @@ def test_a_time_far_ahead_waits_for_a_person_and_goes_when_replayed(spool: Sqlit
     assert len(spool.take(10)) == 2
 
 
-def test_a_rejected_row_is_kept_with_the_words_of_the_server(spool: SqliteSpool) -> None:
+def test_a_rejected_row_is_kept_with_the_message_of_the_server(spool: SqliteSpool) -> None:
     put(spool, settled(), settled(request_id=generation_id(2)))
     bad, good = spool.take(10)
     spool.acknowledge(
@@ -166,7 +166,7 @@ def test_kept_rows_count_their_attempts(spool: SqliteSpool) -> None:
     assert spool.take(1) == [replace(row, attempts=2)]
 
 
-def test_marking_twice_changes_nothing(spool: SqliteSpool) -> None:
+def test_acknowledging_twice_changes_nothing(spool: SqliteSpool) -> None:
     put(spool, settled())
     (row,) = spool.take(1)
     spool.acknowledge(accepted=[row.row_id])
@@ -176,7 +176,7 @@ def test_marking_twice_changes_nothing(spool: SqliteSpool) -> None:
     assert status.counters["delivered"] == 1
 
 
-def test_a_dead_letter_keeps_its_first_words_and_is_counted_once(spool: SqliteSpool) -> None:
+def test_a_dead_letter_keeps_its_first_message_and_is_counted_once(spool: SqliteSpool) -> None:
     put(spool, settled())
     (row,) = spool.take(1)
     spool.acknowledge(rejected=[(row.row_id, "unable to parse")])
@@ -186,7 +186,7 @@ def test_a_dead_letter_keeps_its_first_words_and_is_counted_once(spool: SqliteSp
     assert spool.status().counters["dead"] == 1
 
 
-def test_a_late_mark_never_hits_a_younger_row(spool: SqliteSpool) -> None:
+def test_a_late_acknowledgement_never_hits_a_younger_row(spool: SqliteSpool) -> None:
     put(spool, settled())
     (old,) = spool.take(1)
     spool.acknowledge(accepted=[old.row_id])
@@ -195,7 +195,7 @@ def test_a_late_mark_never_hits_a_younger_row(spool: SqliteSpool) -> None:
     assert len(spool.take(10)) == 1
 
 
-def test_thousands_of_marks_are_all_made(spool: SqliteSpool) -> None:
+def test_thousands_of_rows_are_all_acknowledged(spool: SqliteSpool) -> None:
     put(spool, *(settled(request_id=generation_id(number)) for number in range(2500)))
     assert deliver_all(spool) == 2500
     assert spool.status().queued == 0
@@ -239,7 +239,7 @@ def test_every_kind_of_row_travels(spool: SqliteSpool) -> None:
     assert put(spool, user, task) == ["duplicate", "duplicate"]
 
 
-def test_only_the_newest_word_of_a_host_waits(spool: SqliteSpool) -> None:
+def test_only_the_newest_heartbeat_of_a_host_waits(spool: SqliteSpool) -> None:
     put(spool, host(0), host(0, host_id="host-2"))
     spool.put([host(60, message="disk is nearly full")]).result(10)
     assert len(spool.take(10)) == 2
@@ -250,7 +250,7 @@ def test_only_the_newest_word_of_a_host_waits(spool: SqliteSpool) -> None:
     assert spool.hosts()[0].message == "disk is nearly full"
 
 
-def test_a_word_of_before_the_clock_was_set_back_does_not_last(spool: SqliteSpool) -> None:
+def test_a_heartbeat_of_before_the_clock_was_set_back_does_not_last(spool: SqliteSpool) -> None:
     put(spool, host(3600, message="from the future"))
     put(spool, host(0))
     assert [row.message for row in spool.hosts()] == ["ok"]

@@ -99,7 +99,7 @@ def test_a_row_that_is_not_what_was_queued_stays_in_the_old_file(path: Path) -> 
     assert kept == (2,)
 
 
-def test_a_mark_that_comes_late_hits_no_row_of_the_new_file(path: Path) -> None:
+def test_a_late_acknowledgement_hits_no_row_of_the_new_file(path: Path) -> None:
     """A delivery that began in the old file ends after the new one was begun."""
     rows = fill(path)
     path.write_bytes(b"\xa5" * path.stat().st_size)

@@ -42,7 +42,7 @@ def modes(folder: Path) -> dict[str, int]:
     return {file.name: stat.S_IMODE(file.stat().st_mode) for file in folder.iterdir()}
 
 
-def test_nobody_else_reads_the_files(path: Path) -> None:
+def test_the_files_are_private(path: Path) -> None:
     before = os.umask(0)
     try:
         with opened(path) as spool:
@@ -178,7 +178,7 @@ def test_others_follow_to_the_new_file_when_one_sets_a_corrupt_one_aside(path: P
         assert spool.status().queued == 2
 
 
-def test_a_file_that_somebody_removes_is_made_anew(path: Path) -> None:
+def test_a_file_that_was_removed_is_made_anew(path: Path) -> None:
     with opened(path) as spool:
         spool.put([settled()]).result(20)
         path.unlink()
@@ -237,13 +237,13 @@ for number in range(3000):
         safe.append(event.event_id)
     except SpoolError as error:
         refused.append(event.event_id)
-        words = str(error)
+        message = str(error)
         if len(refused) == 20:
             break
 resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 later = [spool.put([settled(request_id=generation_id(number))]).result(20)[0]
          for number in range(len(safe) + len(refused))]
-print(json.dumps({"safe": safe, "refused": refused, "words": words, "later": later,
+print(json.dumps({"safe": safe, "refused": refused, "message": message, "later": later,
                   "failed": spool.counters()["write_failed"]}))
 """
 
@@ -257,18 +257,18 @@ def test_a_full_disk_refuses_events_and_forgets_none(path: Path) -> None:
         text=True,
         timeout=120,
     )
-    told = json.loads(done.stdout)
-    assert len(told["safe"]) > 10
-    assert len(told["refused"]) == 20
-    assert told["failed"] >= 20
-    assert "function.sqlite3: " in told["words"]
+    found = json.loads(done.stdout)
+    assert len(found["safe"]) > 10
+    assert len(found["refused"]) == 20
+    assert found["failed"] >= 20
+    assert "function.sqlite3: " in found["message"]
     # What was refused is not marked as seen, what was safe is.
-    assert told["later"].count("queued") == 20
-    assert told["later"].count("duplicate") == len(told["safe"])
+    assert found["later"].count("queued") == 20
+    assert found["later"].count("duplicate") == len(told["safe"])
     with closing(sqlite3.connect(path)) as file:
         assert file.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
         there = [event_id for (event_id,) in file.execute("SELECT lower(hex(event_id)) FROM rows")]
-    assert sorted(there) == sorted(told["safe"] + told["refused"])
+    assert sorted(there) == sorted(found["safe"] + told["refused"])
 
 
 def host(minute: int) -> HostRow:

@@ -50,7 +50,7 @@ async def test_a_hook_gets_the_outcome_of_each_row(spool: SqliteSpool) -> None:
     assert await put_within(spool, [settled(), settled()], 20) == ["queued", "duplicate"]
 
 
-async def test_a_hook_is_told_when_nothing_was_queued(path: Path) -> None:
+async def test_a_hook_sees_when_nothing_was_queued(path: Path) -> None:
     spool = SqliteSpool(path, clock=SetClock(), settings=SpoolSettings(max_bytes=1))
     with pytest.raises(SpoolFull):
         await put_within(spool, [settled()], 20)

@@ -1,4 +1,4 @@
-"""The spool's log: laid out from the start, synced for whoever waits, shared by whoever comes."""
+"""The spool's log: laid out from the start, synced for awaited work, bounded."""
 
 import resource
 import shutil

@@ -18,7 +18,7 @@ PROCESSES = 4
 
 
 class Worker:
-    """A process that puts a range of events and tells which of them are safe."""
+    """A process that puts a range of events and reports which of them are safe."""
 
     def __init__(self, path: Path, first: int, count: int) -> None:
         self.safe: list[tuple[str, str]] = []
@@ -32,7 +32,7 @@ class Worker:
         self._reader.start()
 
     def kill_after(self, events: int) -> None:
-        """Kill the process (SIGKILL) once it has told so many, or has ended."""
+        """Kill the process (SIGKILL) once it has reported so many, or has ended."""
         wait_for(lambda: len(self.safe) >= events or self.process.poll() is not None, 60)
         self.process.kill()
         self.end()
@@ -51,7 +51,7 @@ class Worker:
 
 
 class Drain:
-    """A delivery in this process, at the same time: takes rows into a list and settles them."""
+    """A delivery in this process, at the same time: takes rows and acknowledges them."""
 
     def __init__(self, spool: SqliteSpool) -> None:
         self.delivered: Counter[str] = Counter()
@@ -83,7 +83,7 @@ def content(path: Path) -> Counter[str]:
 
 
 def kill_four(path: Path, chance: random.Random) -> set[str]:
-    """Kill four processes in the middle of their work; return what they told to be safe."""
+    """Kill four processes in the middle of their work; return what they reported as safe."""
     # Ranges overlap, and every process dies long before its end.
     workers = [Worker(path, first=200 * number, count=2000) for number in range(PROCESSES)]
     killers = [
@@ -98,17 +98,17 @@ def kill_four(path: Path, chance: random.Random) -> set[str]:
     return {event_id for worker in workers for event_id, _ in worker.safe}
 
 
-def test_what_was_told_to_be_safe_survives_sigkill_exactly_once(tmp_path: Path) -> None:
+def test_what_was_reported_safe_survives_sigkill_exactly_once(tmp_path: Path) -> None:
     path = tmp_path / "function.sqlite3"
     chance = random.Random(20261124)
     clock = SetClock()
     spool = SqliteSpool(path, clock=clock)
     drain = Drain(spool)
-    told = set().union(*(kill_four(path, chance) for _ in range(3)))
+    reported = set().union(*(kill_four(path, chance) for _ in range(3)))
     drain.stop()
     there = content(path)
-    assert len(told) > PROCESSES
-    assert told - there.keys() == set()
+    assert len(reported) > PROCESSES
+    assert reported - there.keys() == set()
     assert set(there.values()) == {1}
     assert set(drain.delivered.values()) == {1}
     assert drain.delivered.keys() <= there.keys()

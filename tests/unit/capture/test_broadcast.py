@@ -122,12 +122,12 @@ def test_byok_without_its_charge_is_pending_because_the_list_price_is_not_the_fe
 
 
 def test_byok_keeps_fee_and_upstream_apart() -> None:
-    told = {
+    reported = {
         "trace.metadata.openrouter_generation.usage": 0.0002667,
         "trace.metadata.openrouter_generation.is_byok": True,
         "trace.metadata.openrouter_generation.byok_usage_inference": 0.005334,
     }
-    event = one(attributes=told)
+    event = one(attributes=reported)
     assert (event.cost_usd, event.upstream_cost_usd) == (Decimal("0.0002667"), Decimal("0.005334"))
 
 

@@ -35,12 +35,12 @@ CHUNK = {
 USAGE = {"prompt_tokens": 9, "completion_tokens": 9, "total_tokens": 18, "cost": 2.025e-05}
 
 
-def nobody(_model_id: str) -> ModelRecord | None:
+def unknown(_model_id: str) -> ModelRecord | None:
     return None
 
 
 def inlet_of(metadata: dict[str, Any], requested: str = "openai/gpt-5-mini") -> Inlet:
-    return read_inlet(METADATA | metadata, requested, ALICE, NOON, nobody, frozenset())
+    return read_inlet(METADATA | metadata, requested, ALICE, NOON, unknown, frozenset())
 
 
 def booked(answer: dict[str, Any], inlet: Inlet, **body: Any) -> UsageEvent:
@@ -240,7 +240,7 @@ def test_a_continued_answer_without_prices_is_pending() -> None:
 def test_presets_and_arenas_are_resolved_and_only_openrouter_is_metered(
     metadata: dict[str, Any], requested: str, model: str, billing: str
 ) -> None:
-    inlet = read_inlet(metadata, requested, ALICE, NOON, nobody, frozenset({"proxy"}))
+    inlet = read_inlet(metadata, requested, ALICE, NOON, unknown, frozenset({"proxy"}))
     assert (inlet.model, inlet.billing, inlet.requested_model) == (model, billing, requested)
 
 
@@ -254,7 +254,7 @@ def test_the_record_of_a_base_model_is_found_in_memory() -> None:
 
 def test_a_background_task_of_an_arena_chat_keeps_its_own_model() -> None:
     metadata = {"task": "title_generation", "selected_model_id": "openai/o3"}
-    inlet = read_inlet(metadata, "qwen/qwen3-8b:free", ALICE, NOON, nobody, frozenset())
+    inlet = read_inlet(metadata, "qwen/qwen3-8b:free", ALICE, NOON, unknown, frozenset())
     assert (inlet.model, inlet.task) == ("qwen/qwen3-8b:free", "title_generation")
 
 
@@ -266,7 +266,7 @@ def test_a_silent_inlet_becomes_an_unmetered_row_of_its_turn() -> None:
 
 def test_ids_are_fresh_from_the_second_of_the_inlet_on() -> None:
     inlet = inlet_of({})
-    late = read_inlet({}, "x", ALICE, NOON.replace(microsecond=900_000), nobody, frozenset())
+    late = read_inlet({}, "x", ALICE, NOON.replace(microsecond=900_000), unknown, frozenset())
     assert is_fresh([generation_id(seconds=NOON_SECONDS)], inlet)
     assert is_fresh([generation_id(seconds=NOON_SECONDS)], late)
     assert not is_fresh([generation_id(seconds=NOON_SECONDS - 1)], inlet)

@@ -30,7 +30,7 @@ RECORD = {
 }
 
 
-def test_a_record_with_openrouters_marks_is_openrouters() -> None:
+def test_a_record_with_openrouters_fields_is_openrouters() -> None:
     record = read_model_record(RECORD)
     assert record is not None
     assert record.is_openrouter
@@ -42,7 +42,7 @@ def test_a_record_with_openrouters_marks_is_openrouters() -> None:
 
 
 @pytest.mark.parametrize("missing", ["pricing", "canonical_slug", "top_provider"])
-def test_a_record_without_one_of_the_marks_is_not(missing: str) -> None:
+def test_a_record_without_one_of_them_is_not(missing: str) -> None:
     record = read_model_record({name: RECORD[name] for name in RECORD if name != missing})
     assert record is not None
     assert not record.is_openrouter

@@ -37,7 +37,7 @@ def test_the_key_becomes_a_hash_and_an_organization_and_is_not_kept() -> None:
     assert KEY not in event.to_json()
 
 
-def test_a_key_nobody_entered_belongs_to_the_default_organization() -> None:
+def test_an_unknown_key_belongs_to_the_default_organization() -> None:
     assert read(api_key="sk-or-other").client_org_id == "house"
     assert read(api_key=None).api_key_hash == "none"
 
@@ -72,7 +72,7 @@ def test_the_same_body_without_an_id_is_one_event_and_another_body_is_not() -> N
     assert read().request_id != read(tokens_used=1001).request_id
 
 
-def test_without_id_and_time_two_bodies_could_not_be_told_apart() -> None:
+def test_without_id_and_time_a_body_is_refused() -> None:
     with pytest.raises(InvalidEvent, match="timestamp: missing"):
         read(timestamp=None)
 
