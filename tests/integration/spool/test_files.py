@@ -264,11 +264,11 @@ def test_a_full_disk_refuses_events_and_forgets_none(path: Path) -> None:
     assert "function.sqlite3: " in found["message"]
     # What was refused is not marked as seen, what was safe is.
     assert found["later"].count("queued") == 20
-    assert found["later"].count("duplicate") == len(told["safe"])
+    assert found["later"].count("duplicate") == len(found["safe"])
     with closing(sqlite3.connect(path)) as file:
         assert file.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
         there = [event_id for (event_id,) in file.execute("SELECT lower(hex(event_id)) FROM rows")]
-    assert sorted(there) == sorted(found["safe"] + told["refused"])
+    assert sorted(there) == sorted(found["safe"] + found["refused"])
 
 
 def host(minute: int) -> HostRow:
