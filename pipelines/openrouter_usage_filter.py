@@ -4931,9 +4931,9 @@ class SqliteSpool:
     """A spool file; every method may be called from any thread and in a forked child.
 
     Several processes may use one file; an older one is brought up to date, a corrupt one is kept
-    beside a new one. Nothing touches the disk and no thread starts before the first use. A
-    spool that is dropped or closed commits what waits and ends its thread. Counted by reason:
-    queued, duplicate, quarantined, quarantined_<reason>, conflict, refused, refused_full,
+    beside a new one. Nothing touches the disk and no thread starts before the first use. A spool
+    that is dropped or closed commits what waits and ends its thread. Counted by reason: queued,
+    duplicate, quarantined, quarantined_<reason>, conflict, refused, refused_full,
     refused_backlog, refused_closed, refused_too_large, refused_damaged_note, overrun, write_failed,
     corrupt_file, rescued, delivered, dead, replayed, expired_open.
     """
@@ -4953,8 +4953,8 @@ class SqliteSpool:
         """Queue rows; the future is done when they would survive a power loss.
 
         One outcome per row, in order; the row of a host replaces an older one that waits. A
-        duplicate of a queued or delivered event is no error. The
-        future ends in SpoolFull or another SpoolError when nothing was queued.
+        duplicate of a queued or delivered event is no error. The future ends in SpoolFull or
+        another SpoolError when nothing was queued.
         """
         now = self._clock.now()
         incoming = [incoming_row(row, now, self.settings.max_cost_usd) for row in rows]
