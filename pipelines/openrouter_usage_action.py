@@ -3,10 +3,10 @@ title: My usage
 author: usage-ledger
 version: 0.1.0
 license: MIT
-description: Shows whoever clicks it what they used this month and the month before.
+description: Shows users what they used this month and the month before.
 
 A button below every answer, there once an admin has created this Function and switched it on. It
-asks the sidecar for the figures of whoever is signed in and shows them in a dialog, which is stored
+asks the sidecar for the figures of the signed-in user and shows them in a dialog, which is stored
 nowhere: an embedded page is kept with the message and shown to all whom the chat is shared with.
 """
 
@@ -26,7 +26,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field, ValidationError
 
-log = logging.getLogger("owui_usage")
+logger = logging.getLogger("owui_usage")
 
 _HERE, _PATH = "http://127.0.0.1:8080", "/api/v1/user/months"
 _BODY_MAX, _DIALOG_SECONDS = 2_000_000, 600
@@ -41,8 +41,6 @@ class UsageNotShown(Exception):
 
 
 class ModelUsage(BaseModel):
-    """What was used of one model."""
-
     model: str
     events: int
     total_tokens: int
@@ -63,7 +61,7 @@ class MonthUsage(BaseModel):
 
 
 class Usage(BaseModel):
-    """What the sidecar answers; `as_of` is a time of the zone."""
+    """The sidecar's answer; `as_of` is local time of `time_zone`."""
 
     time_zone: str
     as_of: datetime | None
@@ -72,7 +70,7 @@ class Usage(BaseModel):
 
 
 class ActionValves(BaseModel):
-    """What the admin sets; what is left empty comes from the environment."""
+    """What the admin sets; an empty valve comes from the environment."""
 
     sidecar_url: str = Field(
         default="",
@@ -114,7 +112,7 @@ class Action:
     ) -> dict[str, Any] | None:
         """Show this month and the one before; return the figures, or the sentence why not."""
         if body.get("event"):
-            return None  # the page runs every action on Regenerate too: nobody asked for figures
+            return None  # the page also runs every action on Regenerate
         try:
             usage = await _usage_of(str((__user__ or {})["id"]), self.valves)
             await _show(usage_html(usage), __event_call__)
@@ -123,7 +121,7 @@ class Action:
             sentence, reason = problem.args
         except Exception as error:  # noqa: BLE001 the page writes what is raised into the chat
             sentence, reason = f"Your usage cannot be shown. {_TELL}", type(error).__name__
-        log.warning("my usage is not shown: %s", reason)
+        logger.warning("my usage is not shown: %s", reason)
         if __event_emitter__ is not None:  # a notification is not kept with the message
             notice = {"type": "warning", "content": sentence}
             await __event_emitter__({"type": "notification", "data": notice})
@@ -131,14 +129,14 @@ class Action:
 
 
 async def _show(html: str, call: _Event | None) -> None:
-    """Show a dialog until it is closed; a program that has no page gets none."""
+    """Show a dialog until it is closed; an API client has no page and gets none."""
     if call is None:
         return
     dialog = {"type": "confirmation", "data": {"title": "My usage", "message": html}}
     try:
         await asyncio.wait_for(call(dialog), _DIALOG_SECONDS)
     except TimeoutError:
-        log.info("my usage: a dialog was left open, and is closed")
+        logger.info("my usage: a dialog was left open, and is closed")
 
 
 async def _usage_of(user_id: str, valves: ActionValves) -> Usage:
@@ -190,7 +188,7 @@ def _token_of_environment() -> str:
 
 
 def usage_html(usage: Usage) -> str:
-    """Write the figures as one line of HTML: the page takes what follows a line for Markdown."""
+    """Write the figures as one line of HTML: after a line break the page reads Markdown."""
     months = "".join(_month_html(month) for month in usage.months)
     at, zone = usage.as_of, _text(usage.time_zone)
     as_of = f"As of {at:%d %B %Y, %H:%M}, {zone}. " if at else ""
@@ -242,5 +240,5 @@ def _counted(number: int, noun: str, rest: str = "") -> str:
 
 
 def _text(foreign: str) -> str:
-    """Escape a foreign text and keep it on one line."""
+    """Escape a text and keep it on one line."""
     return escape(" ".join(foreign.split()))

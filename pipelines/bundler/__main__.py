@@ -165,10 +165,10 @@ def _import_order(found: Import) -> tuple[bool, bool, str]:
 
 
 def _banner(module: SourceModule) -> str:
-    """Introduce a module by its path and its own words."""
-    words = [f"# {line}".rstrip() for line in module.docstring.splitlines()]
+    """Introduce a module by its path and docstring."""
+    lines = [f"# {line}".rstrip() for line in module.docstring.splitlines()]
     rule = "# " + "-" * 98
-    return "\n".join([rule, f"# {module.path.as_posix()}", "#", *words, rule])
+    return "\n".join([rule, f"# {module.path.as_posix()}", "#", *lines, rule])
 
 
 def released_version(root: Path) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 OURS = ("shared.", "pipelines.src.")
 # Open WebUI rewrites these wherever they stand in the text of a Function, prose included.
 REWRITTEN_PHRASES = tuple(f"from {name}" for name in ("utils", "apps", "main", "config"))
-# The loaders of Open WebUI take the first of these they find for the plugin itself.
+# Open WebUI would load a top-level class of one of these names as the plugin itself.
 HOST_CLASSES = frozenset({"Pipe", "Action", "Event", "Tools"})
 HOST_NAMES = frozenset({"__file__", "__name__", "__spec__", "__path__"})
 _SCOPES = (
@@ -35,7 +35,6 @@ class Import:
 
     @property
     def binds(self) -> str:
-        """Return the name that the import defines."""
         return self.alias or self.name or self.module.split(".")[0]
 
 
@@ -43,8 +42,8 @@ class Import:
 class SourceModule:
     """A module that obeys the rules of flattening.
 
-    `imports` holds the lines of foreign imports, `needs` our own modules, `defines` the text and
-    the line that bind a top-level name.
+    `imports` maps foreign imports to their lines, `needs` names our own modules, `defines` maps a
+    top-level name to the text and the line that bind it.
     """
 
     name: str

@@ -33,7 +33,7 @@ _TOKEN_FILE_MAX = 8192
 
 @dataclass(frozen=True, kw_only=True)
 class PluginSettings:
-    """What the plugin works by; `problems` are sentences about values that could not be used.
+    """`problems` are sentences about values that could not be used.
 
     `influx` is set when this host delivers; without it the rows wait for the sidecar.
     """
@@ -58,7 +58,7 @@ class PluginSettings:
 def read_settings(
     valves: UsageValves, environment: Mapping[str, str], default_spool_dir: Path
 ) -> PluginSettings:
-    """Merge valves and environment; nothing in either can make this fail."""
+    """Merge valves and environment; no value of either makes this fail."""
     problems = list(valves.problems)
     effective = _over_environment(valves, environment, problems)
     return PluginSettings(
@@ -83,9 +83,9 @@ def read_settings(
 
 
 def _influx(valves: UsageValves) -> InfluxSettings | None:
-    """Return where this host delivers: only when told to and given an address and a token."""
-    is_told = valves.influxdb_first_enabled == "on" and valves.deliver_from != "sidecar"
-    if not (is_told and valves.influxdb_url and valves.influxdb_token):
+    """Return where this host delivers, None unless it should and has an address and a token."""
+    delivers = valves.influxdb_first_enabled == "on" and valves.deliver_from != "sidecar"
+    if not (delivers and valves.influxdb_url and valves.influxdb_token):
         return None
     return InfluxSettings(
         url=valves.influxdb_url,

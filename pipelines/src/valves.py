@@ -145,7 +145,7 @@ class UsageValves(LenientValves):
         repr=False,
         title="InfluxDB token",
         description="Empty (recommended): INFLUXDB_TOKEN, or the file INFLUXDB_TOKEN_FILE names. "
-        "The page of Pipelines shows this in clear to whoever can reach it.",
+        "The page of Pipelines shows this in clear to anyone who can reach it.",
         json_schema_extra={"input": {"type": "password"}},
     )
     influxdb_org: str = Field(

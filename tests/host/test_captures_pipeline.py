@@ -57,7 +57,7 @@ async def replay(plugin: Any, scenario: str) -> None:
         await plugin.outlet(call["body"], call["user"])
 
 
-def give_up(plugin: Any) -> None:
+def expire_answers(plugin: Any) -> None:
     """Let the wait for every outlet pass."""
     put_overdue(plugin, hours=2)
 
@@ -150,7 +150,7 @@ async def test_an_answer_that_never_ends_is_unmetered_when_the_wait_is_over(
     with running(plugin_module, "Pipeline", spool_dir=str(tmp_path)) as plugin:
         await replay(plugin, scenario)
         assert [row for row in unmetered(plugin) if row.task == "chat"] == []
-        give_up(plugin)
+        expire_answers(plugin)
         (row,) = [row for row in unmetered(plugin) if row.task == "chat"]
     (call,) = [c for c in read(scenario, "pipeline.inlet") if "task" not in c["body"]["metadata"]]
     metadata = call["body"]["metadata"]
@@ -170,7 +170,7 @@ async def test_an_answer_without_usage_is_unmetered_at_once(
 async def test_another_connection_is_not_metered(plugin_module: ModuleType, tmp_path: Path) -> None:
     with running(plugin_module, "Pipeline", spool_dir=str(tmp_path)) as plugin:
         await replay(plugin, "l_other_connection")
-        give_up(plugin)
+        expire_answers(plugin)
         assert events(plugin) == []
         assert unmetered(plugin) == []
 

@@ -1,4 +1,4 @@
-"""A host that is told to deliver does so by itself; one that is not never holds a connection."""
+"""A host that is set to deliver does so by itself; another one never holds a connection."""
 
 import sys
 from pathlib import Path
@@ -61,8 +61,8 @@ async def test_an_event_reaches_the_store_and_leaves_the_spool(
 async def test_a_host_that_leaves_delivery_to_the_sidecar_only_spools(
     influx: Influx, tmp_path: Path
 ) -> None:
-    told = valves(influx, tmp_path, deliver_from="sidecar")
-    with running(load_as_function(), "Filter", **told) as plugin:
+    changed = valves(influx, tmp_path, deliver_from="sidecar")
+    with running(load_as_function(), "Filter", **changed) as plugin:
         await plugin.stream(last_chunk(), __metadata__=metadata())
         assert session(plugin).heartbeat().delivery_state == "spooling"
         assert len(events(plugin)) == 1

@@ -40,14 +40,14 @@ async def begin(plugin: Any, answer: dict[str, Any], body: dict[str, Any] = BODY
     assert await plugin.inlet(body, __metadata__=answer) is body
 
 
-def give_up(plugin: Any) -> None:
+def expire_answers(plugin: Any) -> None:
     """Let the wait for every answer pass."""
     put_overdue(plugin, hours=1, seconds=1)
 
 
 async def test_a_chat_that_is_never_shown_is_unmetered(plugin: Any) -> None:
     await begin(plugin, metadata(model=RECORD))
-    give_up(plugin)
+    expire_answers(plugin)
     (row,) = unmetered(plugin)
     assert (row.request_id, row.external_user) == ("turn:chat-1:message-1", ALICE)
     assert (row.model, row.task) == ("openai/gpt-5-mini", "chat")
@@ -59,7 +59,7 @@ async def test_a_call_of_the_api_that_is_never_shown_is_unmetered_by_a_name_of_i
     """As one that is not streamed and answers only with tool calls: it has no outlet."""
     for _ in range(2):
         await begin(plugin, metadata(model=RECORD, chat_id="", message_id=None))
-    give_up(plugin)
+    expire_answers(plugin)
     assert len({row.request_id for row in unmetered(plugin)}) == 2
 
 
@@ -72,14 +72,14 @@ async def test_a_preset_beside_another_model_is_unmetered_too(
     monkeypatch.setitem(sys.modules, "open_webui.main", main)
     body = BODY | {"model": PRESET["id"]}
     await plugin.inlet(body, __metadata__=metadata(model=FOREIGN), __model__=PRESET)
-    give_up(plugin)
+    expire_answers(plugin)
     (row,) = unmetered(plugin)
     assert row.model == "openai/gpt-5-mini"
 
 
 async def test_one_of_another_connection_is_not(plugin: Any) -> None:
     await begin(plugin, metadata(model=FOREIGN), BODY | {"model": "local-llama"})
-    give_up(plugin)
+    expire_answers(plugin)
     assert unmetered(plugin) == []
 
 
@@ -90,7 +90,7 @@ async def test_the_first_chunk_is_enough_to_wait_no_longer(
     answer = metadata(model=RECORD, **ids)
     await begin(plugin, answer)
     await plugin.stream(chunk(content="word"), __metadata__=answer)
-    give_up(plugin)
+    expire_answers(plugin)
     expire(plugin)
     assert unmetered(plugin) == []
     assert [event.cost_source for event in events(plugin)] == ["none"]
@@ -100,7 +100,7 @@ async def test_an_outlet_is_enough_too(plugin: Any) -> None:
     answer = metadata(model=RECORD, chat_id="", message_id=None)
     await begin(plugin, answer)
     await plugin.outlet(outlet(name="msg_1") | {"chat_id": ""}, __metadata__=answer)
-    give_up(plugin)
+    expire_answers(plugin)
     assert unmetered(plugin) == []
     assert [event.request_id for event in events(plugin)] == ["turn::msg_1"]
 
@@ -111,14 +111,14 @@ async def test_an_answer_that_was_not_streamed_and_has_no_usage_is_unmetered(plu
     body = outlet()
     del body["messages"][-1]["usage"]
     await plugin.outlet(body, __metadata__=answer)
-    give_up(plugin)
+    expire_answers(plugin)
     assert [row.request_id for row in unmetered(plugin)] == ["turn:chat-1:message-1"]
 
 
 async def test_one_that_comes_after_all_is_booked_and_no_longer_unmetered(plugin: Any) -> None:
     answer = metadata(model=RECORD)
     await begin(plugin, answer)
-    give_up(plugin)
+    expire_answers(plugin)
     await plugin.outlet(outlet(), __metadata__=answer)
     assert len(events(plugin)) == 1
     assert still_unmetered(unmetered(plugin), events(plugin)) == []
@@ -137,7 +137,7 @@ async def test_both_hosts_name_a_silent_answer_and_each_part_of_it_alike(
             answer = {"user_id": ALICE, **body["metadata"]}
             await begin(function, answer, await pipeline.inlet(body, ALICE_HERSELF))
         for plugin in (pipeline, function):
-            give_up(plugin)
+            expire_answers(plugin)
         rows = [*unmetered(pipeline), *unmetered(function)]
     assert len(rows) == 4
     assert len(still_unmetered(rows, [])) == 2
@@ -158,7 +158,7 @@ async def test_the_same_file_installed_twice_lists_it_once(
         for plugin in (one, other):
             await plugin.stream(last_chunk(), __metadata__=shown)
         for plugin in (one, other):
-            give_up(plugin)
+            expire_answers(plugin)
         assert len(unmetered(one)) == 1
 
 

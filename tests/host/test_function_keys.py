@@ -198,7 +198,7 @@ async def test_answers_that_begin_at_the_same_time_wait_for_one_reading(
     assert config.asked == 1
 
 
-async def test_what_the_host_told_too_late_is_known_to_the_next_answer(
+async def test_what_the_host_reported_too_late_is_known_to_the_next_answer(
     plugin: Any, config: Config
 ) -> None:
     config.state = "stuck"
@@ -226,7 +226,7 @@ async def test_the_bill_has_the_hash_that_the_webhook_gives_it(plugin: Any, conf
     assert posted.api_key_hash == seen.api_key_hash
 
 
-def test_a_bill_takes_the_hash_from_whoever_knows_it() -> None:
+def test_a_bill_takes_the_hash_from_the_observer_that_knows_it() -> None:
     """Pipelines cannot tell the key: whichever of the two turns wins, the bill has it."""
     by_function = turn(source="function", api_key_hash=key_hash(KEY))
     for observed in ([by_function, turn()], [turn(), by_function]):

@@ -182,7 +182,7 @@ async def test_a_cost_that_is_not_known_is_not_shown_as_nothing(
 
 
 @pytest.mark.parametrize("valves", [{}, {"show_cost": False}, {"show_cost": "perhaps"}])
-async def test_nobody_else_sees_a_cost(
+async def test_no_other_user_sees_a_cost(
     module: ModuleType, plugin: Any, valves: dict[str, Any]
 ) -> None:
     page = Page(module, **valves)

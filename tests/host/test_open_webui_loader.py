@@ -82,15 +82,15 @@ def test_the_real_loader_takes_it_and_a_streamed_generation_is_booked(tmp_path: 
         },
     )
     assert ran.returncode == 0, ran.stderr
-    said = json.loads(ran.stdout.splitlines()[-1])
-    assert said["kind"] == "filter"
-    assert said["frontmatter"]["title"] == "OpenRouter usage ledger"
-    assert "requirements" not in said["frontmatter"]
-    assert said["asked"] == ["__metadata__", "event"]
-    assert said["left"] == [known_id]
-    assert said["path"] == str(tmp_path / "usage" / "function.sqlite3")
-    assert said["quiet"] == 120
-    assert said["ended"]
-    (row,) = said["rows"]
+    printed = json.loads(ran.stdout.splitlines()[-1])
+    assert printed["kind"] == "filter"
+    assert printed["frontmatter"]["title"] == "OpenRouter usage ledger"
+    assert "requirements" not in printed["frontmatter"]
+    assert printed["asked"] == ["__metadata__", "event"]
+    assert printed["left"] == [known_id]
+    assert printed["path"] == str(tmp_path / "usage" / "function.sqlite3")
+    assert printed["quiet"] == 120
+    assert printed["ended"]
+    (row,) = printed["rows"]
     assert (row["cost_usd"], row["client_org_id"]) == ("0.00002025", "acme")
     assert row["external_user"] == ALICE

@@ -23,7 +23,7 @@ def plugin(plugin: Any) -> Any:
 
 
 class Ticking:
-    """A clock that goes on by a second whenever somebody looks: nobody continues sooner."""
+    """A clock that advances a second at each reading: no answer is continued sooner."""
 
     def __init__(self) -> None:
         self._now = datetime.now(UTC)
@@ -43,7 +43,7 @@ async def end(plugin: Any, tokens: int = 5, total: int = 18) -> None:
     await plugin.outlet(body, ALICE_HERSELF)
 
 
-def give_up(plugin: Any) -> None:
+def expire_answers(plugin: Any) -> None:
     """Let the wait for every outlet pass."""
     put_overdue(plugin, hours=1, minutes=1)
 
@@ -72,21 +72,21 @@ async def test_a_continued_part_that_is_stopped_is_unmetered_beside_the_first(pl
     await begin(plugin, request())
     await plugin.outlet(outlet(), ALICE_HERSELF)
     await begin(plugin, continued())
-    give_up(plugin)
+    expire_answers(plugin)
     assert books(plugin) == ["outlet", "unmetered"]
 
 
 async def test_every_part_that_is_stopped_is_a_row_of_its_own(plugin: Any) -> None:
     for body in (request(), continued(), continued()):
         await begin(plugin, body)
-    give_up(plugin)
+    expire_answers(plugin)
     assert books(plugin) == ["unmetered"] * 3
 
 
 async def test_a_continued_part_that_ends_after_all_is_no_longer_unmetered(plugin: Any) -> None:
     await begin(plugin, request())
     await begin(plugin, continued())
-    give_up(plugin)
+    expire_answers(plugin)
     assert books(plugin) == ["unmetered"] * 2
     await end(plugin)
     assert books(plugin) == ["unmetered", "estimate"]
@@ -104,7 +104,7 @@ async def test_the_same_file_installed_twice_lists_a_stopped_part_once(
             await begin(one, body)
             await begin(other, copy.deepcopy(body))
         for plugin in (one, other):
-            give_up(plugin)
+            expire_answers(plugin)
         assert books(one) == ["unmetered"] * 2
 
 
@@ -121,6 +121,6 @@ async def test_a_time_that_a_stranger_left_is_not_believed(plugin: Any, left: ob
     body = continued()
     body["metadata"]["usage_ledger_part"] = left
     await begin(plugin, body)
-    give_up(plugin)
+    expire_answers(plugin)
     (row,) = unmetered(plugin)
     assert abs(row.occurred_at - datetime.now(UTC)) < timedelta(minutes=5)

@@ -25,7 +25,9 @@ async def inlet(plugin: Any, body: dict[str, Any], user: Any = ALICE_HERSELF) ->
     return after
 
 
-async def test_openrouter_is_told_who_asked_for_a_chat_and_for_a_task(plugin: Any) -> None:
+async def test_requests_of_chats_and_tasks_name_their_user_to_openrouter(
+    plugin: Any,
+) -> None:
     assert await inlet(plugin, request()) == {"user": ALICE}
     assert await inlet(plugin, task()) == {"user": ALICE}
 
@@ -57,7 +59,7 @@ async def test_nothing_is_added_for_another_connection(plugin: Any) -> None:
     assert await inlet(plugin, request(FOREIGN | {"pricing": {"prompt": "1"}})) == {}
 
 
-async def test_a_model_whose_record_nobody_sent_gets_nothing(plugin: Any) -> None:
+async def test_a_model_whose_record_was_not_sent_gets_nothing(plugin: Any) -> None:
     assert await inlet(plugin, request(PRESET)) == {}
     assert await inlet(plugin, request(model="openai/o3")) == {}
 

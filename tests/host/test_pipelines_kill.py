@@ -20,7 +20,7 @@ from tests.support.builders import ALICE, BOB, CHARLIE
 pytestmark = pytest.mark.host
 
 USERS = (ALICE, BOB, CHARLIE)
-# A few every time, more when somebody asks for the long form.
+# A few by default, more in the long form.
 KILLS = int(os.environ.get("FAULT_ROUNDS", "4"))
 
 

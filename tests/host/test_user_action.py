@@ -114,7 +114,7 @@ def test_it_loads_without_any_package_and_says_what_it_is(monkeypatch: pytest.Mo
         assert valve["description"], name
 
 
-async def test_it_asks_for_the_user_of_the_session_and_for_nobody_the_body_names(
+async def test_it_asks_for_the_user_of_the_session_not_for_one_the_body_names(
     page: Page, httpserver: HTTPServer
 ) -> None:
     httpserver.expect_oneshot_request(
@@ -198,7 +198,7 @@ async def test_a_program_without_a_page_gets_the_figures_alone(
     ],
     ids=["401", "403", "429", "500", "302", "no json", "no usage", "no amount", "too large"],
 )
-async def test_a_sidecar_without_figures_is_said_in_a_sentence(
+async def test_a_sidecar_without_figures_is_reported_in_a_sentence(
     page: Page,
     httpserver: HTTPServer,
     caplog: pytest.LogCaptureFixture,
@@ -209,10 +209,10 @@ async def test_a_sidecar_without_figures_is_said_in_a_sentence(
     answers(httpserver, body, status)
     assert await page.sentence() == f"The usage ledger {sentence}"
     assert page.notices[0]["type"] == "warning"
-    [said] = [record.getMessage() for record in caplog.records if record.name == "owui_usage"]
-    assert said.startswith("my usage is not shown: ")
+    [logged] = [record.getMessage() for record in caplog.records if record.name == "owui_usage"]
+    assert logged.startswith("my usage is not shown: ")
     assert TOKEN not in caplog.text
-    assert ALICE not in said
+    assert ALICE not in logged
 
 
 async def test_the_token_is_not_carried_to_where_an_answer_points(

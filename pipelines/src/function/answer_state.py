@@ -1,4 +1,4 @@
-"""What the Function's hooks know of an answer: plain JSON on the one dict that they all share.
+"""The state of an answer: plain JSON in the one metadata dict that all Function hooks share.
 
 Open WebUI posts this dict to Pipelines with every background task.
 """
@@ -9,7 +9,7 @@ from shared.capture.openwebui import KEY_HASH, LEDGER_IDS_MAX, LEDGER_KEY
 from shared.core.event import UsageEvent
 from shared.core.money import format_usd
 
-# The name of the answer that the inlet waits for, and the connection that it goes to.
+# Keys: the name of the answer that the inlet waits for, and the connection that it goes to.
 WAITS_FOR, CONNECTION = "waits_for", "connection"
 # id: the generation whose chunks come now; first: its first chunk, until it is booked; total: its
 # running total; finish: why it ended; booked: cost and tokens by request_id.
@@ -26,7 +26,7 @@ _NEW_STATE: dict[str, Any] = {
 
 
 def answer_state(metadata: dict[str, Any]) -> dict[str, Any]:
-    """Return the state of an answer, a new one when there is none or it is somebody else's."""
+    """Return the state of an answer, a new one when there is none or it has another form."""
     state: dict[str, Any] = metadata.get(LEDGER_KEY) or {}
     if not _is_answer_state(state):
         state = metadata[LEDGER_KEY] = dict(_NEW_STATE, booked={})
@@ -34,7 +34,7 @@ def answer_state(metadata: dict[str, Any]) -> dict[str, Any]:
 
 
 def leave_booked(state: dict[str, Any], event: UsageEvent | None) -> None:
-    """Leave what the spool took for the other hooks of the answer to see, and nothing else."""
+    """Leave what the spool took for the other hooks of the answer."""
     if event is None:
         return
     booked = state["booked"]
@@ -45,7 +45,7 @@ def leave_booked(state: dict[str, Any], event: UsageEvent | None) -> None:
 
 
 def without_content(chunk: dict[str, Any]) -> dict[str, Any]:
-    """Return what an event needs of a chunk, without a word of the answer."""
+    """Return the fields of a chunk that an event needs, without text of the answer."""
     kept = {name: chunk.get(name) for name in ("id", "model", "provider", "service_tier")}
     usage = chunk.get("usage")
     return kept | {"usage": dict(usage)} if isinstance(usage, dict) else kept

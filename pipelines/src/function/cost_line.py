@@ -1,4 +1,4 @@
-"""The line under an answer that says what it cost, for users who want to see it."""
+"""The line under an answer with its cost, for users who want to see it."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
@@ -14,7 +14,7 @@ _SHOWING: set[asyncio.Future[object]] = set()
 
 
 def cost_line(amounts: Iterable[tuple[str | None, int]]) -> str:
-    """Add up the cost in US dollars (None: not known yet) and the tokens of generations."""
+    """Write the sum of generations: cost in US dollars (None: not known yet), tokens."""
     costs, tokens = zip(*amounts, strict=True)
     known = [Decimal(cost) for cost in costs if cost is not None]
     money = f"{format_usd(sum(known, Decimal(0)))} USD" if known else "cost not known yet"
@@ -24,7 +24,7 @@ def cost_line(amounts: Iterable[tuple[str | None, int]]) -> str:
 
 
 def show_cost(metadata: dict[str, Any], user: object, emit: EventEmitter | None) -> None:
-    """Show the cost of an answer to a user whose own valve asks for it."""
+    """Show the cost of an answer if the user's own valve asks for it."""
     booked = json_object(metadata.get(LEDGER_KEY)).get("booked")
     wants = getattr(json_object(user).get("valves"), "show_cost", False)
     if emit is not None and booked and wants is True:
@@ -32,15 +32,15 @@ def show_cost(metadata: dict[str, Any], user: object, emit: EventEmitter | None)
 
 
 def show_status(emit: EventEmitter, description: str) -> None:
-    """Show a line under the answer, which does not wait for it."""
+    """Show a line under the answer without waiting for it."""
     event = {"type": "status", "data": {"description": description, "done": True}}
     showing = asyncio.ensure_future(emit(event))
-    # The event loop itself holds a task only weakly.
+    # The event loop holds only weak references to tasks.
     _SHOWING.add(showing)
-    showing.add_done_callback(_shown_or_not)
+    showing.add_done_callback(_forget_status)
 
 
-def _shown_or_not(done: asyncio.Future[object]) -> None:
+def _forget_status(done: asyncio.Future[object]) -> None:
     _SHOWING.discard(done)
-    # Whoever looks at an error keeps asyncio from logging it: nothing depends on the line.
+    # An exception that was retrieved is not logged by asyncio: nothing depends on the line.
     _ = done.cancelled() or done.exception()

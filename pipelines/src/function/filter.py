@@ -1,4 +1,4 @@
-"""The Function filter: what Open WebUI runs inside itself, one event per streamed generation."""
+"""The Function filter, inside Open WebUI: one event per streamed generation."""
 
 import os
 import sys

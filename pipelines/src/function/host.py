@@ -1,4 +1,4 @@
-"""Which key an answer is billed to: a hash of it, read from Open WebUI's own connections."""
+"""What this Open WebUI knows of its models and connections: records, and hashes of API keys."""
 
 import asyncio
 import sys
@@ -9,9 +9,9 @@ from typing import Any
 from shared.capture.openwebui import ModelRecord, json_object, read_model_record, short_text
 from shared.core.ids import NO_KEY, key_hash
 
-# An administrator who enters another key sees it in the books after this long.
+# A new key is noticed after this long.
 _FRESH_SECONDS = 10.0
-# Part of what a hook may wait in all; the host reads its connections for every answer, too.
+# Part of the 250 ms of a hook; the host itself reads its connections for every answer.
 _WAIT_SECONDS = 0.05
 _SETTINGS = ("openai.api_base_urls", "openai.api_keys", "openai.api_configs")
 
@@ -45,9 +45,9 @@ class ConnectionKeys:
             self._wait_until = self._read_at + _WAIT_SECONDS
 
     async def _take(self, reading: asyncio.Future[Mapping[str, Any]]) -> None:
-        """Take what was read; what is known stays when that fails or takes long.
+        """Take what was read; keep the known hashes when that fails or exceeds its timeout.
 
-        All answers that begin meanwhile wait for the one reading, none of them beyond its moment.
+        All answers that begin meanwhile wait for the same reading, with one deadline.
         """
         seconds = self._wait_until - time.monotonic()
         if not reading.done() and seconds > 0:
@@ -59,7 +59,7 @@ class ConnectionKeys:
 
 
 def connection_index(metadata: Mapping[str, Any]) -> int | None:
-    """Find the connection of the model that answers, behind a preset or an arena too."""
+    """Return the connection of the model that answers, also behind a preset or an arena."""
     record = json_object(metadata.get("model"))
     behind = short_text(metadata.get("selected_model_id")) or short_text(
         json_object(record.get("info")).get("base_model_id")
@@ -89,12 +89,11 @@ def _listed(value: object) -> list[Any]:
 
 
 def host_model(model_id: str) -> dict[str, object]:
-    """Return the record of a model as the host keeps it, empty where it keeps none."""
+    """Return the host's record of a model, empty where it has none."""
     # A plain dict of the process; `MODELS`, which has presets too, may be one in Redis.
     state = getattr(getattr(sys.modules.get("open_webui.main"), "app", None), "state", None)
     return json_object(json_object(getattr(state, "OPENAI_MODELS", None)).get(model_id))
 
 
 def host_model_record(model_id: str) -> ModelRecord | None:
-    """Read that record."""
     return read_model_record(host_model(model_id))

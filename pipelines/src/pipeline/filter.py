@@ -1,4 +1,4 @@
-"""The Pipelines filter: background tasks, merged usage of answers, and who asked, upstream."""
+"""The Pipelines filter: background tasks, merged usage of answers, identities for OpenRouter."""
 
 import os
 from collections.abc import Mapping
@@ -42,7 +42,7 @@ def pipeline_spool_dir() -> Path:
 class Pipeline:
     """Books answers from their merged usage, and lists every background task as unmetered.
 
-    No hook ever raises. `inlet` adds who asked to requests that go to OpenRouter and nothing else;
+    No hook ever raises. `inlet` adds identities to requests that go to OpenRouter and nothing else;
     `outlet` changes nothing.
     """
 
@@ -61,7 +61,7 @@ class Pipeline:
         return self._recorder.session_for(self.valves).status()
 
     async def on_startup(self) -> None:
-        """Begin to record, and wait for the answers that the plugin before was waiting for."""
+        """Start the session, and wait for the answers that the plugin before was waiting for."""
         await self.on_valves_updated()
         try:
             load_state(self._memory, self._state_path())
@@ -89,7 +89,7 @@ class Pipeline:
     async def inlet(
         self, body: dict[str, Any], user: dict[str, Any] | None = None
     ) -> dict[str, Any]:
-        """Remember an answer's request, list a background task, and say who asked upstream."""
+        """Remember an answer's request, list a background task, add identities for OpenRouter."""
         try:
             if isinstance(body, dict):
                 with self._recorder.session_for(self.valves) as session:

@@ -69,7 +69,7 @@ def test_the_flag_is_off_however_it_is_spelled(switch: object) -> None:
     assert settings(INFLUX, influxdb_first_enabled=switch).influx is None
 
 
-def test_the_host_leaves_delivery_to_the_sidecar_when_told_so() -> None:
+def test_the_host_leaves_delivery_to_the_sidecar_when_set_so() -> None:
     assert settings(INFLUX | {"USAGE_DELIVER_FROM": "sidecar"}).influx is None
     assert settings(INFLUX, deliver_from="sidecar").influx is None
     assert settings(INFLUX | {"USAGE_DELIVER_FROM": "sidecar"}, deliver_from="host").influx
