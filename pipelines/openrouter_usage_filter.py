@@ -787,13 +787,13 @@ def _as_invalid_event(error: ValidationError) -> InvalidEvent:
 # --------------------------------------------------------------------------------------------------
 # pipelines/src/function/answer_state.py
 #
-# What the Function's hooks know of an answer: plain JSON on the one dict that they all share.
+# The state of an answer: plain JSON in the one metadata dict that all Function hooks share.
 #
 # Open WebUI posts this dict to Pipelines with every background task.
 # --------------------------------------------------------------------------------------------------
 
 
-# The name of the answer that the inlet waits for, and the connection that it goes to.
+# Keys: the name of the answer that the inlet waits for, and the connection that it goes to.
 WAITS_FOR, CONNECTION = "waits_for", "connection"
 # id: the generation whose chunks come now; first: its first chunk, until it is booked; total: its
 # running total; finish: why it ended; booked: cost and tokens by request_id.
@@ -810,7 +810,7 @@ _NEW_STATE: dict[str, Any] = {
 
 
 def answer_state(metadata: dict[str, Any]) -> dict[str, Any]:
-    """Return the state of an answer, a new one when there is none or it is somebody else's."""
+    """Return the state of an answer, a new one when there is none or it has another form."""
     state: dict[str, Any] = metadata.get(LEDGER_KEY) or {}
     if not _is_answer_state(state):
         state = metadata[LEDGER_KEY] = dict(_NEW_STATE, booked={})
@@ -818,7 +818,7 @@ def answer_state(metadata: dict[str, Any]) -> dict[str, Any]:
 
 
 def leave_booked(state: dict[str, Any], event: UsageEvent | None) -> None:
-    """Leave what the spool took for the other hooks of the answer to see, and nothing else."""
+    """Leave what the spool took for the other hooks of the answer."""
     if event is None:
         return
     booked = state["booked"]
@@ -829,7 +829,7 @@ def leave_booked(state: dict[str, Any], event: UsageEvent | None) -> None:
 
 
 def without_content(chunk: dict[str, Any]) -> dict[str, Any]:
-    """Return what an event needs of a chunk, without a word of the answer."""
+    """Return the fields of a chunk that an event needs, without text of the answer."""
     kept = {name: chunk.get(name) for name in ("id", "model", "provider", "service_tier")}
     usage = chunk.get("usage")
     return kept | {"usage": dict(usage)} if isinstance(usage, dict) else kept
@@ -848,7 +848,7 @@ def _is_answer_state(state: object) -> bool:
 # --------------------------------------------------------------------------------------------------
 # pipelines/src/function/cost_line.py
 #
-# The line under an answer that says what it cost, for users who want to see it.
+# The line under an answer with its cost, for users who want to see it.
 # --------------------------------------------------------------------------------------------------
 
 
@@ -858,7 +858,7 @@ _SHOWING: set[asyncio.Future[object]] = set()
 
 
 def cost_line(amounts: Iterable[tuple[str | None, int]]) -> str:
-    """Add up the cost in US dollars (None: not known yet) and the tokens of generations."""
+    """Write the sum of generations: cost in US dollars (None: not known yet), tokens."""
     costs, tokens = zip(*amounts, strict=True)
     known = [Decimal(cost) for cost in costs if cost is not None]
     money = f"{format_usd(sum(known, Decimal(0)))} USD" if known else "cost not known yet"
@@ -868,7 +868,7 @@ def cost_line(amounts: Iterable[tuple[str | None, int]]) -> str:
 
 
 def show_cost(metadata: dict[str, Any], user: object, emit: EventEmitter | None) -> None:
-    """Show the cost of an answer to a user whose own valve asks for it."""
+    """Show the cost of an answer if the user's own valve asks for it."""
     booked = json_object(metadata.get(LEDGER_KEY)).get("booked")
     wants = getattr(json_object(user).get("valves"), "show_cost", False)
     if emit is not None and booked and wants is True:
@@ -876,30 +876,30 @@ def show_cost(metadata: dict[str, Any], user: object, emit: EventEmitter | None)
 
 
 def show_status(emit: EventEmitter, description: str) -> None:
-    """Show a line under the answer, which does not wait for it."""
+    """Show a line under the answer without waiting for it."""
     event = {"type": "status", "data": {"description": description, "done": True}}
     showing = asyncio.ensure_future(emit(event))
-    # The event loop itself holds a task only weakly.
+    # The event loop holds only weak references to tasks.
     _SHOWING.add(showing)
-    showing.add_done_callback(_shown_or_not)
+    showing.add_done_callback(_forget_status)
 
 
-def _shown_or_not(done: asyncio.Future[object]) -> None:
+def _forget_status(done: asyncio.Future[object]) -> None:
     _SHOWING.discard(done)
-    # Whoever looks at an error keeps asyncio from logging it: nothing depends on the line.
+    # An exception that was retrieved is not logged by asyncio: nothing depends on the line.
     _ = done.cancelled() or done.exception()
 
 
 # --------------------------------------------------------------------------------------------------
 # pipelines/src/function/host.py
 #
-# Which key an answer is billed to: a hash of it, read from Open WebUI's own connections.
+# What this Open WebUI knows of its models and connections: records, and hashes of API keys.
 # --------------------------------------------------------------------------------------------------
 
 
-# An administrator who enters another key sees it in the books after this long.
+# A new key is noticed after this long.
 _FRESH_SECONDS = 10.0
-# Part of what a hook may wait in all; the host reads its connections for every answer, too.
+# Part of the 250 ms of a hook; the host itself reads its connections for every answer.
 _WAIT_SECONDS = 0.05
 _SETTINGS = ("openai.api_base_urls", "openai.api_keys", "openai.api_configs")
 
@@ -933,9 +933,9 @@ class ConnectionKeys:
             self._wait_until = self._read_at + _WAIT_SECONDS
 
     async def _take(self, reading: asyncio.Future[Mapping[str, Any]]) -> None:
-        """Take what was read; what is known stays when that fails or takes long.
+        """Take what was read; keep the known hashes when that fails or exceeds its timeout.
 
-        All answers that begin meanwhile wait for the one reading, none of them beyond its moment.
+        All answers that begin meanwhile wait for the same reading, with one deadline.
         """
         seconds = self._wait_until - time.monotonic()
         if not reading.done() and seconds > 0:
@@ -947,7 +947,7 @@ class ConnectionKeys:
 
 
 def connection_index(metadata: Mapping[str, Any]) -> int | None:
-    """Find the connection of the model that answers, behind a preset or an arena too."""
+    """Return the connection of the model that answers, also behind a preset or an arena."""
     record = json_object(metadata.get("model"))
     behind = short_text(metadata.get("selected_model_id")) or short_text(
         json_object(record.get("info")).get("base_model_id")
@@ -977,14 +977,13 @@ def _listed(value: object) -> list[Any]:
 
 
 def host_model(model_id: str) -> dict[str, object]:
-    """Return the record of a model as the host keeps it, empty where it keeps none."""
+    """Return the host's record of a model, empty where it has none."""
     # A plain dict of the process; `MODELS`, which has presets too, may be one in Redis.
     state = getattr(getattr(sys.modules.get("open_webui.main"), "app", None), "state", None)
     return json_object(json_object(getattr(state, "OPENAI_MODELS", None)).get(model_id))
 
 
 def host_model_record(model_id: str) -> ModelRecord | None:
-    """Read that record."""
     return read_model_record(host_model(model_id))
 
 
@@ -1161,7 +1160,7 @@ class UsageValves(LenientValves):
         repr=False,
         title="InfluxDB token",
         description="Empty (recommended): INFLUXDB_TOKEN, or the file INFLUXDB_TOKEN_FILE names. "
-        "The page of Pipelines shows this in clear to whoever can reach it.",
+        "The page of Pipelines shows this in clear to anyone who can reach it.",
         json_schema_extra={"input": {"type": "password"}},
     )
     influxdb_org: str = Field(
@@ -2010,7 +2009,7 @@ _TOKEN_FILE_MAX = 8192
 
 @dataclass(frozen=True, kw_only=True)
 class PluginSettings:
-    """What the plugin works by; `problems` are sentences about values that could not be used.
+    """`problems` are sentences about values that could not be used.
 
     `influx` is set when this host delivers; without it the rows wait for the sidecar.
     """
@@ -2035,7 +2034,7 @@ class PluginSettings:
 def read_settings(
     valves: UsageValves, environment: Mapping[str, str], default_spool_dir: Path
 ) -> PluginSettings:
-    """Merge valves and environment; nothing in either can make this fail."""
+    """Merge valves and environment; no value of either makes this fail."""
     problems = list(valves.problems)
     effective = _over_environment(valves, environment, problems)
     return PluginSettings(
@@ -2060,9 +2059,9 @@ def read_settings(
 
 
 def _influx(valves: UsageValves) -> InfluxSettings | None:
-    """Return where this host delivers: only when told to and given an address and a token."""
-    is_told = valves.influxdb_first_enabled == "on" and valves.deliver_from != "sidecar"
-    if not (is_told and valves.influxdb_url and valves.influxdb_token):
+    """Return where this host delivers, None unless it should and has an address and a token."""
+    delivers = valves.influxdb_first_enabled == "on" and valves.deliver_from != "sidecar"
+    if not (delivers and valves.influxdb_url and valves.influxdb_token):
         return None
     return InfluxSettings(
         url=valves.influxdb_url,
@@ -5627,7 +5626,7 @@ class Recorder:
 # --------------------------------------------------------------------------------------------------
 # pipelines/src/user_directory.py
 #
-# Names of users: said once per process, kept apart from the events.
+# Names of users: queued once per process and change, kept apart from the events.
 # --------------------------------------------------------------------------------------------------
 
 
@@ -5636,34 +5635,34 @@ _NAME_MAX = 320
 
 
 class UserDirectory:
-    """Remembers whom it has named, so that a name goes to the spool once and not per answer."""
+    """Remembers the names it returned, so that one goes to the spool once and not per answer."""
 
     def __init__(self) -> None:
-        self._named: OrderedDict[str, tuple[str | None, str | None]] = OrderedDict()
+        self._names: OrderedDict[str, tuple[str | None, str | None]] = OrderedDict()
 
     def row(self, user: object, now: datetime) -> UserRow | None:
-        """Return the row of a user who is new or has another name or address now."""
+        """Return the row of a user who is new or has changed name or address."""
         user_id = host_user_id(user)
         name = short_text(json_object(user).get("name"), _NAME_MAX)
         email = short_text(json_object(user).get("email"), _NAME_MAX)
         if not user_id or not (name or email):
             return None
         row = UserRow(user_id=user_id, occurred_at=now, name=name, email=email)
-        # Not by event_id: that changes every day, and the name does not.
+        # Not compared by event_id, which changes every day.
         names = (row.name, row.email)
-        if self._named.get(user_id) == names:
+        if self._names.get(user_id) == names:
             return None
-        self._named[user_id] = names
-        self._named.move_to_end(user_id)
-        while len(self._named) > _USERS_MAX:
-            self._named.popitem(last=False)
+        self._names[user_id] = names
+        self._names.move_to_end(user_id)
+        while len(self._names) > _USERS_MAX:
+            self._names.popitem(last=False)
         return row
 
 
 # --------------------------------------------------------------------------------------------------
 # pipelines/src/function/filter.py
 #
-# The Function filter: what Open WebUI runs inside itself, one event per streamed generation.
+# The Function filter, inside Open WebUI: one event per streamed generation.
 # --------------------------------------------------------------------------------------------------
 
 
@@ -5888,7 +5887,7 @@ def load_state(memory: InletMemory, path: Path) -> None:
 # --------------------------------------------------------------------------------------------------
 # pipelines/src/pipeline/filter.py
 #
-# The Pipelines filter: background tasks, merged usage of answers, and who asked, upstream.
+# The Pipelines filter: background tasks, merged usage of answers, identities for OpenRouter.
 # --------------------------------------------------------------------------------------------------
 
 
@@ -5904,7 +5903,7 @@ def pipeline_spool_dir() -> Path:
 class Pipeline:
     """Books answers from their merged usage, and lists every background task as unmetered.
 
-    No hook ever raises. `inlet` adds who asked to requests that go to OpenRouter and nothing else;
+    No hook ever raises. `inlet` adds identities to requests that go to OpenRouter and nothing else;
     `outlet` changes nothing.
     """
 
@@ -5923,7 +5922,7 @@ class Pipeline:
         return self._recorder.session_for(self.valves).status()
 
     async def on_startup(self) -> None:
-        """Begin to record, and wait for the answers that the plugin before was waiting for."""
+        """Start the session, and wait for the answers that the plugin before was waiting for."""
         await self.on_valves_updated()
         try:
             load_state(self._memory, self._state_path())
@@ -5951,7 +5950,7 @@ class Pipeline:
     async def inlet(
         self, body: dict[str, Any], user: dict[str, Any] | None = None
     ) -> dict[str, Any]:
-        """Remember an answer's request, list a background task, and say who asked upstream."""
+        """Remember an answer's request, list a background task, add identities for OpenRouter."""
         try:
             if isinstance(body, dict):
                 with self._recorder.session_for(self.valves) as session:
