@@ -8,11 +8,11 @@ from sqlalchemy import delete, insert, select
 
 from shared.core.clock import Clock
 from shared.errors import ConfigError
-from shared.summary_db.admin_schema import exchange_rates, manual_records, organization_keys
 from shared.summary_db.engine import Transactions
 from shared.summary_db.exchange import ExchangeRate, ExchangeRates
 from shared.summary_db.organizations import require
 from shared.summary_db.reports import Page
+from shared.summary_db.schema import exchange_rates, manual_records, organization_keys
 
 _HASH = re.compile(r"[0-9a-f]{8}")
 

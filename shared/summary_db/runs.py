@@ -12,10 +12,9 @@ from shared.core.clock import Clock
 from shared.core.days import ZoneDay
 from shared.projection.audit import Correction
 from shared.projection.summary import SummaryKey
-from shared.summary_db.admin_schema import batch_requests
 from shared.summary_db.engine import Transactions
 from shared.summary_db.reports import Page
-from shared.summary_db.schema import batch_runs, corrections
+from shared.summary_db.schema import batch_requests, batch_runs, corrections
 
 BatchState = Literal["running", "done", "failed", "interrupted"]
 

@@ -8,8 +8,6 @@ from pathlib import Path
 from threading import Thread
 
 import pytest
-from alembic.autogenerate import compare_metadata
-from alembic.migration import MigrationContext
 from sqlalchemy import Engine, text
 
 from shared.core.amounts import Amounts
@@ -20,7 +18,6 @@ from shared.event_store.port import Fingerprint
 from shared.projection.day_reader import day_window
 from shared.projection.port import ProjectedDay
 from shared.projection.summary import DayFacts, DayFinding, SummaryKey, SummaryRow, UnmeteredCount
-from shared.summary_db import admin_schema
 from shared.summary_db.database import SummaryDatabase, open_summaries
 from shared.summary_db.engine import open_engine, upgrade
 from shared.summary_db.reports import Grouping, UsageFilter
@@ -102,14 +99,6 @@ def a_day(summaries: SummaryDatabase, *rows: SummaryRow, **fields: object) -> Pr
 def query(url: str, statement: str) -> list[dict[str, object]]:
     with engine_of(url) as engine, engine.begin() as connection:
         return [dict(each._mapping) for each in connection.execute(text(statement))]
-
-
-def test_the_migrations_make_the_tables_that_the_code_uses(url: str) -> None:
-    upgrade(url)
-    upgrade(url)
-    with engine_of(url) as engine, engine.begin() as connection:
-        found = MigrationContext.configure(connection)
-        assert compare_metadata(found, admin_schema.batch_requests.metadata) == []
 
 
 def test_a_database_of_a_later_version_is_refused_with_a_sentence(url: str) -> None:
