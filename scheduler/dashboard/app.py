@@ -16,7 +16,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from scheduler.api.auth import ApiTokens, FailedAuthLimiter
-from scheduler.api.errors import ApiError, refusal_status
+from scheduler.api.errors import refusal_status
 from scheduler.dashboard.pages import STATIC, page_templates, render
 from scheduler.dashboard.report_cache import ReportCache, cache_warmer
 from scheduler.dashboard.sessions import (
@@ -127,7 +127,6 @@ class StrictHeaders:
 
 def _install_error_pages(dashboard: FastAPI) -> None:
     dashboard.add_exception_handler(SignInNeeded, _redirect_to_sign_in)
-    dashboard.add_exception_handler(ApiError, _api_error)
     dashboard.add_exception_handler(UsageError, _usage_error)
     dashboard.add_exception_handler(RequestValidationError, _invalid_request)
     dashboard.add_exception_handler(HTTPException, _http_error)
@@ -142,11 +141,6 @@ def _redirect_to_sign_in(request: Request, _error: Exception) -> Response:
         # A part of a page must not become the sign-in page: htmx goes there as a whole.
         return Response(status_code=401, headers={"HX-Redirect": "/ui/sign-in"})
     return RedirectResponse(address, 303)
-
-
-def _api_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, ApiError)
-    return error_page(request, error.status, error.problem.message)
 
 
 def _usage_error(request: Request, error: Exception) -> Response:

@@ -6,11 +6,10 @@ from datetime import datetime, timedelta
 from hmac import compare_digest
 from threading import Lock
 
-from fastapi import Request
+from fastapi import HTTPException, Request
 from starlette.middleware.sessions import SessionMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from scheduler.api.errors import ApiError
 from shared.core.clock import Clock
 
 SESSION_LIFETIME = timedelta(hours=12)
@@ -85,14 +84,14 @@ def csrf_token(request: Request) -> str:
 
 
 async def check_form(request: Request) -> None:
-    """Require the CSRF token of the session. Raises ApiError."""
+    """Require the CSRF token of the session. Raises HTTPException."""
     if request.method in _READING:
         return
     form = await request.form()
     given, wanted = form.get("csrf"), request.session.get("csrf")
     is_ours = isinstance(given, str) and isinstance(wanted, str) and compare_digest(given, wanted)
     if not is_ours:
-        raise ApiError(403, "stale_form", "this form is too old; open the page again")
+        raise HTTPException(403, "this form is too old; open the page again")
 
 
 def is_signed_in(request: Request) -> bool:
@@ -111,6 +110,6 @@ def active_only(is_active: Callable[[], bool]) -> Callable[[Request], None]:
 
     def check(request: Request) -> None:
         if request.method not in _READING and not is_active():
-            raise ApiError(503, "passive", "another sidecar is active; change things there")
+            raise HTTPException(503, "another sidecar is active; change things there")
 
     return check

@@ -10,7 +10,6 @@ from fastapi import APIRouter, Form, Query, Request
 from fastapi.responses import Response
 
 from scheduler.api.deps import SidecarDep
-from scheduler.api.errors import ApiError
 from scheduler.dashboard.filters import today_of
 from scheduler.dashboard.forms import (
     Confirmed,
@@ -18,7 +17,6 @@ from scheduler.dashboard.forms import (
     confirm,
     day_of,
     first_instant,
-    parse_form,
     redirect,
 )
 from scheduler.dashboard.pages import render
@@ -27,6 +25,8 @@ from scheduler.dashboard.spans import RECENT
 from scheduler.process.running import RunningSidecar
 from scheduler.services import assignments as service
 from scheduler.services.assignments import AssignmentChange, NewAssignment, known_assignment
+from scheduler.services.errors import Unusable
+from scheduler.services.inputs import read_input
 from shared.core.amounts import Amounts
 from shared.core.days import ONE_DAY, day_bounds, local_day
 from shared.core.event import UNASSIGNED
@@ -111,10 +111,10 @@ def assign(
 ) -> Response:
     users = list(dict.fromkeys(each for each in (*user, another.strip()) if each))
     if not users:
-        raise ApiError(422, "invalid_value", "choose at least one user")
+        raise Unusable("choose at least one user")
     since = first_instant(valid_from, sidecar.settings.usage_timezone)
     bodies = [
-        parse_form(
+        read_input(
             NewAssignment,
             external_user=each,
             organization_id=organization_id,
@@ -244,7 +244,7 @@ def _wanted(
 ) -> tuple[Assignment, Assignment | None]:
     """Return the corrected assignment and the one that ends it, if any.
 
-    A day that was not changed keeps its instant. Raises ApiError for impossible days.
+    A day that was not changed keeps its instant. Raises Unusable for impossible days.
     """
     zone = sidecar.settings.usage_timezone
     keeps_start = first_day == period.first_day(zone)
@@ -271,11 +271,11 @@ def _check_order(
 ) -> None:
     last = ending or wanted
     if ending and ending.valid_from <= wanted.valid_from:
-        raise _no_day("the last day lies before the first")
+        raise Unusable("the last day lies before the first")
     if period.before and wanted.valid_from <= period.before.valid_from:
-        raise _no_day(f"the assignment before this one begins on {_day(period.before, zone)}")
+        raise Unusable(f"the assignment before this one begins on {_day(period.before, zone)}")
     if period.successor and last.valid_from >= period.successor.valid_from:
-        raise _no_day(f"the next assignment begins on {_day(period.successor, zone)}")
+        raise Unusable(f"the next assignment begins on {_day(period.successor, zone)}")
 
 
 def _write(
@@ -312,10 +312,6 @@ def _of_user(sidecar: RunningSidecar, user: str) -> list[Assignment]:
 
 def _day(assignment: Assignment, zone: str) -> date:
     return local_day(assignment.valid_from, zone)
-
-
-def _no_day(sentence: str) -> ApiError:
-    return ApiError(422, "invalid_value", sentence)
 
 
 def _preview(

@@ -8,10 +8,11 @@ from fastapi.responses import Response
 from scheduler.api.deps import SidecarDep
 from scheduler.api.fields import Paging
 from scheduler.dashboard.filters import today_of
-from scheduler.dashboard.forms import Confirmed, Text, confirm, parse_form, redirect
+from scheduler.dashboard.forms import Confirmed, Text, confirm, redirect
 from scheduler.dashboard.pages import render
 from scheduler.services import exchange_rates as service
 from scheduler.services.exchange_rates import NewExchangeRate, read_csv
+from scheduler.services.inputs import read_input
 from shared.summary_db.exchange import format_rate, parse_rate
 
 router = APIRouter()
@@ -48,7 +49,7 @@ def enter(
     confirmed: Confirmed = False,
 ) -> Response:
     """Enter the rate of a day; replacing another one needs confirmation."""
-    body = parse_form(
+    body = read_input(
         NewExchangeRate, currency=currency, local_date=local_date, rate=rate, source=source
     )
     known = sidecar.summaries.rates.of_currency(body.currency).on(body.local_date)

@@ -10,12 +10,12 @@ from fastapi.responses import Response
 
 from scheduler.api.deps import SidecarDep
 from scheduler.dashboard.filters import today_of
-from scheduler.dashboard.forms import Confirmed, Text, confirm, day_of, parse_form, redirect
+from scheduler.dashboard.forms import Confirmed, Text, confirm, day_of, redirect
 from scheduler.dashboard.pages import render
 from scheduler.dashboard.report_cache import ReportCache, ReportCacheDep
 from scheduler.process.running import RunningSidecar
 from scheduler.services import organizations as service
-from scheduler.services.inputs import LabelText
+from scheduler.services.inputs import LabelText, read_input
 from scheduler.services.organizations import (
     NewOrganization,
     NewRate,
@@ -58,7 +58,7 @@ def add(
     currency: Text = "",
     markup: Text = "",
 ) -> Response:
-    body = parse_form(
+    body = read_input(
         NewOrganization,
         organization_id=organization_id,
         name=name,
@@ -97,7 +97,7 @@ def change(
 ) -> Response:
     """Change an organization; another zone, currency or base of the markup needs confirmation."""
     known = known_organization(sidecar.summaries.organizations.directory(), organization_id)
-    body = parse_form(
+    body = read_input(
         OrganizationChange,
         name=name,
         time_zone=time_zone,
@@ -135,7 +135,7 @@ def set_rate(
 ) -> Response:
     known = known_organization(sidecar.summaries.organizations.directory(), organization_id)
     start = day_of(valid_from) if valid_from else ALWAYS
-    body = parse_form(NewRate, markup=markup, valid_from=start)
+    body = read_input(NewRate, markup=markup, valid_from=start)
     if not confirmed:
         sentences = _change_of_rate(reports, sidecar, organization_id, body)
         fields = {

@@ -9,12 +9,12 @@ from fastapi.responses import Response
 from scheduler.api.deps import SidecarDep
 from scheduler.api.fields import Paging
 from scheduler.dashboard.filters import today_of
-from scheduler.dashboard.forms import Confirmed, Text, confirm, parse_form, redirect
+from scheduler.dashboard.forms import Confirmed, Text, confirm, redirect
 from scheduler.dashboard.pages import render
 from scheduler.dashboard.report_cache import ReportCacheDep
 from scheduler.process.running import RunningSidecar
 from scheduler.services.batches import NewBatch, ask_batch, batch_status
-from scheduler.services.inputs import check_span
+from scheduler.services.inputs import check_span, read_input
 from shared.core.days import ONE_DAY
 from shared.summary_db.reports import Page, UsageFilter
 from shared.summary_db.runs import BatchRequest
@@ -60,7 +60,7 @@ def run(
     confirmed: Confirmed = False,
 ) -> Response:
     """Project days in the background; allowing fewer events than known needs confirmation."""
-    body = parse_form(NewBatch, start=start, end=end, allow_shrink=allow_shrink)
+    body = read_input(NewBatch, start=start, end=end, allow_shrink=allow_shrink)
     check_span(body.start, body.end)
     if body.allow_shrink and not confirmed:
         total = reports.total(UsageFilter(start=body.start, end=body.end))

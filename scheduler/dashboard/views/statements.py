@@ -11,13 +11,13 @@ from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import Response
 
 from scheduler.api.deps import SidecarDep
-from scheduler.api.errors import ApiError
 from scheduler.dashboard.filters import today_of
 from scheduler.dashboard.pages import render
 from scheduler.dashboard.report_cache import ReportCache, ReportCacheDep
 from scheduler.dashboard.spans import Span, month_of
 from scheduler.process.running import RunningSidecar
 from scheduler.reports.statement import Statement, StatementLine, read_statement
+from scheduler.services.errors import Unusable
 from scheduler.services.exports import safe_cell
 from scheduler.services.inputs import LabelText
 from scheduler.services.organizations import format_markup, known_organization
@@ -157,7 +157,7 @@ def _month(text: str) -> Span:
     try:
         return month_of(date.fromisoformat(f"{text}-01"))
     except (ValueError, OverflowError):
-        raise ApiError(422, "invalid_value", f"{text} is no month", "month") from None
+        raise Unusable(f"{text} is no month", "month") from None
 
 
 def _markups(sidecar: RunningSidecar, organization_id: str, span: Span) -> list[tuple[date, str]]:
