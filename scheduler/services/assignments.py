@@ -9,8 +9,7 @@ from pydantic import Field
 from scheduler.services.errors import NotKnown, Refused
 from scheduler.services.inputs import Input, Instant, LabelText
 from scheduler.services.organizations import known_organization
-from shared.core.days import whole_second
-from shared.core.time import EPOCH
+from shared.core.time import EPOCH, whole_second
 from shared.projection.organization import Assignment, Directory
 from shared.summary_db.database import SummaryDatabase
 

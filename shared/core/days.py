@@ -64,16 +64,6 @@ def split_span(
     return list(zip([start, *cuts], [*cuts, end], strict=True))
 
 
-def whole_second(instant: datetime) -> datetime:
-    """Round down to a second of UTC: the finest cut that every event store keeps.
-
-    A generation id has seconds only, and InfluxDB spreads the events of a second over it.
-    """
-    if instant.tzinfo is None:
-        raise ConfigError("valid_from", instant, "needs a time zone")
-    return instant.astimezone(UTC).replace(microsecond=0)
-
-
 def spans_around(
     instants: Iterable[datetime], before: timedelta, after: timedelta
 ) -> list[tuple[datetime, datetime]]:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
 
-from shared.core.days import whole_second
+from shared.core.time import whole_second
 
 ALWAYS = date(1970, 1, 1)
 

@@ -7,8 +7,9 @@ from typing import Any
 from sqlalchemy import Connection, Row, delete, insert, select, update
 
 from shared.core.clock import Clock
-from shared.core.days import ONE_DAY, ZoneDay, day_bounds, whole_second
+from shared.core.days import ONE_DAY, ZoneDay, day_bounds
 from shared.core.rows import UserRow
+from shared.core.time import whole_second
 from shared.errors import ConfigError
 from shared.projection.organization import Assignment, OrganizationDefaults
 from shared.summary_db.dirty_days import invalidate

@@ -15,7 +15,6 @@ from shared.core.days import (
     local_day,
     spans_around,
     split_span,
-    whole_second,
     zone_named,
 )
 from shared.errors import ConfigError
@@ -96,9 +95,3 @@ def test_spans_that_touch_become_one() -> None:
 def test_an_unknown_zone_is_refused_by_name(name: str) -> None:
     with pytest.raises(ConfigError, match="time_zone"):
         zone_named(name)
-
-
-def test_an_assignment_begins_with_a_whole_second_of_utc() -> None:
-    assert whole_second(NOON.replace(microsecond=999_999)) == NOON
-    with pytest.raises(ConfigError, match="needs a time zone"):
-        whole_second(datetime(2026, 11, 24, 12))  # noqa: DTZ001 - that is the point
