@@ -64,26 +64,6 @@ from pydantic.functional_validators import ModelWrapValidatorHandler
 from pydantic_core import from_json
 
 # --------------------------------------------------------------------------------------------------
-# shared/core/time.py
-#
-# Instants as the stores count them: whole milliseconds of UTC since 1970.
-# --------------------------------------------------------------------------------------------------
-
-
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-MILLISECOND = timedelta(milliseconds=1)
-
-
-def to_ms(instant: datetime) -> int:
-    """Return the whole milliseconds since 1970, rounded down."""
-    return (instant - EPOCH) // MILLISECOND
-
-
-def from_ms(milliseconds: int) -> datetime:
-    return EPOCH + milliseconds * MILLISECOND
-
-
-# --------------------------------------------------------------------------------------------------
 # shared/errors.py
 #
 # Every error of the usage ledger: the class is the decision, the text is for a person.
@@ -168,6 +148,26 @@ class BatchRefused(DeliveryError):
 
 class TooLarge(DeliveryError):
     """The batch is larger than the store or a proxy accepts (413)."""
+
+
+# --------------------------------------------------------------------------------------------------
+# shared/core/time.py
+#
+# Instants as the stores count them: whole milliseconds of UTC since 1970.
+# --------------------------------------------------------------------------------------------------
+
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MILLISECOND = timedelta(milliseconds=1)
+
+
+def to_ms(instant: datetime) -> int:
+    """Return the whole milliseconds since 1970, rounded down."""
+    return (instant - EPOCH) // MILLISECOND
+
+
+def from_ms(milliseconds: int) -> datetime:
+    return EPOCH + milliseconds * MILLISECOND
 
 
 # --------------------------------------------------------------------------------------------------
