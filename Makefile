@@ -5,6 +5,8 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 HOSTS  := .cache/hosts
 READY  := $(VENV)/.ready
+# Two workers for each core: many tests wait for a process or a server.
+PYTEST := $(BIN)/python -m pytest -n auto
 
 .DEFAULT_GOAL := help
 .PHONY: help demo demo-year demo-openwebui test test-e2e test-faults bench check format bundle \
@@ -26,13 +28,13 @@ demo-openwebui: $(READY) $(HOSTS)/open-webui/.ready $(HOSTS)/pipelines-current/.
 
 ##@ Develop
 test: $(READY) ## All tests that can run here; says what it skips and what would run it
-	$(BIN)/python -m pytest tests/unit tests/contract tests/integration tests/host
+	$(PYTEST) --dist worksteal tests/unit tests/contract tests/integration tests/host
 
 test-e2e: $(READY) ## Every path of the real Open WebUI, bill against books (needs `make hosts services`)
 	$(BIN)/python -m pytest tests/e2e
 
 test-faults: $(READY) ## Kill, stop and starve everything; FAULT_ROUNDS=50 is the long form (needs `make services`)
-	$(BIN)/python -m pytest tests/faults
+	$(PYTEST) --dist worksteal tests/faults
 
 bench: $(READY) ## Benchmarks, as ratios side by side (needs `make services hosts`)
 	$(BIN)/python -m benchmarks

@@ -15,7 +15,7 @@ def influxdb() -> Iterator[InfluxServer]:
     """Run an empty InfluxDB 2.9.1."""
     if not _PROGRAM.exists():
         raise SystemExit("InfluxDB is not here: run `make services`")
-    server = start("2.9", _PROGRAM)
+    server = start("2.9")
     try:
         yield server
     finally:

@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tests.support.services.shared import begin_run, end_run
+
 ROOT = Path(__file__).resolve().parents[1]
 CACHE = ROOT / ".cache"
 # A busy machine is no failure of a property.
@@ -37,6 +39,23 @@ def needs_program(name: str, remedy: str) -> Path:
             return program
     missing(f"the program {name}", remedy)
     raise AssertionError("missing() never returns")
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Take twice as many workers as cores: many tests wait for a process or a server."""
+    return 2 * (os.cpu_count() or 1)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Make room for the servers that all workers share."""
+    if not hasattr(config, "workerinput"):
+        begin_run()
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """End those servers."""
+    if not hasattr(config, "workerinput"):
+        end_run()
 
 
 @pytest.fixture(autouse=True)

@@ -8,10 +8,9 @@ from random import Random
 
 import pytest
 
-from tests.conftest import CACHE, missing
 from tests.faults.books import Books, influx_books
 from tests.faults.host import Host, delivering_to
-from tests.support.services.influx import REMEDY, InfluxServer, Version, start
+from tests.support.services.influx import InfluxServer, start
 
 ROUNDS = int(os.environ.get("FAULT_ROUNDS", "5"))
 SEED = os.environ.get("FAULT_SEED", os.urandom(4).hex())
@@ -35,18 +34,10 @@ def random(request: pytest.FixtureRequest) -> Random:
     return Random(f"{SEED} {request.node.name}")
 
 
-def influx_program(version: Version) -> Path:
-    """Return the server program of a version."""
-    program = CACHE / "influx" / f"influxd{version[0]}"
-    if not program.exists():
-        missing(f"InfluxDB {version}", REMEDY)
-    return program
-
-
 @pytest.fixture(scope="session")
 def old_influx(tmp_path_factory: pytest.TempPathFactory) -> Iterator[InfluxServer]:
     """The one InfluxDB 1.8 of this run: it takes seconds to start, and comes back when killed."""
-    server = start("1.8", influx_program("1.8"), tmp_path_factory.mktemp("influx-1.8"))
+    server = start("1.8", tmp_path_factory.mktemp("influx-1.8"))
     yield server
     server.stop()
 
@@ -59,7 +50,7 @@ def influx(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[InfluxSer
         return
     home = tmp_path / "influx"
     home.mkdir()
-    server = start("2.9", influx_program("2.9"), home)
+    server = start("2.9", home)
     yield server
     server.stop()
 

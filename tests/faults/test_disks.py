@@ -12,7 +12,7 @@ import pytest
 from demo.processes import wait_for
 from tests.conftest import missing
 from tests.faults.books import Books, influx_books
-from tests.faults.conftest import HostMaker, influx_program
+from tests.faults.conftest import HostMaker
 from tests.faults.host import Host, delivering_to
 from tests.faults.traffic import NEVER_REPEATED, Bill, pass_a_moment, pouring
 from tests.support.services.influx import start
@@ -70,7 +70,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def test_it_books_every_event_once_when_the_disk_of_influxdb_was_full(
     rounds: range, random: Random, make_host: HostMaker, small_disk: Path
 ) -> None:
-    influx = start("2.9", influx_program("2.9"), small_disk)
+    influx = start("2.9", small_disk)
     ballast = small_disk / "ballast"
     try:
         host = make_host(delivering_to(influx.bucket()))

@@ -61,7 +61,7 @@ def test_rows_whose_answer_dripped_are_sent_again(httpserver: HTTPServer) -> Non
     drips = (b"x" for _ in range(500) if not over.wait(0.02))
     answers = [Response(drips), *[says(204)] * 2]
     influx.answer = lambda lines: answers.pop(0)
-    at = Delivering(influx.settings(write_timeout_ms=200))
+    at = Delivering(influx.settings(write_timeout_ms=500))
     assert at.delivery.run_once().accepted == 8
     assert (len(influx.queries), len(influx.writes)) == (1, 3)
     over.set()

@@ -14,7 +14,7 @@ from shared.errors import Misconfigured, Unavailable
 from shared.event_store.port import StoreHealth
 from shared.spool.sqlite_spool import SqliteSpool
 from tests.support.builders import generation_id, pending, settled, turn
-from tests.support.services.influx import influx_server
+from tests.support.services.influx import start
 from tests.support.sidecars import SidecarAtHand
 from tests.support.waiting import wait_for
 
@@ -109,7 +109,7 @@ def test_a_revoked_token_is_named(ward: Ward, monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.mark.service
 def test_a_real_store_that_hangs_or_does_not_know_the_token_is_named(tmp_path: Path) -> None:
-    server = influx_server("2.9")
+    server = start("2.9")
     settings = server.bucket()
     token = server.token_for(settings.bucket, "read", "write")
     ward = Ward(
@@ -140,7 +140,7 @@ def test_a_real_store_that_hangs_or_does_not_know_the_token_is_named(tmp_path: P
     assert "401" in found["delivery"]
     assert "401" in found["store"]
     ward.close()
-    server.drop(settings.bucket)
+    server.stop()
 
 
 def test_a_full_spool_is_named(ward: Ward, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -150,8 +150,8 @@ def test_a_full_spool_is_named(ward: Ward, monkeypatch: pytest.MonkeyPatch) -> N
         folder / "pipeline.sqlite3", settings=ward.sidecar.spools.manual.settings, clock=ward.clock
     )
     outcomes = []
-    for start in range(0, 3000, 20):
-        rows = [settled(request_id=generation_id(start + each)) for each in range(20)]
+    for first in range(0, 3000, 20):
+        rows = [settled(request_id=generation_id(first + each)) for each in range(20)]
         outcomes.append(spool.put(rows).exception(20))
     spool.close()
     assert any(outcomes)

@@ -13,11 +13,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.conftest import CACHE, missing
 from tests.host.plugin import PLUGIN
 from tests.host.servers import PLUGIN_ID, PipelinesServer
 from tests.support.jumping_clock import JumpingClock
-from tests.support.services.influx import REMEDY, InfluxServer, start
+from tests.support.services.influx import InfluxServer, start
 from tests.support.sidecar_process import SidecarProcess
 from tests.support.sidecars import WEBHOOK_TOKEN
 from tests.support.waiting import wait_for
@@ -31,14 +30,11 @@ class Scene:
     """Everything that an admin runs, in one folder."""
 
     def __init__(self, home: Path) -> None:
-        program = CACHE / "influx" / "influxd2"
-        if not program.exists():
-            missing("InfluxDB 2.9", REMEDY)
         for name in ("influx", "host", "spool"):
             (home / name).mkdir()
         self.home = home
         self.clock = JumpingClock(home)
-        self.influx: InfluxServer = start("2.9", program, home / "influx")
+        self.influx: InfluxServer = start("2.9", home / "influx")
         self.bucket = self.influx.bucket().bucket
         self.host = PipelinesServer("pipelines-current", home / "host")
         self.start_host()

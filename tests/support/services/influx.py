@@ -1,6 +1,5 @@
 """Real InfluxDB servers for tests: 1.8.10 and 2.9.1, with auth, each in its own data folder."""
 
-import atexit
 import os
 import secrets
 import shutil
@@ -17,9 +16,10 @@ from typing import Any, Literal
 
 import httpx
 
+from demo.processes import free_port
 from shared.event_store.influx.write import InfluxSettings
 from tests.conftest import CACHE, missing
-from tests.support.services.influx_commands import command_1, command_2, free_port
+from tests.support.services.shared import SharedServer, shared_server
 
 Version = Literal["1.8", "2.9"]
 REMEDY = "run `sh tests/support/services/build_influx.sh`, or set INFLUXDB_TEST_URL"
@@ -46,7 +46,11 @@ class InfluxServer:
         assert self.home is not None
         with (self.home / "log").open("ab") as log:
             self.process = subprocess.Popen(
-                self.command, env=self.environment, stdout=log, stderr=log
+                self.command,
+                env=self.environment,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
             )
         _await_start(self)
 
@@ -97,7 +101,7 @@ class InfluxServer:
     def token_for(self, bucket: str, *actions: Literal["read", "write"]) -> str:
         """Return a token that may do this to one bucket and nothing else."""
         if self.version == "1.8":
-            user = f"user{next(_numbers)}"
+            user = f"user_{os.getpid()}_{next(_numbers)}"
             self.query(f"CREATE USER {user} WITH PASSWORD 'secret'")
             grant = {1: actions[0].upper() if actions else "", 2: "ALL"}.get(len(actions))
             if grant:
@@ -176,22 +180,36 @@ class InfluxServer:
 
 @cache
 def influx_server(version: Version) -> InfluxServer:
-    """Return the one server of this version that this run of the tests uses, started on demand."""
+    """Return the one server of this version that this run of the tests shares, started on demand.
+
+    It is neither paused nor killed: a test that does this starts one of its own.
+    """
     if url := os.environ.get("INFLUXDB_TEST_URL"):
         return _running_elsewhere(url.rstrip("/"), version)
+
+    def start_it(home: Path) -> SharedServer:
+        server = start(version, home)
+        assert server.process is not None
+        return SharedServer(server.process, {"url": server.url, "token": server.token})
+
+    access = shared_server(f"influx-{version}", start_it)
+    return InfluxServer(version, access["url"], access["token"])
+
+
+def influx_program(version: Version) -> Path:
+    """Return the server program of a version."""
     program = CACHE / "influx" / f"influxd{version[0]}"
     if not program.exists():
         missing(f"InfluxDB {version}", REMEDY)
-    server = start(version, program)
-    atexit.register(server.stop)
-    return server
+    return program
 
 
-def start(version: Version, program: Path, home: Path | None = None) -> InfluxServer:
-    """Start a server of our own on a free port, with its first user."""
+def start(version: Version, home: Path | None = None) -> InfluxServer:
+    """Start a server of the caller's own on a free port, with its first user."""
+    program = influx_program(version)
     home = home or Path(tempfile.mkdtemp(prefix=f"influx-{version}-"))
     port = free_port()
-    command, environment = (command_1 if version == "1.8" else command_2)(program, home, port)
+    command, environment = (_command_1 if version == "1.8" else _command_2)(program, home, port)
     environment["HOME"] = str(home)
     secret = secrets.token_hex(16)
     server = InfluxServer(
@@ -246,3 +264,32 @@ def _running_elsewhere(url: str, version: Version) -> InfluxServer:
         os.environ.get("INFLUXDB_TEST_TOKEN", ""),
         os.environ.get("INFLUXDB_TEST_ORG", ORG),
     )
+
+
+def _command_1(program: Path, home: Path, port: int) -> tuple[list[str], dict[str, str]]:
+    """Return how 1.8 is started: everything by environment."""
+    environment = {
+        "INFLUXDB_REPORTING_DISABLED": "true",
+        "INFLUXDB_BIND_ADDRESS": f"127.0.0.1:{free_port()}",
+        "INFLUXDB_META_DIR": f"{home}/meta",
+        "INFLUXDB_DATA_DIR": f"{home}/data",
+        "INFLUXDB_DATA_WAL_DIR": f"{home}/wal",
+        "INFLUXDB_DATA_QUERY_LOG_ENABLED": "false",
+        "INFLUXDB_MONITOR_STORE_ENABLED": "false",
+        "INFLUXDB_HTTP_BIND_ADDRESS": f"127.0.0.1:{port}",
+        "INFLUXDB_HTTP_AUTH_ENABLED": "true",
+        "INFLUXDB_HTTP_FLUX_ENABLED": "true",
+        "INFLUXDB_HTTP_LOG_ENABLED": "false",
+    }
+    return [str(program), "-config", "/dev/null"], environment
+
+
+def _command_2(program: Path, home: Path, port: int) -> tuple[list[str], dict[str, str]]:
+    """Return how 2.9 is started: everything by argument."""
+    places = [
+        *("--bolt-path", f"{home}/influxd.bolt"),
+        *("--sqlite-path", f"{home}/influxd.sqlite"),
+        *("--engine-path", f"{home}/engine"),
+        *("--http-bind-address", f"127.0.0.1:{port}"),
+    ]
+    return [str(program), *places, "--reporting-disabled", "--log-level", "error"], {}

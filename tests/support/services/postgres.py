@@ -1,12 +1,9 @@
 """A real PostgreSQL server for tests: Debian's, started once, a fresh database per test."""
 
-import atexit
 import os
 import secrets
 import shutil
-import socket
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +14,9 @@ from pathlib import Path
 import psycopg
 from sqlalchemy import make_url
 
+from demo.processes import free_port
 from tests.conftest import missing
+from tests.support.services.shared import SharedServer, shared_server
 from tests.support.waiting import wait_for
 
 REMEDY = "run `apt-get install postgresql`, or set USAGE_TEST_POSTGRES_URL"
@@ -63,13 +62,13 @@ def a_database(kind: str, folder: Path) -> Iterator[str]:
 
 @cache
 def postgres_server() -> PostgresServer:
-    """Return the server, started on first use and ended with the tests."""
+    """Return the server that this run of the tests shares, started on first use."""
     given = os.environ.get("USAGE_TEST_POSTGRES_URL")
-    if given:
-        return PostgresServer(given)
+    return PostgresServer(given or shared_server("postgres", _start)["url"])
+
+
+def _start(home: Path) -> SharedServer:
     programs = _programs()
-    home = Path(tempfile.mkdtemp(prefix="usage-postgres-"))
-    atexit.register(shutil.rmtree, home, ignore_errors=True)
     password = secrets.token_hex(8)
     (home / "password").write_text(password)
     as_user = _unprivileged(home)
@@ -82,19 +81,19 @@ def postgres_server() -> PostgresServer:
         capture_output=True,
         cwd=home,
     )
-    port = _free_port()
+    port = free_port()
     postgres = [str(programs / "postgres"), "-D", str(data), "-p", str(port), "-k", str(home)]
     with (home / "log").open("wb") as log:
-        server = subprocess.Popen(
+        process = subprocess.Popen(
             [*as_user, *postgres, "-F", "-c", "listen_addresses=127.0.0.1"],
             stdout=log,
             stderr=log,
             cwd=home,
+            start_new_session=True,
         )
-    atexit.register(_end, server)
     url = f"postgresql://usage:{password}@127.0.0.1:{port}/postgres"
     wait_for(lambda: _answers(url))
-    return PostgresServer(url)
+    return SharedServer(process, {"url": url})
 
 
 def _programs() -> Path:
@@ -114,20 +113,9 @@ def _unprivileged(home: Path) -> list[str]:
     return ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups"]
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def _answers(url: str) -> bool:
     try:
         psycopg.connect(url, connect_timeout=2).close()
     except psycopg.OperationalError:
         return False
     return True
-
-
-def _end(server: subprocess.Popen[bytes]) -> None:
-    server.terminate()
-    server.wait()
