@@ -10,7 +10,7 @@ from shared.core.event import UsageEvent
 from shared.core.ids import point_time_ns
 from shared.core.rows import UnmeteredRow, UserRow
 from shared.delivery.retry import RetrySchedule
-from shared.delivery.sender import Sender, Tally
+from shared.delivery.sender import BatchOutcome, Sender
 from shared.errors import MigrationError
 from shared.event_store.port import EventStore
 from shared.spool.port import SpooledRow
@@ -66,10 +66,10 @@ def write_side_rows(store: EventStore, rows: Iterable[UnmeteredRow | UserRow]) -
 
 
 def _send(store: EventStore, rows: Sequence[SpooledRow]) -> None:
-    tally = Tally()
-    Sender(store, RetrySchedule(), lambda: True, threading.Event()).send(rows, tally)
-    for reason in tally.rejected.values():
-        raise MigrationError(f"the store refused {len(tally.rejected)} rows, first: {reason}")
+    outcome = BatchOutcome()
+    Sender(store, RetrySchedule(), lambda: True, threading.Event()).send(rows, outcome)
+    for reason in outcome.rejected.values():
+        raise MigrationError(f"the store refused {len(outcome.rejected)} rows, first: {reason}")
 
 
 def _batches(rows: Iterable[_Row]) -> Iterator[Sequence[_Row]]:

@@ -17,9 +17,8 @@ from pipelines.src.version import VERSION
 from shared.core.clock import Clock
 from shared.core.event import UsageEvent
 from shared.core.rows import HostRow, Row
-from shared.delivery.delivery import Delivery
+from shared.delivery.delivery import Delivery, DeliveryPolicy, DeliveryStatus
 from shared.delivery.latency import Latencies
-from shared.delivery.state import DeliveryPolicy, DeliveryStatus
 from shared.delivery.thread import DeliveryThread
 from shared.errors import InvalidEvent, SpoolError, UsageError
 from shared.event_store.influx.write import InfluxSink

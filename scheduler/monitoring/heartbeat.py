@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from shared.core.rows import HostRow
-from shared.delivery.state import DeliveryStatus
+from shared.delivery.delivery import DeliveryStatus
 from shared.spool.port import SpoolStatus
 
 

@@ -9,9 +9,8 @@ from pathlib import Path
 from threading import Event
 
 from shared.core.clock import Clock
-from shared.delivery.delivery import Delivery
+from shared.delivery.delivery import Delivery, DeliveryPolicy, DeliveryResult
 from shared.delivery.port import EventSink
-from shared.delivery.state import DeliveryPolicy, DeliveryResult
 from shared.errors import SpoolError
 from shared.spool.sqlite_spool import SpoolSettings, SqliteSpool
 

@@ -9,7 +9,7 @@ from scheduler.process.drain import Drain, DrainSettings
 from shared.core.clock import SYSTEM_CLOCK, Clock
 from shared.core.days import ONE_DAY
 from shared.core.folders import make_folder
-from shared.delivery.state import DeliveryPolicy
+from shared.delivery.delivery import DeliveryPolicy
 from shared.event_store.configured import EventStores
 from shared.projection.audit import Difference
 from shared.projection.organization import OrganizationDefaults

@@ -4,17 +4,58 @@ import logging
 import threading
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import Literal
 
 from shared.core.clock import Clock
-from shared.delivery.batches import Batches, BatchSize, first_batch
+from shared.delivery.batches import BatchReader, BatchSize, first_batch
+from shared.delivery.breaker import Breaker, BreakerState
 from shared.delivery.port import EventSink
-from shared.delivery.sender import Sender, Tally
-from shared.delivery.state import DeliveryPolicy, DeliveryResult, DeliveryState, DeliveryStatus
+from shared.delivery.retry import RetrySchedule
+from shared.delivery.sender import BatchOutcome, Sender
 from shared.errors import Misconfigured, StoreFault, Unavailable
 from shared.spool.port import Spool, SpooledRow
 
 logger = logging.getLogger("owui_usage")
+
+DeliveryState = Literal["idle", "standby", "unavailable", "breaker_open", "misconfigured"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeliveryPolicy:
+    """How batches are cut and retried; bytes are of the rows' JSON."""
+
+    batch_rows: int = 5000
+    # 400 kB compressed, where proxies answer 413 from 1 MB on. 2.9.1 took 8.6 k events/s so, and
+    # 5.4 k when they were cut at 1 MB of JSON (two runs each, on a busy machine).
+    batch_bytes: int = 4_000_000
+    lease_seconds: float = 60.0
+    probe_seconds: float = 60.0
+    schedule: RetrySchedule = field(default_factory=RetrySchedule)
+    breaker: Breaker = field(default_factory=Breaker)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeliveryResult:
+    """What one run did, in rows, and how delivery stands after it; `message` is for the admin."""
+
+    state: DeliveryState
+    message: str
+    accepted: int
+    rejected: int
+    kept: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeliveryStatus:
+    """How delivery stands: for the `host` row. Latencies are of single writes, milliseconds."""
+
+    state: DeliveryState
+    message: str
+    breaker: BreakerState
+    write_p50_ms: float | None
+    write_p99_ms: float | None
 
 
 class Delivery:
@@ -42,7 +83,7 @@ class Delivery:
         self._sender = Sender(sink, self._policy.schedule, self._may_send, self._stop)
         self._breaker = self._policy.breaker
         self._size = BatchSize(self._policy.batch_rows)
-        self._batches = Batches(spool, sink, self._size, self._policy.batch_bytes)
+        self._batches = BatchReader(spool, sink, self._size, self._policy.batch_bytes)
         self._state: DeliveryState = "idle"
         self._message = "ok"
         self._pause: tuple[datetime, datetime] | None = None
@@ -77,7 +118,7 @@ class Delivery:
         )
 
     def release(self) -> None:
-        """Let another process deliver from now on."""
+        """Give up the lease, so that another process can deliver."""
         self._leased_at = None
         self._spool.release(self._owner)
 
@@ -91,21 +132,21 @@ class Delivery:
         try:
             while batch := self._batches.next():
                 with self._batches.ahead_of(batch):
-                    tally = self._deliver(batch)
-                if tally.waiting(batch) or self._stop.is_set():
+                    outcome = self._deliver(batch)
+                if outcome.waiting(batch) or self._stop.is_set():
                     return
         finally:
-            self._batches.forget()
-            self._batches.mark()
+            self._batches.read_anew()
+            self._batches.acknowledge()
         if self._state != "misconfigured":
             self._become("idle", "ok")
 
-    def _deliver(self, batch: Sequence[SpooledRow]) -> Tally:
-        """Deliver a batch and settle what became of it."""
-        tally = Tally()
+    def _deliver(self, batch: Sequence[SpooledRow]) -> BatchOutcome:
+        """Deliver a batch and acknowledge what became of it."""
+        outcome = BatchOutcome()
         try:
-            self._send_or_isolate(batch, tally)
-            self._passed(tally)
+            self._send_or_isolate(batch, outcome)
+            self._passed(outcome)
         except Unavailable as error:
             self._failed(error)
         except Misconfigured as error:
@@ -115,44 +156,44 @@ class Delivery:
                 f"the package {error.name} is missing here: pip install influxdb-client tenacity"
             )
         finally:
-            self._end(tally, kept=[row.row_id for row in tally.waiting(batch)])
-        return tally
+            self._end(outcome, kept=[row.row_id for row in outcome.waiting(batch)])
+        return outcome
 
-    def _send_or_isolate(self, batch: Sequence[SpooledRow], tally: Tally) -> None:
+    def _send_or_isolate(self, batch: Sequence[SpooledRow], outcome: BatchOutcome) -> None:
         """Send a batch; one that alone makes the store fail is cut down to the rows that do it."""
         try:
-            self._sender.send(batch, tally)
+            self._sender.send(batch, outcome)
         except StoreFault:
-            witness = self._row_that_passes(after=batch[-1].row_id)
-            if not witness:
+            canary = self._find_canary(after=batch[-1].row_id)
+            if not canary:
                 raise
-            self._sender.send(tally.waiting(batch), tally, witness)
+            self._sender.send(outcome.waiting(batch), outcome, canary)
 
-    def _row_that_passes(self, after: int) -> list[SpooledRow]:
+    def _find_canary(self, after: int) -> list[SpooledRow]:
         """Deliver the next batch, in one attempt, and return a row of it that was accepted.
 
         It is as small as batches are by now: a large one would hold the next row that is at fault.
         """
-        self._batches.forget()
+        self._batches.read_anew()
         following = self._spool.take(self._size.rows, after_row_id=after)
         batch = first_batch(following, self._policy.batch_bytes)
-        tally = Tally()
+        outcome = BatchOutcome()
         if batch:
-            tally.add(batch, self._sender.attempt(batch))
-            self._end(tally, kept=())
-        return [row for row in batch if row.row_id in tally.accepted[:1]]
+            outcome.add(batch, self._sender.attempt(batch))
+            self._end(outcome, kept=())
+        return [row for row in batch if row.row_id in outcome.accepted[:1]]
 
-    def _end(self, tally: Tally, kept: Sequence[int]) -> None:
-        """Settle rows; those that the store took are marked beside the next batch."""
-        self._batches.passed(tally.accepted)
-        if tally.rejected or kept:
-            self._spool.acknowledge(rejected=list(tally.rejected.items()), kept=kept)
+    def _end(self, outcome: BatchOutcome, kept: Sequence[int]) -> None:
+        """Acknowledge rows; those that the store took are acknowledged beside the next batch."""
+        self._batches.note_accepted(outcome.accepted)
+        if outcome.rejected or kept:
+            self._spool.acknowledge(rejected=list(outcome.rejected.items()), kept=kept)
         self._counts.update(
-            accepted=len(tally.accepted), rejected=len(tally.rejected), kept=len(kept)
+            accepted=len(outcome.accepted), rejected=len(outcome.rejected), kept=len(kept)
         )
-        if tally.rejected:
-            # What the server said may quote the line: it goes to the dead letter, not to the log.
-            logger.warning("new dead letters: %d refused by the store", len(tally.rejected))
+        if outcome.rejected:
+            # The server's answer may quote the line: it goes to the dead letter, not to the log.
+            logger.warning("new dead letters: %d refused by the store", len(outcome.rejected))
 
     def _may_send(self) -> bool:
         """Renew the lease once half of it is over: attempts of one batch may outlast it."""
@@ -167,13 +208,13 @@ class Delivery:
         self._become("standby", "another process delivers this spool")
         return False
 
-    def _passed(self, tally: Tally) -> None:
-        """Note a batch that ended; one that was halved tells nothing of the store's health."""
-        if tally.accepted or tally.rejected:
+    def _passed(self, outcome: BatchOutcome) -> None:
+        """Note a batch that ended; one that was halved does not count for the breaker."""
+        if outcome.accepted or outcome.rejected:
             self._pause = None
             self._size.grow()
             self._become("idle", "ok")
-            if not tally.was_halved:
+            if not outcome.was_halved:
                 self._breaker = self._breaker.after_success()
 
     def _failed(self, error: Unavailable) -> None:

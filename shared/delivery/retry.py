@@ -16,22 +16,16 @@ class RetrySchedule:
 
     @property
     def attempts(self) -> int:
-        """How often a delivery tries at most."""
         return len(self.waits_seconds) + 1
 
+    @property
+    def wait_bounds(self) -> list[tuple[float, float]]:
+        """The shortest and the longest of each wait."""
+        return [(seconds, seconds * (1 + self.jitter)) for seconds in self.waits_seconds]
+
     def covers(self, retry_after_seconds: float | None) -> bool:
-        """Tell whether the server's wait fits into a delivery; a longer one ends the delivery."""
+        """Return whether the server's wait fits into a delivery; a longer one ends the delivery."""
         return (retry_after_seconds or 0.0) <= max(self.waits_seconds, default=0.0)
-
-    def wait_seconds(
-        self, failures: int, retry_after_seconds: float | None, chance: float
-    ) -> float:
-        """Return the wait after so many failures (from 1): never less than the server asked for.
-
-        `chance` lies in [0, 1) and spreads many clients of a store that comes back.
-        """
-        wait = self.waits_seconds[min(failures, len(self.waits_seconds)) - 1]
-        return max(wait * (1 + self.jitter * chance), retry_after_seconds or 0.0)
 
 
 def parse_retry_after(value: str | None, now: datetime) -> float | None:

@@ -3,7 +3,6 @@
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from random import random
 from time import perf_counter
 
 from shared.delivery.latency import Latencies
@@ -12,11 +11,11 @@ from shared.delivery.retry import RetrySchedule
 from shared.errors import BatchRefused, StoreFault, TooLarge, Unavailable
 from shared.spool.port import SpooledRow
 
-_DEAD_LETTER_WORDS_MAX = 500
+_REASON_LENGTH_MAX = 500
 
 
 @dataclass
-class Tally:
+class BatchOutcome:
     """How the rows of a batch ended so far, by row id; `was_halved` when it had to be cut down."""
 
     accepted: list[int] = field(default_factory=list)
@@ -26,7 +25,7 @@ class Tally:
     def add(self, rows: Sequence[SpooledRow], result: WriteResult) -> None:
         """Add the result of one write of these rows."""
         self.accepted += [rows[position].row_id for position in result.accepted]
-        self.rejected |= {rows[position].row_id: words for position, words in result.rejected}
+        self.rejected |= {rows[position].row_id: reason for position, reason in result.rejected}
 
     def waiting(self, rows: Sequence[SpooledRow]) -> list[SpooledRow]:
         """Return those of the rows that have not ended."""
@@ -57,36 +56,36 @@ class Sender:
         self.latencies = Latencies()
 
     def send(
-        self, rows: Sequence[SpooledRow], tally: Tally, witness: Sequence[SpooledRow] = ()
+        self, rows: Sequence[SpooledRow], outcome: BatchOutcome, canary: Sequence[SpooledRow] = ()
     ) -> None:
         """Send rows, halved for as long as the store refuses them together.
 
-        With a witness (a row that the store took a moment ago), rows that get nothing but 500 are
-        halved too. Before a single one of those is given up, the witness must pass once more: else
-        it is the store that is ill, not the row.
+        With a canary (a row that the store just took), rows that get nothing but 500 are
+        halved too. Before a single one of those is given up, the canary must pass once more: else
+        the fault is the store's, not the row's.
 
-        Raises Unavailable or Misconfigured; the tally holds what ended before.
+        Raises Unavailable or Misconfigured; the outcome holds what ended before.
         """
         try:
-            tally.add(rows, self._write(rows, attempts=1 if witness and len(rows) > 1 else None))
+            outcome.add(rows, self._write(rows, attempts=1 if canary and len(rows) > 1 else None))
             return
         except (BatchRefused, TooLarge) as refusal:
-            words = str(refusal)
+            reason = str(refusal)
         except StoreFault as fault:
-            if not witness:
+            if not canary:
                 raise
-            words = str(fault)
+            reason = str(fault)
             if len(rows) == 1:
-                self.attempt(witness)
-        tally.was_halved = True
+                self.attempt(canary)
+        outcome.was_halved = True
         if len(rows) == 1:
-            tally.rejected[rows[0].row_id] = words[:_DEAD_LETTER_WORDS_MAX]
+            outcome.rejected[rows[0].row_id] = reason[:_REASON_LENGTH_MAX]
             return
         if self._stop.is_set():  # thousands of refused rows are minutes of requests
             raise Unavailable("delivery was stopped")
         middle = len(rows) // 2
-        self.send(rows[:middle], tally, witness)
-        self.send(rows[middle:], tally, witness)
+        self.send(rows[:middle], outcome, canary)
+        self.send(rows[middle:], outcome, canary)
 
     def attempt(self, rows: Sequence[SpooledRow]) -> WriteResult:
         """Write rows once."""
@@ -103,22 +102,30 @@ class Sender:
 
         Raises StoreFault only when every attempt ended so: then it may be the rows.
         """
-        from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt
+        from tenacity import (
+            RetryCallState,
+            Retrying,
+            retry_if_exception,
+            stop_after_attempt,
+            wait_chain,
+            wait_random,
+        )
 
         failures: list[BaseException | None] = []
+        waits = wait_chain(*[wait_random(*bounds) for bounds in self._schedule.wait_bounds])
 
         def note(state: RetryCallState) -> None:
             failures.append(state.outcome.exception() if state.outcome else None)
 
         def wait(state: RetryCallState) -> float:
-            asked = getattr(failures[-1], "retry_after_seconds", None)
-            return self._schedule.wait_seconds(state.attempt_number, asked, random())
+            return max(waits(state), getattr(failures[-1], "retry_after_seconds", None) or 0.0)
 
         retrying = Retrying(
             stop=stop_after_attempt(attempts or self._schedule.attempts),
             retry=retry_if_exception(self._may_pass_later),
             after=note,
             wait=wait,
+            # sleep_using_event would make one more attempt after the event was set.
             sleep=self._sleep,
             reraise=True,
         )

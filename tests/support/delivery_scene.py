@@ -2,9 +2,8 @@
 
 from collections.abc import Callable, Iterator, Sequence
 
-from shared.delivery.delivery import Delivery
+from shared.delivery.delivery import Delivery, DeliveryPolicy
 from shared.delivery.port import WriteResult
-from shared.delivery.state import DeliveryPolicy
 from shared.errors import (
     DeliveryError,
 )

@@ -1,7 +1,6 @@
 """A delivery to a server under test: real requests, waits that take no time."""
 
-from shared.delivery.delivery import Delivery
-from shared.delivery.state import DeliveryPolicy
+from shared.delivery.delivery import Delivery, DeliveryPolicy
 from shared.event_store.influx.write import InfluxSettings, InfluxSink
 from tests.support.builders import generation_id, settled
 from tests.support.spools import MemorySpool, RecordedStop, SetClock

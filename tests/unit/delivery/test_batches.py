@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from shared.delivery.state import DeliveryPolicy
+from shared.delivery.delivery import DeliveryPolicy
 from shared.errors import BatchRefused, SpoolError, StoreFault, Unavailable
 from shared.spool.port import SpooledRow
 from tests.support.delivery_scene import Answer, Scene, always, in_turn, scene

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from shared.delivery.state import DeliveryPolicy
+from shared.delivery.delivery import DeliveryPolicy
 from shared.errors import (
     BatchRefused,
     StoreFault,

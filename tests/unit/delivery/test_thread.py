@@ -6,10 +6,9 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from shared.delivery.delivery import Delivery
+from shared.delivery.delivery import Delivery, DeliveryPolicy
 from shared.delivery.port import WriteResult
 from shared.delivery.retry import RetrySchedule
-from shared.delivery.state import DeliveryPolicy
 from shared.delivery.thread import DeliveryThread
 from shared.errors import SpoolError, Unavailable
 from shared.spool.port import SpooledRow
