@@ -5,8 +5,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Query
 from fastapi.responses import StreamingResponse
 
-from scheduler.api.deps import SidecarDep
-from scheduler.api.files import file_response
+from scheduler.api.deps import SidecarDep, file_response
 from scheduler.api.routes.summaries import Wanted
 from scheduler.reports.bills import Unsettled
 from scheduler.services import exports as service

@@ -3,12 +3,12 @@
 from fastapi import APIRouter
 
 from scheduler.api.deps import SidecarDep
-from scheduler.services.manual_records import BookedEvent, NewManualRecord, book_manual_record
+from scheduler.ingest.ingest import ManualRecord, RecordedEvent
 
 router = APIRouter(tags=["recording"])
 
 
 @router.post("/manual-record")
-def manual_record(body: NewManualRecord, sidecar: SidecarDep) -> BookedEvent:
+def manual_record(body: ManualRecord, sidecar: SidecarDep) -> RecordedEvent:
     """Book usage by hand; the answer comes when it is durable."""
-    return book_manual_record(sidecar.ingest, body, sidecar.settings.usage_client_org)
+    return sidecar.ingest.manual(body)

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from scheduler.api.deps import SidecarDep
 from scheduler.api.errors import ApiError
-from scheduler.services.manual_records import BookedEvent, booked_event
+from scheduler.ingest.ingest import RecordedEvent
 from shared.errors import InvalidEvent
 
 router = APIRouter(tags=["recording"])
@@ -44,7 +44,7 @@ _CONTENT = {
 class WebhookAnswer(BaseModel):
     """What was booked, durably, and why parts of the delivery were not."""
 
-    booked: list[BookedEvent]
+    booked: list[RecordedEvent]
     refused: list[str]
 
 
@@ -64,7 +64,7 @@ async def openrouter_usage(request: Request, sidecar: SidecarDep) -> WebhookAnsw
     if result.refused and not result.booked:
         raise _refused(result.refused[0])
     return WebhookAnswer(
-        booked=[booked_event(each) for each in result.booked],
+        booked=result.booked,
         refused=[f"{error.field}: {error.reason}" for error in result.refused],
     )
 

@@ -6,8 +6,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 
-from scheduler.api.deps import SidecarDep
-from scheduler.api.files import file_response
+from scheduler.api.deps import SidecarDep, file_response
 from scheduler.dashboard.filters import (
     SIDES,
     SPANS,
