@@ -26,7 +26,7 @@ from shared.core.rows import HostRow
 from shared.core.version import read_version
 from shared.errors import ProjectionError
 from shared.settings import Settings
-from shared.summary_db.leader_lock import active_lock
+from shared.summary_db.leader_lock import leader_lock
 
 log = logging.getLogger("owui_usage")
 
@@ -50,7 +50,7 @@ class RunningSidecar(Sidecar):
         self.recompute_queue = RecomputeQueue(self.summaries.runs, self.project, self.stop)
         self.job_log = JobLog(clock)
         self.started_at = clock.now()
-        self._lock = active_lock(database_url)
+        self._lock = leader_lock(database_url)
         self._is_active = False
         self._identity = ProcessIdentity(
             host_id=f"sidecar-{secrets.token_hex(4)}",

@@ -47,7 +47,7 @@ def find_corrections(
     """Return the changes worth a record: all of a closed day, and any wrong markup.
 
     The markup check compares what is *stored* as billed with the stored base x the day's rate, so
-    that a row that somebody edited is told apart from one that got more events.
+    that an edited row is distinguished from one that got more events.
     """
     before = {row.key: row.amounts for row in stored}
     after = {row.key: row.amounts for row in computed}

@@ -1,4 +1,4 @@
-"""Observation: what the event store was seen to hold, before any of its days is read."""
+"""Change scan: what the event store holds, by fingerprints, before any of its days is read."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -17,10 +17,10 @@ _NO_EVENTS = Fingerprint(0, 0, 0)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Observation:
+class ChangeScan:
     """The fingerprints of spans, and which of their buckets had changed.
 
-    `unread` are the pieces of the spans whose fingerprints could not be read, and why.
+    `unread` are the windows of the spans whose fingerprints could not be read, and why.
     """
 
     spans: Sequence[Window]
@@ -47,9 +47,8 @@ class Observation:
         """Tell whether a bucket of the window was not as stored."""
         return any(window.start <= bucket < window.end for bucket in self.changed)
 
-    def joined(self, other: "Observation") -> "Observation":
-        """Return both as one."""
-        return Observation(
+    def joined(self, other: "ChangeScan") -> "ChangeScan":
+        return ChangeScan(
             spans=[*self.spans, *other.spans],
             found={**self.found, **other.found},
             changed=self.changed | other.changed,
@@ -57,7 +56,6 @@ class Observation:
         )
 
     def of(self, window: Window) -> dict[datetime, Fingerprint]:
-        """Return the fingerprints of a window."""
         count = (window.end - window.start) // BUCKET
         buckets = (window.start + number * BUCKET for number in range(count))
         return {bucket: self.found[bucket] for bucket in buckets if bucket in self.found}
@@ -70,8 +68,8 @@ class Observation:
                     yield ZoneDay(day, zone)
 
 
-def observe(store: EventStore, summaries: Summaries, span: Window) -> Observation:
-    """Read the fingerprints of a span and mark the days around every bucket that changed.
+def scan_for_changes(store: EventStore, summaries: Summaries, span: Window) -> ChangeScan:
+    """Read the fingerprints of a span and invalidate the days around every changed bucket.
 
     Where a store is away, from midnight to midnight: days of which it holds nothing are read all
     the same. Raises DeliveryError when nothing could be read.
@@ -90,7 +88,7 @@ def observe(store: EventStore, summaries: Summaries, span: Window) -> Observatio
     if unread and not read:
         raise next(iter(unread.values()))
     changed = [summaries.invalidate_changed(part, found) for part, found in read.items()]
-    return Observation(
+    return ChangeScan(
         spans=[span],
         found={bucket: one for found in read.values() for bucket, one in found.items()},
         changed=frozenset().union(*changed),

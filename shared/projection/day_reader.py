@@ -10,13 +10,13 @@ from shared.core.event import UsageEvent
 from shared.core.rows import UnmeteredRow
 from shared.event_store.overlaps import crossed_messages, entangle
 from shared.event_store.port import EventStore, Window
-from shared.projection.day_sums import DayBooks, DayReading
+from shared.projection.day_sums import DayAggregator, DayReading
 from shared.projection.organization import Directory
 from shared.projection.resolution import TURN_SLACK, resolve
 
 EDGE = timedelta(hours=1)
-# Each part of a split day is a query of its own; beyond this, one pass over the events is cheaper.
-MAX_PARTS = 24
+# Each span of a split day is a query of its own; beyond this, one pass over the events is cheaper.
+MAX_SPANS = 24
 
 
 @dataclass(frozen=True)
@@ -34,23 +34,25 @@ class DayReader:
         Reading all of it event by event gives the same facts. Raises DeliveryError when the store
         cannot be read, ProjectionError when events vanish meanwhile.
         """
-        books = DayBooks(day, directory)
+        aggregator = DayAggregator(day, directory)
         window = day_window(day)
-        parts = split_span(
+        spans = split_span(
             window.start, window.end, directory.moves_between(window.start, window.end)
         )
         entangled = None
-        if not event_by_event and len(parts) <= MAX_PARTS:
+        if not event_by_event and len(spans) <= MAX_SPANS:
             entangled = self._entangled(window)
         if entangled is None:
             events = list(self.store.events(with_edges(window)))
         else:
             events = entangled
-            self._add_sums(books, [Window(*part) for part in parts], entangled)
-        books.add_resolution(resolve(events, turns=self.turns), events, window)
+            self._add_sums(aggregator, [Window(*span) for span in spans], entangled)
+        aggregator.add_resolution(resolve(events, turns=self.turns), events, window)
         rows = self.store.unmetered(window)
-        books.add_unmetered(rows, self._explaining(rows, events if entangled is None else None))
-        return books.reading(was_resolved=bool(entangled is None or entangled))
+        aggregator.add_unmetered(
+            rows, self._explaining(rows, events if entangled is None else None)
+        )
+        return aggregator.reading(was_resolved=bool(entangled is None or entangled))
 
     def _entangled(self, window: Window) -> list[UsageEvent] | None:
         """Return the events of a day and its edges that are no bills of their own.
@@ -73,15 +75,15 @@ class DayReader:
         return events
 
     def _add_sums(
-        self, books: DayBooks, parts: Sequence[Window], entangled: Sequence[UsageEvent]
+        self, aggregator: DayAggregator, spans: Sequence[Window], entangled: Sequence[UsageEvent]
     ) -> None:
-        """Add the sums of the store, part by part, without the events that are to be resolved."""
-        for part in parts:
-            for group in self.store.usage(part):
-                books.add_group(group, part.start)
+        """Add the sums of the store, span by span, without the events that are to be resolved."""
+        for span in spans:
+            for group in self.store.usage(span):
+                aggregator.add_group(group, span.start)
             for event in entangled:
-                if part.start <= event.occurred_at < part.end:
-                    books.take_out(event, part.start)
+                if span.start <= event.occurred_at < span.end:
+                    aggregator.subtract(event, span.start)
 
     def _explaining(
         self, rows: Sequence[UnmeteredRow], events: Iterable[UsageEvent] | None

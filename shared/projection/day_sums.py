@@ -1,4 +1,4 @@
-"""Books: one local day of a zone while it is added up for its organizations."""
+"""Aggregation of one local day of a zone for its organizations."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
@@ -31,7 +31,7 @@ class DayReading:
     was_resolved: bool
 
 
-class DayBooks:
+class DayAggregator:
     """Adds up one day of a zone: bills, unmetered rows and findings, each for its organization."""
 
     def __init__(self, day: ZoneDay, directory: Directory) -> None:
@@ -49,8 +49,8 @@ class DayBooks:
         if organization is not None:
             self._sums[self._key(organization, group)].add(group.amounts)
 
-    def take_out(self, event: UsageEvent, at: datetime) -> None:
-        """Take an event out of the sum it was added with, because it is resolved with others."""
+    def subtract(self, event: UsageEvent, at: datetime) -> None:
+        """Subtract an event from the sum that holds it, because it is resolved with others."""
         self._events_read -= 1
         organization = self._organization(event.external_user, event.client_org_id, at)
         if organization is not None:
@@ -80,7 +80,7 @@ class DayBooks:
     def reading(self, *, was_resolved: bool) -> DayReading:
         """Return the day as it stands.
 
-        Raises ProjectionError when more was taken out than was in it.
+        Raises ProjectionError when more was subtracted than was in it.
         """
         day = self._day.local_date
         rows = priced(self._sums, self.directory)

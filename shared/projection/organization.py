@@ -50,14 +50,14 @@ class Assignment:
 
 @dataclass(frozen=True, kw_only=True)
 class OrganizationDefaults:
-    """What an organization gets that nobody described yet."""
+    """What an organization has until it is described."""
 
     time_zone: str = "Europe/Warsaw"
     currency: str = "USD"
     rate_ppm: int = 1_300_000
 
     def organization(self, organization_id: str) -> Organization:
-        """Describe an organization of which nothing but its id is known."""
+        """Return an organization of which nothing but its id is known."""
         return Organization(
             organization_id=organization_id,
             name=organization_id,
@@ -87,12 +87,12 @@ class Directory:
             moves.append((whole_second(move.valid_from), move.organization_id))
 
     def organization(self, organization_id: str) -> Organization:
-        """Return an organization; one that nobody added has the defaults."""
+        """Return an organization; one that was never added has the defaults."""
         known = self.organizations.get(organization_id)
         return known or self.defaults.organization(organization_id)
 
     def organization_of(self, external_user: str, client_org_id: str, at: datetime) -> str:
-        """Return whom an event is billed to: the assignment then in force, else the host's word."""
+        """Return whom an event is billed to: the assignment then in force, else the host's own."""
         moves = self._moves.get(external_user)
         if not moves:
             return client_org_id
@@ -121,7 +121,7 @@ class Directory:
         return self._rates.get(organization_id) or [(ALWAYS, self.defaults.rate_ppm)]
 
     def moves_between(self, start: datetime, end: datetime) -> list[datetime]:
-        """Return every instant inside a span at which somebody's assignment begins."""
+        """Return every instant inside a span at which an assignment begins."""
         instants = {at for moves in self._moves.values() for at, _ in moves}
         return sorted(at for at in instants if start < at < end)
 

@@ -12,7 +12,7 @@ from shared.core.days import ONE_DAY, ZoneDay
 from shared.errors import ConfigError, DeliveryError, ProjectionError, UsageError, WouldShrink
 from shared.event_store.port import EventStore, Window
 from shared.projection.audit import Difference, find_differences
-from shared.projection.change_scan import Observation, observe, to_buckets
+from shared.projection.change_scan import ChangeScan, scan_for_changes, to_buckets
 from shared.projection.day_reader import DayReader, day_window, with_edges
 from shared.projection.port import DirtyDay, ProjectedDay, Summaries
 from shared.projection.run_report import DayOutcome, RunReport
@@ -53,16 +53,18 @@ class Projection:
         started_at = self._clock.now()
         try:
             days = self._days(start, end)
-            observed = observe(self._store, self._summaries, _span(days))
-            marked = {dirty.day: dirty for dirty in self._summaries.dirty_days()}
+            scan = scan_for_changes(self._store, self._summaries, _span(days))
+            dirty_days = {dirty.day: dirty for dirty in self._summaries.dirty_days()}
         except UsageError as error:
             return self._failed_run(started_at, error)
-        work = [marked.get(day) or DirtyDay(day=day, invalidations=(), reasons=()) for day in days]
-        lost = self._unread(days, observed, started_at)
-        return RunReport([*lost, *self._project(work, observed, allow_shrink)])
+        work = [
+            dirty_days.get(day) or DirtyDay(day=day, invalidations=(), reasons=()) for day in days
+        ]
+        lost = self._unread(days, scan, started_at)
+        return RunReport([*lost, *self._project(work, scan, allow_shrink)])
 
     def refresh(self, days_back: int, *, allow_shrink: str | None = None) -> RunReport:
-        """Project the marked days, and those whose events changed in the last `days_back` days.
+        """Project the dirty days, and those whose events changed in the last `days_back` days.
 
         While nothing changes, the event store is asked for fingerprints, unmetered rows and names.
         """
@@ -70,24 +72,24 @@ class Projection:
         try:
             # Up to the end of today in every zone, wherever it ends last.
             span = Window(started_at - days_back * ONE_DAY, started_at + 2 * ONE_DAY)
-            observed = observe(self._store, self._summaries, to_buckets(span))
-            for waiting in self._summaries.dirty_days():
-                window = day_window(waiting.day)
-                if not observed.spans_all_of(window):
-                    observed = observed.joined(self._observe_waiting(window))
+            scan = scan_for_changes(self._store, self._summaries, to_buckets(span))
+            for dirty in self._summaries.dirty_days():
+                window = day_window(dirty.day)
+                if not scan.spans_all_of(window):
+                    scan = scan.joined(self._scan_waiting(window))
             self._summaries.store_users(self._store.users())
-            marked = self._summaries.dirty_days()
+            waiting = self._summaries.dirty_days()
             zones = self._summaries.directory().zones()
         except UsageError as error:
             return self._failed_run(started_at, error)
-        # A day marked just now, of which no fingerprint was read yet, has its turn next time.
-        work = [dirty for dirty in marked if observed.spans_all_of(day_window(dirty.day))]
-        days = {*observed.unread_days(zones), *(dirty.day for dirty in work)}
-        lost = self._unread(sorted(days), observed, started_at)
-        return RunReport([*lost, *self._project(work, observed, allow_shrink)])
+        # A day invalidated just now, of which no fingerprint was read yet, has its turn next time.
+        work = [dirty for dirty in waiting if scan.spans_all_of(day_window(dirty.day))]
+        days = {*scan.unread_days(zones), *(dirty.day for dirty in work)}
+        lost = self._unread(sorted(days), scan, started_at)
+        return RunReport([*lost, *self._project(work, scan, allow_shrink)])
 
     def verify(self, start: date, end: date) -> list[Difference]:
-        """Return all that `differences` finds."""
+        """Return all `differences`."""
         return list(self.differences(start, end))
 
     def differences(self, start: date, end: date) -> Iterator[Difference]:
@@ -107,50 +109,48 @@ class Projection:
         dates = [start + number * ONE_DAY for number in range((end - start).days + 1)]
         return [ZoneDay(day, zone) for day in dates for zone in zones]
 
-    def _observe_waiting(self, window: Window) -> Observation:
-        """Observe a marked day; one that cannot be read now goes on waiting."""
+    def _scan_waiting(self, window: Window) -> ChangeScan:
+        """Scan a dirty day; one that cannot be read now goes on waiting."""
         try:
-            return observe(self._store, self._summaries, with_edges(window))
+            return scan_for_changes(self._store, self._summaries, with_edges(window))
         except DeliveryError as error:
-            return Observation(spans=[window], found={}, unread={window: error})
+            return ChangeScan(spans=[window], found={}, unread={window: error})
 
     def _unread(
-        self, days: Sequence[ZoneDay], observed: Observation, started_at: datetime
+        self, days: Sequence[ZoneDay], scan: ChangeScan, started_at: datetime
     ) -> list[DayOutcome]:
-        """Record the days that a store which is away may hold a part of; they stay as they are."""
+        """Record the days of which an unavailable store may hold events; they stay as they are."""
         lost: dict[str, list[ZoneDay]] = {}
         outcomes: list[DayOutcome] = []
         for day in days:
-            error = observed.failure(day_window(day))
+            error = scan.failure(day_window(day))
             if error is not None:
-                lost.setdefault(_sentence(error), []).append(day)
+                lost.setdefault(_describe(error), []).append(day)
                 outcomes.append(DayOutcome(day=day, error=error))
-        for sentence, days_lost in lost.items():
-            self._record_failure(days_lost, started_at, sentence)
+        for message, days_lost in lost.items():
+            self._record_failure(days_lost, started_at, message)
         return outcomes
 
     def _project(
-        self, work: Sequence[DirtyDay], observed: Observation, allow_shrink: str | None
+        self, work: Sequence[DirtyDay], scan: ChangeScan, allow_shrink: str | None
     ) -> list[DayOutcome]:
         """Read days, several at once if so set, and replace them one after the other."""
         outcomes: list[DayOutcome] = []
-        work = [dirty for dirty in work if observed.failure(day_window(dirty.day)) is None]
+        work = [dirty for dirty in work if scan.failure(day_window(dirty.day)) is None]
         width = max(1, self._settings.parallel_days)
         with ThreadPoolExecutor(width, "owui-usage-projection") as pool:
             for first in range(0, len(work), width):
                 readings = [
-                    (dirty, pool.submit(self._read, dirty, observed, allow_shrink))
+                    (dirty, pool.submit(self._read, dirty, scan, allow_shrink))
                     for dirty in work[first : first + width]
                 ]
                 outcomes.extend(self._replace(dirty, future) for dirty, future in readings)
         return outcomes
 
-    def _read(
-        self, dirty: DirtyDay, observed: Observation, allow_shrink: str | None
-    ) -> ProjectedDay:
+    def _read(self, dirty: DirtyDay, scan: ChangeScan, allow_shrink: str | None) -> ProjectedDay:
         started_at = self._clock.now()
         window = day_window(dirty.day)
-        fingerprints = observed.of(window)
+        fingerprints = scan.of(window)
         # Read after the fingerprints: what arrives in between shows as a change next time.
         directory = self._summaries.directory()
         reading = self._reader.read(dirty.day, directory)
@@ -163,7 +163,7 @@ class Projection:
             directory=directory,
             facts=reading.facts,
             fingerprints=fingerprints,
-            invalidations=() if self._may_be_torn(window, observed) else dirty.invalidations,
+            invalidations=() if self._may_be_torn(window, scan) else dirty.invalidations,
             why="; ".join(dirty.reasons),
             allow_shrink=allow_shrink,
             events_read=reading.events_read,
@@ -171,13 +171,13 @@ class Projection:
             started_at=started_at,
         )
 
-    def _may_be_torn(self, window: Window, observed: Observation) -> bool:
+    def _may_be_torn(self, window: Window, scan: ChangeScan) -> bool:
         """Tell whether a day may have been read while it was being written.
 
         The fingerprint need not change once the rest of the fields shows. So what has just changed
-        keeps its mark, and is read again when it is at rest.
+        keeps its invalidation, and is read again when it is at rest.
         """
-        return not self._store.shows_batches_whole and observed.has_changed(with_edges(window))
+        return not self._store.shows_batches_whole and scan.has_changed(with_edges(window))
 
     def _replace(self, dirty: DirtyDay, reading: Future[ProjectedDay]) -> DayOutcome:
         started_at = self._clock.now()
@@ -185,7 +185,7 @@ class Projection:
             projected = reading.result()
             replacement = self._summaries.replace_day(projected)
         except UsageError as error:
-            self._record_failure([dirty.day], started_at, _sentence(error))
+            self._record_failure([dirty.day], started_at, _describe(error))
             return DayOutcome(day=dirty.day, error=error)
         return DayOutcome(
             day=dirty.day,
@@ -196,26 +196,26 @@ class Projection:
         )
 
     def _failed_run(self, started_at: datetime, error: UsageError) -> RunReport:
-        self._record_failure([None], started_at, _sentence(error))
+        self._record_failure([None], started_at, _describe(error))
         return RunReport([DayOutcome(day=None, error=error)])
 
     def _record_failure(
-        self, days: Sequence[ZoneDay | None], started_at: datetime, sentence: str
+        self, days: Sequence[ZoneDay | None], started_at: datetime, message: str
     ) -> None:
-        """Keep the failure in the books and say it once in the log, not every minute."""
+        """Record the failure, and log it once, not every minute."""
         try:
-            attempts = [self._summaries.record_failure(day, started_at, sentence) for day in days]
+            attempts = [self._summaries.record_failure(day, started_at, message) for day in days]
         except ProjectionError as also:
-            # Then the database of summaries is what failed, and only the log can say so.
-            log.error("projection failed and could not be recorded: %s (%s)", sentence, also)
+            # Then the database of summaries is what failed, and only the log can tell.
+            log.error("projection failed and could not be recorded: %s (%s)", message, also)
             return
         new = [day for day, count in zip(days, attempts, strict=True) if count == 1]
         if new:
             more = f" and {len(new) - 1} other days" if len(new) > 1 else ""
-            log.warning("projection of %s%s failed: %s", new[0] or "any day", more, sentence)
+            log.warning("projection of %s%s failed: %s", new[0] or "any day", more, message)
 
 
-def _sentence(error: UsageError) -> str:
+def _describe(error: UsageError) -> str:
     return f"{type(error).__name__}: {error}"
 
 

@@ -12,7 +12,7 @@ from shared.core.ids import NO_KEY, is_part_request_id, part_request_id
 from shared.core.money import format_usd
 from shared.core.rows import UnmeteredRow
 
-# Who is believed about user, organization, task, chat and time: the nearest to the person first.
+# Which source decides user, organization, task, chat and time: the nearest to the person first.
 _SOURCE_RANKS = ("function", "pipeline", "webhook", "manual", "settlement")
 _COST_RANKS = {source: rank for rank, source in enumerate(COST_SOURCES)}
 # Open WebUI stamps a message in whole seconds, the browser's clock may be a little late.
@@ -23,25 +23,25 @@ _UNRESOLVED = "unresolved:"
 _END_OF_TIME = datetime.max.replace(tzinfo=UTC)
 
 
-Told = tuple[Decimal, Decimal | None]
+ReportedAmount = tuple[Decimal, Decimal | None]
 
 
 @dataclass(frozen=True)
 class Bill:
-    """What one request_id costs: money and tokens of the winner, identity of who knows best.
+    """What one request_id costs: money and tokens of the winner, identity of the best source.
 
-    `rivals` are the amounts that sources of the winner's rank told, when they told more than one:
-    what OpenRouter charged and, for a key of one's own, what its provider bills.
+    `competing_amounts` are the amounts that sources of the winner's rank reported, if they reported
+    more than one: what OpenRouter charged and, for a BYOK key, what its provider bills.
     """
 
     event: UsageEvent
     observations: int
-    rivals: Sequence[Told] = ()
+    competing_amounts: Sequence[ReportedAmount] = ()
 
     @property
     def conflict(self) -> bool:
-        """Tell whether sources of equal rank told different amounts."""
-        return bool(self.rivals)
+        """Whether sources of equal rank reported different amounts."""
+        return bool(self.competing_amounts)
 
 
 @dataclass(frozen=True)
@@ -127,18 +127,22 @@ def _resolve_one(events: Sequence[UsageEvent]) -> Bill:
     distinct = _distinct(events)
     winner = min(distinct, key=_money_order)
     resolved = winner.model_copy(update=_identity(winner, distinct))
-    return Bill(resolved, observations=len(distinct), rivals=_rivals(winner, distinct))
+    return Bill(
+        resolved, observations=len(distinct), competing_amounts=_competing_amounts(winner, distinct)
+    )
 
 
-def _rivals(winner: UsageEvent, events: Sequence[UsageEvent]) -> Sequence[Told]:
-    told = {
+def _competing_amounts(
+    winner: UsageEvent, events: Sequence[UsageEvent]
+) -> Sequence[ReportedAmount]:
+    reported = {
         (event.cost_usd, event.upstream_cost_usd)
         for event in events
         if event.cost_usd is not None and event.cost_source == winner.cost_source
     }
-    if len(told) < 2:
+    if len(reported) < 2:
         return ()
-    return sorted(told, key=lambda each: (each[0], each[1] is not None, each[1] or 0))
+    return sorted(reported, key=lambda each: (each[0], each[1] is not None, each[1] or 0))
 
 
 def _distinct(events: Sequence[UsageEvent]) -> list[UsageEvent]:
@@ -169,7 +173,7 @@ def _source_rank(source: str) -> int:
 
 
 def _identity(winner: UsageEvent, events: Sequence[UsageEvent]) -> dict[str, Any]:
-    """Collect who, where and when from the first source that knows it."""
+    """Take who, where and when from the first source that knows it."""
     trusted = sorted(events, key=lambda event: (_source_rank(event.source), _money_order(event)))
 
     def first(name: str, *unknown: str | None) -> Any:
@@ -229,9 +233,9 @@ def _is_turn(bill: Bill) -> bool:
 
 def _conflict(bill: Bill) -> Finding:
     event = bill.event
-    told = " or ".join(_amount(*each) for each in bill.rivals)
+    amounts = " or ".join(_amount(*each) for each in bill.competing_amounts)
     counts = _amount(event.cost_usd or Decimal(0), event.upstream_cost_usd)
-    detail = f"{bill.observations} observations: {told} USD; {event.source} counts, {counts} USD"
+    detail = f"{bill.observations} observations: {amounts} USD; {event.source} counts, {counts} USD"
     return Finding(event.request_id, "conflict", event.occurred_at, detail)
 
 

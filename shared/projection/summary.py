@@ -31,7 +31,7 @@ class SummaryRow:
 
 @dataclass(frozen=True, order=True, kw_only=True)
 class UnmeteredCount:
-    """Generations of a local day whose cost nobody knows."""
+    """Generations of a local day whose cost is unknown."""
 
     organization_id: str
     local_date: date
@@ -75,7 +75,7 @@ def billed_pico(key: SummaryKey, raw_pico: int, upstream_pico: int, directory: D
 def priced(sums: Mapping[SummaryKey, RunningAmounts], directory: Directory) -> list[SummaryRow]:
     """Return the rows with what their organizations pay, in the order of their keys.
 
-    What was added and taken out again leaves no row.
+    What was added and subtracted again leaves no row.
     """
     totals = {key: sums[key].total() for key in sorted(sums)}
     return [

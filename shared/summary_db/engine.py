@@ -24,8 +24,8 @@ _DRIVERS = {
     "postgresql+psycopg": "postgresql+psycopg",
 }
 MIGRATIONS = Path(__file__).parent / "migrations"
-# Any number will do, as long as every writer of a PostgreSQL database asks for the same one.
-_WRITERS_TURN = 7_366_120_401
+# Any number will do, as long as every writer of a PostgreSQL database uses the same one.
+_WRITER_LOCK = 7_366_120_401
 
 
 def open_engine(database_url: str) -> Engine:
@@ -66,7 +66,7 @@ def driver_url(database_url: str) -> URL:
 
 
 class Transactions:
-    """The transactions of one engine; raises ProjectionError for any trouble of the database."""
+    """The transactions of one engine; raises ProjectionError for any error of the database."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -82,7 +82,7 @@ class Transactions:
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
-        """Begin one that only reads: it sees one state and stops no one."""
+        """Begin one that only reads: it sees one state and blocks no other."""
         with as_projection_error(), self._readers.begin() as connection:
             yield connection
 
@@ -131,7 +131,7 @@ def upgrade_engine(engine: Engine) -> None:
 
 @contextmanager
 def as_projection_error() -> Iterator[None]:
-    """Say every trouble of the database in the words of the port, without data or password."""
+    """Raise errors of the database as ProjectionError, without data or password."""
     try:
         yield
     except DBAPIError as error:
@@ -160,4 +160,4 @@ def _begin_sqlite(connection: Connection) -> None:
 
 def _begin_postgresql(connection: Connection) -> None:
     if not connection.get_execution_options().get("usage_reads"):
-        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_WRITERS_TURN})")
+        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_WRITER_LOCK})")

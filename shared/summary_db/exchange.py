@@ -1,4 +1,4 @@
-"""Exchange: what a US dollar is worth in another currency on a day."""
+"""Exchange rates: what a US dollar is worth in another currency on a day."""
 
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping
@@ -24,7 +24,7 @@ _MINOR_DIGITS = {
 
 @dataclass(frozen=True, kw_only=True)
 class ExchangeRate:
-    """Units of a currency per US dollar on a day, in units of 1e-9, and who said so."""
+    """Units of a currency per US dollar on a day, in units of 1e-9, and their source."""
 
     currency: str
     local_date: date

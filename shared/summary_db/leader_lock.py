@@ -1,4 +1,4 @@
-"""The lock of the one active sidecar: flock beside SQLite, an advisory lock in PostgreSQL."""
+"""The lock of the leading sidecar: flock beside SQLite, an advisory lock in PostgreSQL."""
 
 import os
 from contextlib import suppress
@@ -13,7 +13,7 @@ from shared.summary_db.engine import driver_url
 
 # Any number will do, as long as every sidecar of a PostgreSQL database asks for the same one.
 _ADVISORY_LOCK = 7_366_120_402
-# A machine that vanishes says no good-bye: the server asks, and lets go within half a minute.
+# A machine that vanishes closes nothing: the server probes, and frees the lock in half a minute.
 _KEEPALIVE = (
     "SET tcp_keepalives_idle = 10",
     "SET tcp_keepalives_interval = 5",
@@ -28,21 +28,21 @@ _CONNECT = {
 }
 
 
-class ActiveLock(Protocol):
+class LeaderLock(Protocol):
     """Held by one process at a time, given up at the latest when that process ends."""
 
     def hold(self) -> bool:
-        """Take the lock unless somebody else has it, or see that it is still ours; never raises.
+        """Take the lock unless another process has it, or check that it still holds; never raises.
 
         Between two calls another process may have taken a lock that was lost with its connection:
         what both do must be safe to do twice, and is (delivery has a lease, days are replaced).
         """
 
     def release(self) -> None:
-        """Give it up."""
+        """Give the lock up."""
 
 
-def active_lock(database_url: str) -> ActiveLock:
+def leader_lock(database_url: str) -> LeaderLock:
     """Return the lock that belongs to a database of summaries."""
     url = driver_url(database_url)
     if url.get_backend_name() != "sqlite":
@@ -110,8 +110,8 @@ class _AdvisoryLock:
     def _take(self) -> bool:
         connection = self._engine.connect()
         try:
-            for statement in _KEEPALIVE:
-                connection.execute(text(statement))
+            for setting in _KEEPALIVE:
+                connection.execute(text(setting))
             query = text(f"SELECT pg_try_advisory_lock({_ADVISORY_LOCK})")
             if connection.scalar(query):
                 self._connection = connection

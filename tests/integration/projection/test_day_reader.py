@@ -15,7 +15,7 @@ from shared.core.rows import Row
 from shared.event_store.combined.coverage import Holdings
 from shared.event_store.combined.store import CombinedStore
 from shared.event_store.sqlite.store import EmbeddedStore
-from shared.projection.day_reader import MAX_PARTS, DayReader, day_window
+from shared.projection.day_reader import MAX_SPANS, DayReader, day_window
 from shared.projection.organization import Assignment, Directory
 from tests.support.builders import ALICE, BOB, CHARLIE, turn, unmetered
 from tests.support.ledger import (
@@ -141,7 +141,7 @@ def test_a_move_between_zones_neither_loses_nor_doubles_an_hour(store: EmbeddedS
 
 def test_a_day_of_many_moves_is_read_event_by_event(store: EmbeddedStore) -> None:
     store.write(spooled([generation(1, "2026-11-24 12:00")]))
-    moves = [moved(later("2026-11-24 08:00", seconds=step)) for step in range(MAX_PARTS)]
+    moves = [moved(later("2026-11-24 08:00", seconds=step)) for step in range(MAX_SPANS)]
     assert DayReader(store).read(ZoneDay(DAY, WARSAW), directory(*moves)).was_resolved
     assert not DayReader(store).read(ZoneDay(DAY, WARSAW), directory(*moves[1:])).was_resolved
 

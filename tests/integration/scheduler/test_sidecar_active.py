@@ -13,7 +13,7 @@ import psycopg
 import pytest
 
 from shared.spool.sqlite_spool import SqliteSpool
-from shared.summary_db.leader_lock import active_lock
+from shared.summary_db.leader_lock import leader_lock
 from tests.conftest import ROOT
 from tests.support.builders import generation_id, settled
 from tests.support.services.postgres import postgres_server
@@ -114,7 +114,7 @@ def test_a_batch_that_a_killed_sidecar_left_behind_is_interrupted(
 def test_a_lock_that_was_lost_with_its_connection_is_not_believed() -> None:
     server = postgres_server()
     url = server.database()
-    mine, other = active_lock(url), active_lock(url)
+    mine, other = leader_lock(url), leader_lock(url)
     assert mine.hold()
     assert not other.hold()
     end_connections(url)
@@ -137,7 +137,7 @@ def end_connections(url: str) -> None:
 
 def test_a_lock_is_given_up_and_taken_again(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'deep' / 'summaries.sqlite3'}"
-    mine, other = active_lock(url), active_lock(url)
+    mine, other = leader_lock(url), leader_lock(url)
     assert mine.hold() and mine.hold()
     assert not other.hold()
     mine.release()
