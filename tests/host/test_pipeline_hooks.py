@@ -165,7 +165,7 @@ async def test_a_damaged_state_file_does_not_keep_the_server_from_starting(
     module: ModuleType, tmp_path: Path
 ) -> None:
     with running(module, "Pipeline", spool_dir=str(tmp_path)) as plugin:
-        plugin._state_path().write_text('{"inlets": [7]}')
+        (tmp_path / "openrouter_usage_filter.inlets.json").write_text('{"inlets": [7]}')
         await plugin.on_startup()
         assert plugin.status().counters == {"failed_takeover": 1}
         await plugin.outlet(outlet(), ALICE_HERSELF)
