@@ -5242,7 +5242,8 @@ class SpoolSession:
         self._counters = counters
         self._overdue = overdue
         self._hook_latencies = Latencies()
-        self._hooks, self._hooks_lock = 0, threading.Lock()
+        # One entry per hook that uses the session: appending and popping need no lock.
+        self._hooks: list[None] = []
         self._stopping = threading.Event()
         self._sink = InfluxSink(settings.influx) if settings.influx is not None else None
         self._delivery = self._make_delivery()
@@ -5280,13 +5281,11 @@ class SpoolSession:
         return self.join(_LAST_STEP_SECONDS)
 
     def __enter__(self) -> Self:
-        with self._hooks_lock:
-            self._hooks += 1
+        self._hooks.append(None)
         return self
 
     def __exit__(self, *_error: object) -> None:
-        with self._hooks_lock:
-            self._hooks -= 1
+        self._hooks.pop()
 
     async def book(self, draft: Draft) -> UsageEvent | None:
         """Build an event and queue it durably; return it when others may rely on it."""
