@@ -10,7 +10,8 @@ from pathlib import Path
 from migration_tools.ledger import IMPORT_TIMEOUT_MS
 from migration_tools.source import ENDLESS, EVER, DaySpan, Source
 from migration_tools.sources.embedded import EmbeddedEvents
-from migration_tools.sources.legacy.source import LegacyChoices, LegacySqlite
+from migration_tools.sources.legacy.day import Rules
+from migration_tools.sources.legacy.source import LegacySqlite
 from migration_tools.sources.open_webui.source import OpenWebui
 from migration_tools.sources.openrouter_csv import ActivityCsv
 from migration_tools.sources.original_influx import MEASUREMENT, OriginalInflux
@@ -58,11 +59,11 @@ def open_source(choices: Choices, settings: Settings) -> Source:
 def _legacy(choices: Choices, settings: Settings) -> Source:
     return LegacySqlite(
         Path(_database(choices.location).removeprefix("sqlite:///")),
-        LegacyChoices(
+        Rules(
             accept_differences=choices.accept_differences,
             raw_includes_markup=choices.raw_includes_markup,
-            currency=settings.usage_currency,
         ),
+        settings.usage_currency,
     )
 
 

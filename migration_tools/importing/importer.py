@@ -31,6 +31,12 @@ from migration_tools.source import DaySpan, Remark, Source
 from shared.errors import MigrationError
 from shared.projection.run_report import RunReport
 
+_NEW = "the organization is not known here yet; it is added with its rates and people"
+_OTHER_IMPORT = (
+    "another database brought days of it in this span; if that was this one, before an "
+    "organization was renamed, roll that import back first"
+)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Permissions:
@@ -75,9 +81,13 @@ class Migration:
         for remark in (*directory.remarks, *differing_organizations(directory, known)):
             plan.remarks.add(remark)
         for organization_id in new_organizations(directory, known):
-            plan.remarks.add(_new_organization(organization_id))
+            plan.remarks.add(
+                Remark(organization_id=organization_id, what="comes along", detail=_NEW)
+            )
         for organization_id in sorted({name for name, _ in self.overlap.other_import_days}):
-            plan.remarks.add(_other_import(organization_id))
+            plan.remarks.add(
+                Remark(organization_id=organization_id, what="other import", detail=_OTHER_IMPORT)
+            )
         return plan
 
     def run(
@@ -186,22 +196,3 @@ class Migration:
         events = wanted_events(self.source, self.span, self.overlap, Remarks())
         write_events(self.ledger.target, events, done, note)
         write_side_rows(self.ledger.target, self.source.side_rows(self.span))
-
-
-def _new_organization(organization_id: str) -> Remark:
-    return Remark(
-        organization_id=organization_id,
-        what="comes along",
-        detail="the organization is not known here yet; it is added with its rates and people",
-    )
-
-
-def _other_import(organization_id: str) -> Remark:
-    return Remark(
-        organization_id=organization_id,
-        what="other import",
-        detail=(
-            "another database brought days of it in this span; if that was this one, before an "
-            "organization was renamed, roll that import back first"
-        ),
-    )

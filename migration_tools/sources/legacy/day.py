@@ -24,7 +24,7 @@ class Split:
 
 @dataclass(frozen=True, kw_only=True)
 class Rules:
-    """How to read a day; the rate is in parts per million."""
+    """Options for reading days; the rate of a day is in parts per million."""
 
     accept_differences: bool = False
     raw_includes_markup: bool = False

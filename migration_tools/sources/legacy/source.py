@@ -1,7 +1,7 @@
 """The original system's SQLite database: daily tables, without any single request."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import replace
 from datetime import date, datetime, time, timedelta
 from itertools import chain
 from pathlib import Path
@@ -34,15 +34,6 @@ _NOON = time(12)
 _APPORTIONED = '{"apportioned":true}'
 
 
-@dataclass(frozen=True, kw_only=True)
-class LegacyChoices:
-    """Options for a legacy database."""
-
-    accept_differences: bool = False
-    raw_includes_markup: bool = False
-    currency: str = "USD"
-
-
 class LegacySqlite(Source):
     """The daily tables as a source; every request of a day becomes one event.
 
@@ -53,9 +44,9 @@ class LegacySqlite(Source):
     kind = "legacy"
     whole_days = True
 
-    def __init__(self, path: Path, choices: LegacyChoices) -> None:
+    def __init__(self, path: Path, rules: Rules, currency: str) -> None:
         self._path = path
-        self._choices = choices
+        self._rules = rules
         with readable(path) as connection:
             if not tables_of(connection).intersection(TABLES):
                 raise MigrationError(f"{path} has none of the original system's daily tables")
@@ -64,7 +55,7 @@ class LegacySqlite(Source):
                 raise MigrationError(f"{path} is damaged: {' '.join(damage.split())}")
             self._organizations = read_organizations(connection)
             self.identity = read_identity(connection)
-            self._directory = read_directory(connection, choices.currency)
+            self._directory = read_directory(connection, currency)
             self._unusable_dates = unusable_dates(connection)
         self._rates = {
             each.organization.organization_id: each for each in self._directory.organizations
@@ -85,7 +76,7 @@ class LegacySqlite(Source):
             remark(_remark(None, "", "date", detail, left_out=True))
         with readable(self._path) as connection:
             for day in legacy_days(connection, span):
-                split = split_day(day, self._rules(day))
+                split = split_day(day, self._rules_of(day))
                 for note in split.notes:
                     remark(_remark(day.day, day.organization_id, "note", note))
                 if split.refused:
@@ -94,13 +85,10 @@ class LegacySqlite(Source):
                     continue
                 yield from self._events_of(day, split, label)
 
-    def _rules(self, day: LegacyDay) -> Rules:
+    def _rules_of(self, day: LegacyDay) -> Rules:
         imported = self._rates.get(day.organization_id)
-        return Rules(
-            accept_differences=self._choices.accept_differences,
-            raw_includes_markup=self._choices.raw_includes_markup,
-            rate_ppm=_rate_on(imported, day.day) if imported else ORIGINAL_RATE,
-        )
+        rate_ppm = _rate_on(imported, day.day) if imported else ORIGINAL_RATE
+        return replace(self._rules, rate_ppm=rate_ppm)
 
     def _events_of(self, day: LegacyDay, split: Split, label: str) -> Iterator[UsageEvent]:
         noon = datetime.combine(day.day, _NOON, tzinfo=ZoneInfo(self.zone_of(day.organization_id)))
