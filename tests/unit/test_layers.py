@@ -27,7 +27,6 @@ UPLOADED = (
     "shared.spool",
     "shared.delivery",
     "shared.event_store.influx.write",
-    "shared.event_store.influx.write_deadline",
     "shared.event_store.influx.line_protocol",
     "shared.event_store.influx.answers",
     "pipelines.src",

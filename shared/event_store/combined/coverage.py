@@ -8,8 +8,8 @@ from threading import Lock
 
 from shared.core.time import from_ms
 from shared.event_store.port import BUCKET, Window
-from shared.event_store.sqlite.rows import milliseconds
 from shared.event_store.sqlite.schema import open_store
+from shared.event_store.sqlite.sql import milliseconds
 from shared.event_store.sqlite.store import disk_errors_mapped
 
 

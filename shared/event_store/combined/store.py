@@ -1,23 +1,26 @@
 """The event stores together: rows go to one of them, days are read from all that hold them."""
 
 from collections.abc import Callable, Collection, Iterator, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
+from threading import Lock
 from typing import TypeVar
 
 from shared.core.clock import SYSTEM_CLOCK, Clock
 from shared.core.event import UsageEvent
 from shared.core.rows import HostRow, UnmeteredRow, UserRow
+from shared.delivery.breaker import Breaker
 from shared.delivery.port import WriteResult
-from shared.errors import DeliveryError, Misconfigured
+from shared.errors import DeliveryError, Misconfigured, Unavailable
 from shared.event_store.combined.coverage import Holdings
 from shared.event_store.combined.merging import between, both_hold, clipped, joined_spans, merged
-from shared.event_store.combined.store_breakers import StoreBreakers
 from shared.event_store.overlaps import Identity, entangle
 from shared.event_store.port import EventStore, Fingerprint, StoreHealth, UsageGroup, Window
 from shared.event_store.sums import add_up, fingerprint_events
 from shared.spool.port import SpooledRow
 
+# Long enough for all other readings of a run to get by, short enough that nobody waits for it.
+_BREAKER = Breaker(failures_to_open=3, successes_to_close=1, open_for=timedelta(seconds=5))
 _Answer = TypeVar("_Answer")
 _SideRow = TypeVar("_SideRow", HostRow, UserRow)
 
@@ -221,3 +224,36 @@ def _newest(rows: Sequence[_SideRow], key: Callable[[_SideRow], str]) -> list[_S
     for row in sorted(rows, key=lambda row: row.occurred_at):
         newest[key(row)] = row
     return [newest[name] for name in sorted(newest)]
+
+
+class StoreBreakers:
+    """Asks event stores, by name; each question to one that hangs would cost a whole timeout.
+
+    Three questions in a row must fail first: one that is too large for a store says little of it.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._turn = Lock()
+        self._breakers: dict[str, Breaker] = {}
+        self._words: dict[str, str] = {}
+
+    def ask(self, store: EventStore, read: Callable[[EventStore], _Answer]) -> _Answer:
+        """Ask a store. Raises Unavailable, in the words of its last failure, while it is open."""
+        with self._turn:
+            if not self._breaker(store).allows(self._clock.now()):
+                raise Unavailable(self._words[store.name])
+        try:
+            answer = read(store)
+        except Unavailable as error:
+            with self._turn:
+                breaker = self._breaker(store).after_failure(self._clock.now())
+                self._breakers[store.name] = breaker
+                self._words[store.name] = str(error)
+            raise
+        with self._turn:
+            self._breakers[store.name] = self._breaker(store).after_success()
+        return answer
+
+    def _breaker(self, store: EventStore) -> Breaker:
+        return self._breakers.get(store.name, _BREAKER)

@@ -2,16 +2,20 @@
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
 from urllib.parse import quote_plus
 
 from shared.core.event import PICO_FIELDS
+from shared.core.time import EPOCH
 from shared.event_store.influx.line_protocol import (
     FIELDS,
     MEASUREMENTS,
     TAGS,
 )
+from shared.event_store.port import Window
 from shared.event_store.sums import STORED
 
+_SECOND = timedelta(seconds=1)
 FINGERPRINTED = ("cost_pico_usd", "total_tokens")
 _IN_WINDOW = "time >= $start AND time < $end"
 # Every event has this field and it is the same in all: to count 1 M ids took 1.4 s, this 0.2 s.
@@ -138,3 +142,23 @@ def _columns(kind: str) -> str:
 
 def _each(function: str, fields: Iterable[str]) -> str:
     return ", ".join(f"{function}({quote_name(field)}) AS {field}" for field in fields)
+
+
+def is_on_seconds(window: Window) -> bool:
+    """Tell whether no event's second is cut: a point's time says no more than the second."""
+    return window == outward(window)
+
+
+def outward(window: Window) -> Window:
+    """Widen a window to whole seconds."""
+    start = window.start - (window.start - EPOCH) % _SECOND
+    return Window(start, window.end + (EPOCH - window.end) % _SECOND)
+
+
+def bounds(window: Window) -> dict[str, str]:
+    """Return the values that a query about a window is bound to."""
+    return {"start": _instant(window.start), "end": _instant(window.end)}
+
+
+def _instant(time: datetime) -> str:
+    return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -18,7 +18,6 @@ from shared.delivery.port import WriteResult
 from shared.errors import DeliveryError, InvalidEvent, Misconfigured, Unavailable
 from shared.event_store.overlaps import Identity
 from shared.event_store.port import BUCKET, Fingerprint, StoreHealth, UsageGroup, Window
-from shared.event_store.sqlite.rows import insert
 from shared.event_store.sqlite.schema import connect, open_store
 from shared.event_store.sqlite.sql import (
     ANSWERS,
@@ -34,6 +33,7 @@ from shared.event_store.sqlite.sql import (
     UNMETERED,
     bounds,
     group_of,
+    insert,
     joined,
 )
 from shared.spool.port import SpooledRow
