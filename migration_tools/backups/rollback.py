@@ -9,7 +9,7 @@ from migration_tools.ledger import IMPORT_TIMEOUT_MS, Ledger
 from shared.core.time import EPOCH
 from shared.errors import MigrationError, Misconfigured, RollbackRefused
 from shared.event_store.configured import influx_needed
-from shared.event_store.influx.influxql import Statements
+from shared.event_store.influx.influxql import Queries
 from shared.event_store.influx.query import InfluxQuery
 from shared.event_store.port import EventStore, Window
 from shared.projection.run_report import RunReport
@@ -46,16 +46,16 @@ def check_deletion(settings: Settings) -> None:
     if not settings.influxdb_first_enabled:
         return
     influx = influx_needed(settings, IMPORT_TIMEOUT_MS)
-    query, statements = InfluxQuery(influx), Statements(influx.measurement)
+    client, queries = InfluxQuery(influx), Queries(influx.measurement)
     try:
-        if not query.delete(statements.source_predicate(_PROBE)):
-            query.ask(statements.delete_source(_PROBE), write=True)
+        if not client.delete(queries.source_predicate(_PROBE)):
+            client.ask(queries.delete_source(_PROBE), write=True)
     except Misconfigured as error:
         raise MigrationError(
             f"this InfluxDB cannot delete, so an import could never be rolled back: {error}"
         ) from error
     finally:
-        query.close()
+        client.close()
 
 
 def roll_back(ledger: Ledger, backups: Backups, backup_id: str) -> RollbackOutcome:

@@ -58,16 +58,16 @@ class DeliveryThread:
 def _deliver_until_stopped(
     delivery: Delivery, stop: threading.Event, interval_seconds: float
 ) -> None:
-    last_trouble = ""
+    last_error = ""
     while not stop.is_set():
         try:
             delivery.run_once()
-            last_trouble = ""
+            last_error = ""
         except Exception as error:  # noqa: BLE001 a job of the host: it must go on
-            trouble = f"{type(error).__name__}: {error}"
-            if trouble != last_trouble:
-                logger.warning("delivery failed: %s", trouble)
-            last_trouble = trouble
+            message = f"{type(error).__name__}: {error}"
+            if message != last_error:
+                logger.warning("delivery failed: %s", message)
+            last_error = message
         stop.wait(interval_seconds)
     _release(delivery)
 

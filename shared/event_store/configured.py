@@ -6,7 +6,7 @@ from pydantic import SecretStr
 
 from shared.delivery.port import EventSink
 from shared.errors import ConfigError
-from shared.event_store.combined.coverage import Holdings
+from shared.event_store.combined.coverage import StoreCoverage
 from shared.event_store.combined.store import CombinedStore
 from shared.event_store.influx.store import InfluxStore
 from shared.event_store.influx.write import InfluxSettings
@@ -27,7 +27,7 @@ class EventStores(CombinedStore):
     def __init__(self, settings: Settings, min_timeout_ms: int = 0) -> None:
         found = influx_of(settings, min_timeout_ms)
         self._embedded = EmbeddedStore(settings.usage_store_path)
-        self._known = Holdings(settings.usage_store_path)
+        self._known = StoreCoverage(settings.usage_store_path)
         self._influx = InfluxStore(found) if found else None
         parts: list[EventStore] = [self._embedded]
         if self._influx is not None:

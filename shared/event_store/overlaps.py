@@ -1,4 +1,4 @@
-"""Entanglement: which bills of a day must be resolved, told from the identities of its events."""
+"""Overlaps: which bills of a day were observed more than once, by the ids of its events alone."""
 
 from collections import defaultdict
 from collections.abc import Iterable
@@ -12,8 +12,8 @@ _SAW_GENERATION, _SAW_TURN = 1, 2
 _SAW_BOTH = _SAW_GENERATION | _SAW_TURN
 
 
-class Identity(NamedTuple):
-    """As much of an event as tells which others it may belong with."""
+class EventIdentity(NamedTuple):
+    """The ids of an event by which others may overlap with it."""
 
     request_id: str
     is_turn: bool = False
@@ -22,10 +22,10 @@ class Identity(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Entangled:
+class Overlaps:
     """What must be resolved: the events of these request_ids, and those of these messages.
 
-    Every other event is a bill of its own, whatever else happened. It may name a few too many.
+    Every other event is a bill of its own. It may name a few too many.
     """
 
     request_ids: set[str] = field(default_factory=set)
@@ -35,13 +35,13 @@ class Entangled:
         return bool(self.request_ids or self.message_ids)
 
 
-def entangle(identities: Iterable[Identity]) -> Entangled:
+def find_overlaps(identities: Iterable[EventIdentity]) -> Overlaps:
     """Find the bills observed more than once, and the answers seen whole and in generations.
 
-    One pass; of what is not entangled a few bytes are kept. They are hashes: two ids of one hash
-    are entangled for nothing, and resolved to what they were.
+    One pass, which keeps a few bytes per event. They are hashes: two ids of one hash are resolved
+    needlessly, to the same result.
     """
-    found = Entangled()
+    found = Overlaps()
     seen: set[int] = set()
     answers: dict[int, int] = {}
     for request_id, is_turn, chat_id, message_id in identities:
@@ -58,11 +58,11 @@ def entangle(identities: Iterable[Identity]) -> Entangled:
     return found
 
 
-def crossed_messages(events: Iterable[UsageEvent]) -> set[str]:
-    """Return the messages to which bills may belong by observations that disagree.
+def messages_with_conflicting_ids(events: Iterable[UsageEvent]) -> set[str]:
+    """Return the messages to which bills may belong although no observation names the pair.
 
-    A bill takes chat and message from whoever knows each of them first: so it may belong to an
-    answer that no single observation of it names.
+    A bill takes its chat and its message from the first observation that has each of them, so it
+    may belong to an answer that no single observation names.
     """
     chats: dict[str, set[str]] = defaultdict(set)
     messages: dict[str, set[str]] = defaultdict(set)

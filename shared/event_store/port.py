@@ -9,7 +9,7 @@ from shared.core.amounts import Amounts
 from shared.core.event import UsageEvent
 from shared.core.rows import HostRow, UnmeteredRow, UserRow
 from shared.delivery.port import EventSink
-from shared.event_store.overlaps import Identity
+from shared.event_store.overlaps import EventIdentity
 
 BUCKET = timedelta(minutes=15)
 
@@ -85,7 +85,7 @@ class EventStore(EventSink, Protocol):
     def grains(self, window: Window) -> set[str]:
         """Return which of `generation` and `turn` the events of the window are."""
 
-    def identities(self, window: Window, *, answers: bool) -> Iterator[Identity]:
+    def identities(self, window: Window, *, answers: bool) -> Iterator[EventIdentity]:
         """Return the identity of every event of the window; chat and message only if `answers`.
 
         Those of other events in the seconds that the window's edges cut may be among them.

@@ -8,7 +8,7 @@ from typing import Literal
 from shared.core.days import ZoneDay, day_bounds, spans_around, split_span
 from shared.core.event import UsageEvent
 from shared.core.rows import UnmeteredRow
-from shared.event_store.overlaps import crossed_messages, entangle
+from shared.event_store.overlaps import find_overlaps, messages_with_conflicting_ids
 from shared.event_store.port import EventStore, Window
 from shared.projection.day_sums import DayAggregator, DayReading
 from shared.projection.organization import Directory
@@ -39,22 +39,22 @@ class DayReader:
         spans = split_span(
             window.start, window.end, directory.moves_between(window.start, window.end)
         )
-        entangled = None
+        overlapping = None
         if not event_by_event and len(spans) <= MAX_SPANS:
-            entangled = self._entangled(window)
-        if entangled is None:
+            overlapping = self._overlapping(window)
+        if overlapping is None:
             events = list(self.store.events(with_edges(window)))
         else:
-            events = entangled
-            self._add_sums(aggregator, [Window(*span) for span in spans], entangled)
+            events = overlapping
+            self._add_sums(aggregator, [Window(*span) for span in spans], overlapping)
         aggregator.add_resolution(resolve(events, turns=self.turns), events, window)
         rows = self.store.unmetered(window)
         aggregator.add_unmetered(
-            rows, self._explaining(rows, events if entangled is None else None)
+            rows, self._explaining(rows, events if overlapping is None else None)
         )
-        return aggregator.reading(was_resolved=bool(entangled is None or entangled))
+        return aggregator.reading(was_resolved=bool(overlapping is None or overlapping))
 
-    def _entangled(self, window: Window) -> list[UsageEvent] | None:
+    def _overlapping(self, window: Window) -> list[UsageEvent] | None:
         """Return the events of a day and its edges that are no bills of their own.
 
         None when that may be any of them: whole answers that are observed only count nowhere.
@@ -65,23 +65,23 @@ class DayReader:
             return None
         if len(grains) < 2:
             return list(self.store.repeated(wide))
-        found = entangle(self.store.identities(wide, answers=True))
+        found = find_overlaps(self.store.identities(wide, answers=True))
         if not found:
             return []
         events = list(self.store.events_about(wide, found.request_ids, found.message_ids))
-        if crossed := crossed_messages(events) - found.message_ids:
-            messages = found.message_ids | crossed
+        if conflicting := messages_with_conflicting_ids(events) - found.message_ids:
+            messages = found.message_ids | conflicting
             events = list(self.store.events_about(wide, found.request_ids, messages))
         return events
 
     def _add_sums(
-        self, aggregator: DayAggregator, spans: Sequence[Window], entangled: Sequence[UsageEvent]
+        self, aggregator: DayAggregator, spans: Sequence[Window], overlapping: Sequence[UsageEvent]
     ) -> None:
         """Add the sums of the store, span by span, without the events that are to be resolved."""
         for span in spans:
             for group in self.store.usage(span):
                 aggregator.add_group(group, span.start)
-            for event in entangled:
+            for event in overlapping:
                 if span.start <= event.occurred_at < span.end:
                     aggregator.subtract(event, span.start)
 

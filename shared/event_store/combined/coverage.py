@@ -1,4 +1,4 @@
-"""Holdings: which event store was seen to hold events of which quarter of an hour."""
+"""Coverage: which event store was seen to hold events of which quarter of an hour."""
 
 from collections.abc import Iterable
 from contextlib import closing
@@ -13,7 +13,7 @@ from shared.event_store.sqlite.sql import milliseconds
 from shared.event_store.sqlite.store import disk_errors_mapped
 
 
-class Holdings:
+class StoreCoverage:
     """What is known of every store, also of one that is away or no longer configured.
 
     Kept in the file of the embedded store. Nothing is ever forgotten: that a bucket is empty now
@@ -40,7 +40,7 @@ class Holdings:
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
 
-    def holders(self, window: Window) -> set[str]:
+    def stores_covering(self, window: Window) -> set[str]:
         """Return the stores known to hold events of the window, or of a bucket it cuts."""
         bounds = (milliseconds(window.start - BUCKET) + 1, milliseconds(window.end))
         sql = "SELECT DISTINCT store FROM holdings WHERE bucket_ms >= ? AND bucket_ms < ?"

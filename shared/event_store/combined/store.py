@@ -12,9 +12,9 @@ from shared.core.rows import HostRow, UnmeteredRow, UserRow
 from shared.delivery.breaker import Breaker
 from shared.delivery.port import WriteResult
 from shared.errors import DeliveryError, Misconfigured, Unavailable
-from shared.event_store.combined.coverage import Holdings
+from shared.event_store.combined.coverage import StoreCoverage
 from shared.event_store.combined.merging import between, both_hold, clipped, joined_spans, merged
-from shared.event_store.overlaps import Identity, entangle
+from shared.event_store.overlaps import EventIdentity, find_overlaps
 from shared.event_store.port import EventStore, Fingerprint, StoreHealth, UsageGroup, Window
 from shared.event_store.sums import add_up, fingerprint_events
 from shared.spool.port import SpooledRow
@@ -39,14 +39,14 @@ class CombinedStore:
     def __init__(
         self,
         stores: Sequence[EventStore],
-        holdings: Holdings,
+        coverage: StoreCoverage,
         clock: Clock = SYSTEM_CLOCK,
         written_to: Collection[str] = (),
     ) -> None:
         self._first = stores[0]
         self._stores = stores
         self._written_to = {stores[0].name, *written_to}
-        self._holdings = holdings
+        self._coverage = coverage
         self._breakers = StoreBreakers(clock)
         self.name = self._first.name
         self.shows_batches_whole = all(store.shows_batches_whole for store in stores)
@@ -78,27 +78,27 @@ class CombinedStore:
 
     def repeated(self, window: Window) -> Collection[UsageEvent]:
         """Return the events of every bill of which the stores together hold two observations."""
-        holders = self._holders(window)
-        if len(holders) == 1:
-            return holders[0].repeated(window)
-        found = entangle(self.identities(window, answers=False))
+        covering = self._stores_covering(window)
+        if len(covering) == 1:
+            return covering[0].repeated(window)
+        found = find_overlaps(self.identities(window, answers=False))
         return list(self.events_about(window, found.request_ids))
 
     def grains(self, window: Window) -> set[str]:
         """Return which of `generation` and `turn` the events of the window are."""
-        return {grain for store in self._holders(window) for grain in store.grains(window)}
+        return {grain for store in self._stores_covering(window) for grain in store.grains(window)}
 
-    def identities(self, window: Window, *, answers: bool) -> Iterator[Identity]:
+    def identities(self, window: Window, *, answers: bool) -> Iterator[EventIdentity]:
         """Return the identity of every event of the window; one that two stores hold comes twice.
 
         So it is read, and found to be one.
         """
-        for store in self._holders(window):
+        for store in self._stores_covering(window):
             yield from store.identities(window, answers=answers)
 
     def events(self, window: Window) -> Iterator[UsageEvent]:
         """Return all events of the window; one that several stores hold comes once."""
-        return merged(self._holders(window), partial(_events, window=window))
+        return merged(self._stores_covering(window), partial(_events, window=window))
 
     def events_about(
         self,
@@ -108,7 +108,7 @@ class CombinedStore:
     ) -> Iterator[UsageEvent]:
         """Return those events of the window that have one of these ids, each once."""
         return merged(
-            self._holders(window),
+            self._stores_covering(window),
             lambda store: store.events_about(window, request_ids, message_ids),
         )
 
@@ -149,7 +149,7 @@ class CombinedStore:
         detail = "; ".join(f"{name}: {health.detail}" for name, health in found)
         return StoreHealth(all(health.ok for _, health in found), detail)
 
-    def _holders(self, window: Window) -> list[EventStore]:
+    def _stores_covering(self, window: Window) -> list[EventStore]:
         """Return the stores to read a window from."""
         return self._named(self._held(window)) or [self._first]
 
@@ -174,7 +174,7 @@ class CombinedStore:
         """Return what the stores hold of the window, by name, and remember it."""
         answers = self._ask(stores, window, lambda store: store.fingerprints(window))
         for name, found in answers.items():
-            self._holdings.note(name, found)
+            self._coverage.note(name, found)
         return answers
 
     def _ask(
@@ -184,9 +184,9 @@ class CombinedStore:
         read: Callable[[EventStore], _Answer],
     ) -> dict[str, _Answer]:
         """Ask stores about a window, by name; raise when one that may hold part of it is away."""
-        known = self._holdings.holders(window)
-        if strangers := known - {store.name for store in self._stores}:
-            names = " and ".join(sorted(strangers))
+        known = self._coverage.stores_covering(window)
+        if unconfigured := known - {store.name for store in self._stores}:
+            names = " and ".join(sorted(unconfigured))
             raise Misconfigured(f"{names} holds events of this time and is not configured any more")
         answers = {}
         for store in stores:
@@ -199,7 +199,7 @@ class CombinedStore:
 
     def _may_be_new_to(self, store: EventStore, window: Window) -> bool:
         """Tell whether a store that is written to may hold what was not looked at yet."""
-        newest = self._holdings.newest(store.name)
+        newest = self._coverage.newest(store.name)
         return store.name in self._written_to and (newest is None or window.end > newest)
 
     def _reachable(self, read: Callable[[EventStore], list[_SideRow]]) -> list[_SideRow]:

@@ -28,7 +28,7 @@ _PATTERN_BYTES = 2 * 1024**2
 _GRAIN = "client_org_id, external_user, model, task, source"
 
 
-class Statements:
+class Queries:
     """The queries about one measurement of usage events; windows are bound as `start` and `end`."""
 
     def __init__(self, measurement: str) -> None:
@@ -69,7 +69,7 @@ class Statements:
         return f"SELECT {_each('max', fields)} FROM {self.usage} WHERE {_IN_WINDOW}"  # noqa: S608
 
     def events_by(self, field: str, values: Iterable[str]) -> Iterator[str]:
-        """Select the events whose field is one of these values, in as few statements as it takes.
+        """Select the events whose field is one of these values, in as few queries as it takes.
 
         By a pattern, which the server tries once per event: comparing with one value after the
         other took 20 times as long for 130 values. Sorted values share the work of what they begin
@@ -79,7 +79,7 @@ class Statements:
             yield f"{self.events} AND {quote_name(field)} =~ /^(?:{pattern})$/"
 
     def delete_source(self, source: str) -> str:
-        """Delete by tag, as 1.x does it; the statement takes no bound parameters."""
+        """Delete by tag, as 1.x does it; it takes no bound parameters."""
         return f"DELETE FROM {self.usage} WHERE source = {quote_text(source)}"  # noqa: S608
 
     def source_predicate(self, source: str) -> str:

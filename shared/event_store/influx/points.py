@@ -15,7 +15,7 @@ from shared.core.time import from_ms
 from shared.errors import InvalidEvent, Misconfigured
 from shared.event_store.influx.line_protocol import derived_milliseconds
 from shared.event_store.influx.query import Series
-from shared.event_store.overlaps import Identity
+from shared.event_store.overlaps import EventIdentity
 from shared.event_store.port import UsageGroup
 from shared.event_store.sums import STORED
 
@@ -27,14 +27,14 @@ def read_events(series: Series) -> Iterator[UsageEvent]:
     return _read(series, UsageEvent, _money)
 
 
-def read_identities(series: Series) -> Iterator[Identity]:
+def read_identities(series: Series) -> Iterator[EventIdentity]:
     """Return the identities of a series of points; one that is being written may lack its id."""
     for _, request_id, *answer in series.rows:
         if answer:
             grain, chat_id, message_id = answer
-            yield Identity(request_id or "", grain == "turn", chat_id, message_id)
+            yield EventIdentity(request_id or "", grain == "turn", chat_id, message_id)
         else:
-            yield Identity(request_id)
+            yield EventIdentity(request_id)
 
 
 def read_unmetered(series: Series) -> Iterator[UnmeteredRow]:
@@ -53,7 +53,7 @@ def read_users(series: Series) -> Iterator[UserRow]:
 
 
 def read_group(tags: Mapping[str, str], sums: Mapping[str, Any]) -> UsageGroup:
-    """Return one group of sums; `sums` holds what the statement of sums names."""
+    """Return one group of sums; `sums` holds what the query of sums names."""
     return UsageGroup(
         client_org_id=tags["client_org_id"],
         external_user=tags["external_user"],

@@ -12,7 +12,7 @@ from shared.delivery.port import WriteResult
 from shared.errors import DeliveryError, Misconfigured
 from shared.event_store.influx.influxql import (
     FINGERPRINTED,
-    Statements,
+    Queries,
     bounds,
     is_on_seconds,
     outward,
@@ -27,7 +27,7 @@ from shared.event_store.influx.points import (
 )
 from shared.event_store.influx.query import InfluxQuery, Series
 from shared.event_store.influx.write import InfluxSettings, InfluxSink
-from shared.event_store.overlaps import Identity, entangle
+from shared.event_store.overlaps import EventIdentity, find_overlaps
 from shared.event_store.port import Fingerprint, StoreHealth, UsageGroup, Window
 from shared.event_store.sums import STORED, add_up, fingerprint_events
 from shared.spool.port import SpooledRow
@@ -48,7 +48,7 @@ class InfluxStore:
         self._settings = settings
         self._sink = InfluxSink(settings)
         self._query = InfluxQuery(settings, query_timeout_seconds)
-        self._statements = Statements(settings.measurement)
+        self._queries = Queries(settings.measurement)
 
     def prepare(self, rows: Sequence[SpooledRow]) -> Sequence[SpooledRow]:
         """Write rows down as lines."""
@@ -62,7 +62,7 @@ class InfluxStore:
         """Add up all events of the window, observation by observation."""
         if not is_on_seconds(window):
             return add_up(self.events(window))
-        groups = self._query.ask(self._statements.sums, bounds(window))
+        groups = self._query.ask(self._queries.sums, bounds(window))
         found = [(group.tags, _named(group, group.rows[0])) for group in groups]
         if self._may_overflow(window, [*STORED.values()], [sums["events"] for _, sums in found]):
             return add_up(self.events(window))
@@ -75,32 +75,32 @@ class InfluxStore:
         of that one takes less than half as long as to read every id. It is enough when it accounts
         for all that the server counted.
         """
-        answer = self._query.ask(self._statements.uniqueness, bounds(outward(window)))
+        answer = self._query.ask(self._queries.uniqueness, bounds(outward(window)))
         repeats = sum(row[1] - row[2] for series in answer for row in series.rows)
         if not repeats:
             return []
         events = list(self.events_about(window, self._bills_of_rare_sources(window)))
         if len(events) - len({event.request_id for event in events}) == repeats:
             return events
-        found = entangle(self.identities(window, answers=False))
+        found = find_overlaps(self.identities(window, answers=False))
         return list(self.events_about(window, found.request_ids))
 
     def grains(self, window: Window) -> set[str]:
         """Return which of `generation` and `turn` the events of the window are."""
         if not is_on_seconds(window):
             return {event.grain for event in self.events(window)}
-        answer = self._query.ask(self._statements.grains, bounds(window))
+        answer = self._query.ask(self._queries.grains, bounds(window))
         return {row[1] for series in answer for row in series.rows}
 
-    def identities(self, window: Window, *, answers: bool) -> Iterator[Identity]:
+    def identities(self, window: Window, *, answers: bool) -> Iterator[EventIdentity]:
         """Return the identity of every event of the window and of the seconds that it cuts."""
-        statement = self._statements.answers if answers else self._statements.bills
-        for series in self._query.stream(statement, bounds(outward(window))):
+        query = self._queries.answers if answers else self._queries.bills
+        for series in self._query.stream(query, bounds(outward(window))):
             yield from read_identities(series)
 
     def events(self, window: Window) -> Iterator[UsageEvent]:
         """Return all events of the window, every observation once, in the order of their time."""
-        return self._events(self._statements.events, window)
+        return self._events(self._queries.events, window)
 
     def events_about(
         self,
@@ -122,7 +122,7 @@ class InfluxStore:
         """Return what each 15-minute bucket of the window holds."""
         if not is_on_seconds(window):
             return fingerprint_events(self.events(window))
-        answer = self._query.ask(self._statements.fingerprints, bounds(window))
+        answer = self._query.ask(self._queries.fingerprints, bounds(window))
         found = [_named(series, row) for series in answer for row in series.rows]
         if self._may_overflow(window, FINGERPRINTED, [sums["events"] for sums in found]):
             return fingerprint_events(self.events(window))
@@ -135,17 +135,17 @@ class InfluxStore:
 
     def unmetered(self, window: Window) -> list[UnmeteredRow]:
         """Return the unmetered rows of the window in the order of their time."""
-        found = self._rows(self._statements.unmetered, read_unmetered, outward(window))
+        found = self._rows(self._queries.unmetered, read_unmetered, outward(window))
         return [row for row in found if window.start <= row.occurred_at < window.end]
 
     def hosts(self) -> list[HostRow]:
         """Return the newest row of every host."""
-        found = self._rows(self._statements.hosts, read_hosts, None)
+        found = self._rows(self._queries.hosts, read_hosts, None)
         return sorted(found, key=lambda row: row.host_id)
 
     def users(self) -> list[UserRow]:
         """Return the newest row of every user."""
-        found = self._rows(self._statements.users, read_users, None)
+        found = self._rows(self._queries.users, read_users, None)
         return sorted(found, key=lambda row: row.user_id)
 
     def delete_import(self, import_id: str) -> int:
@@ -163,14 +163,14 @@ class InfluxStore:
 
     def delete_profile(self, user_id: str) -> None:
         """Delete every name of a user. Raises Misconfigured on a server that cannot delete."""
-        if not self._query.delete(self._statements.profile_predicate(user_id)):
-            self._query.ask(self._statements.delete_profile(user_id), write=True)
+        if not self._query.delete(self._queries.profile_predicate(user_id)):
+            self._query.ask(self._queries.delete_profile(user_id), write=True)
 
     def health(self) -> StoreHealth:
         """Ask the bucket; never raises."""
         try:
             self._query.ask("SHOW MEASUREMENTS LIMIT 1")
-            tags = self._query.ask(self._statements.tag_keys)
+            tags = self._query.ask(self._queries.tag_keys)
             version = self._query.version()
         except DeliveryError as error:
             return StoreHealth(False, str(error))
@@ -188,8 +188,8 @@ class InfluxStore:
         self._sink.close()
         self._query.close()
 
-    def _events(self, statement: str, window: Window) -> Iterator[UsageEvent]:
-        for series in self._query.stream(statement, bounds(outward(window))):
+    def _events(self, query: str, window: Window) -> Iterator[UsageEvent]:
+        for series in self._query.stream(query, bounds(outward(window))):
             for event in read_events(series):
                 if window.start <= event.occurred_at < window.end:
                     yield event
@@ -197,13 +197,13 @@ class InfluxStore:
     def _events_by(
         self, field: str, values: Collection[str], window: Window
     ) -> Iterator[UsageEvent]:
-        for statement in self._statements.events_by(field, values):
-            yield from self._events(statement, window)
+        for query in self._queries.events_by(field, values):
+            yield from self._events(query, window)
 
     def _rows(
-        self, statement: str, read: Callable[[Series], Iterator[_Found]], window: Window | None
+        self, query: str, read: Callable[[Series], Iterator[_Found]], window: Window | None
     ) -> list[_Found]:
-        answer = self._query.ask(statement, bounds(window) if window else None)
+        answer = self._query.ask(query, bounds(window) if window else None)
         return [row for series in answer for row in read(series)]
 
     def _may_overflow(self, window: Window, fields: Sequence[str], counts: Sequence[int]) -> bool:
@@ -211,7 +211,7 @@ class InfluxStore:
 
         By the largest summand of all: asked after the sums, so that it is one of theirs at least.
         """
-        peaks = self._statements.peaks(fields)
+        peaks = self._queries.peaks(fields)
         answer = self._query.ask(peaks, bounds(window)) if counts else []
         values = [value or 0 for series in answer for row in series.rows for value in row[1:]]
         return max(counts, default=0) * max(values, default=0) > _INT64_MAX
@@ -219,7 +219,7 @@ class InfluxStore:
     def _bills_of_rare_sources(self, window: Window) -> set[str]:
         """Return the bills of all sources but the largest; none when they are too many."""
         span = bounds(outward(window))
-        answer = self._query.ask(self._statements.sources, span)
+        answer = self._query.ask(self._queries.sources, span)
         counts = {series.tags["source"]: series.rows[0][1] for series in answer}
         rare = sorted(counts, key=counts.__getitem__)[:-1]
         if sum(counts[source] for source in rare) > _RARE_MAX:
@@ -228,19 +228,19 @@ class InfluxStore:
             row[1]
             for source in rare
             for series in self._query.stream(
-                self._statements.bills_of_source, span | {"source": source}
+                self._queries.bills_of_source, span | {"source": source}
             )
             for row in series.rows
         }
 
     def _count_of_source(self, source: str) -> int:
-        answer = self._query.ask(self._statements.count_of_source, {"source": source})
+        answer = self._query.ask(self._queries.count_of_source, {"source": source})
         return sum(row[1] for series in answer for row in series.rows)
 
     def _delete_source(self, source: str) -> None:
-        """Delete by the interface of 2.x, or by the statement of 1.x, which takes no parameters."""
-        if not self._query.delete(self._statements.source_predicate(source)):
-            self._query.ask(self._statements.delete_source(source), write=True)
+        """Delete by the interface of 2.x, or by the query of 1.x, which takes no parameters."""
+        if not self._query.delete(self._queries.source_predicate(source)):
+            self._query.ask(self._queries.delete_source(source), write=True)
 
 
 def _named(series: Series, row: Sequence[Any]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from shared.core.rows import HostRow, UnmeteredRow, UserRow
 from shared.core.time import EPOCH
 from shared.delivery.port import WriteResult
 from shared.errors import DeliveryError, InvalidEvent, Misconfigured, Unavailable
-from shared.event_store.overlaps import Identity
+from shared.event_store.overlaps import EventIdentity
 from shared.event_store.port import BUCKET, Fingerprint, StoreHealth, UsageGroup, Window
 from shared.event_store.sqlite.schema import connect, open_store
 from shared.event_store.sqlite.sql import (
@@ -90,10 +90,10 @@ class EmbeddedStore:
         counts = {"turn": turns, "generation": events - turns}
         return {grain for grain, count in counts.items() if count}
 
-    def identities(self, window: Window, *, answers: bool) -> Iterator[Identity]:
+    def identities(self, window: Window, *, answers: bool) -> Iterator[EventIdentity]:
         """Return the identity of every event of the window."""
         found = self._read(ANSWERS if answers else BILLS, bounds(window))
-        return (Identity(*row) for row in found)
+        return (EventIdentity(*row) for row in found)
 
     def events(self, window: Window) -> Iterator[UsageEvent]:
         """Return all events of the window in the order of their time."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from shared.event_store.combined.coverage import Holdings
+from shared.event_store.combined.coverage import StoreCoverage
 from shared.event_store.combined.store import CombinedStore
 from shared.event_store.influx.store import InfluxStore
 from shared.event_store.port import EventStore
@@ -31,10 +31,10 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[EventStore
                 return
             with (
                 closing(EmbeddedStore(tmp_path / "other.sqlite3")) as other,
-                closing(Holdings(tmp_path / "events.sqlite3")) as holdings,
+                closing(StoreCoverage(tmp_path / "events.sqlite3")) as coverage,
             ):
                 other.name = "other"
-                yield CombinedStore([other, embedded], holdings)
+                yield CombinedStore([other, embedded], coverage)
         return
     version: Version = request.param
     server = influx_server(version)

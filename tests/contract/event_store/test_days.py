@@ -1,4 +1,4 @@
-"""A day read as sums and its entangled events is the day read event by event, in every store."""
+"""A day read as sums and its overlapping events is the day read event by event, in every store."""
 
 from datetime import date, timedelta
 from decimal import Decimal
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from shared.core.days import ZoneDay
 from shared.core.event import UsageEvent
 from shared.core.rows import UnmeteredRow
-from shared.event_store.overlaps import Identity
+from shared.event_store.overlaps import EventIdentity
 from shared.event_store.port import EventStore, Window
 from shared.projection.day_reader import DayReader
 from shared.projection.organization import Assignment, Directory, OrganizationDefaults
@@ -50,10 +50,10 @@ def test_the_identity_of_every_observation_is_told(store: EventStore) -> None:
     answer = ("chat-1", "message-1")
     assert sorted(store.identities(window, answers=True), key=repr) == sorted(
         [
-            Identity(generation_id(1), False, *answer),
-            Identity(generation_id(1), False, *answer),
-            Identity("turn:chat-1:message-1", True, *answer),
-            Identity(generation_id(2), False, None, None),
+            EventIdentity(generation_id(1), False, *answer),
+            EventIdentity(generation_id(1), False, *answer),
+            EventIdentity("turn:chat-1:message-1", True, *answer),
+            EventIdentity(generation_id(2), False, None, None),
         ],
         key=repr,
     )
@@ -149,7 +149,7 @@ def moved_by(
     st.lists(silences(), max_size=2, unique_by=lambda row: row.event_id),
     st.integers(-3, 27),
 )
-def test_sums_and_entangled_events_are_the_day(
+def test_sums_and_overlapping_events_are_the_day(
     store: EventStore,
     turns: Literal["bill", "observe"],
     drawn: list[UsageEvent],

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from shared.errors import Misconfigured, Unavailable
-from shared.event_store.combined.coverage import Holdings
+from shared.event_store.combined.coverage import StoreCoverage
 from shared.event_store.combined.store import CombinedStore
 from shared.event_store.port import Fingerprint, Window
 from shared.event_store.sqlite.store import EmbeddedStore
@@ -43,9 +43,9 @@ class Both:
     def __init__(self, folder: Path) -> None:
         self.embedded = EmbeddedStore(folder / "embedded.sqlite3")
         self.influx = Leaving(folder / "influx.sqlite3")
-        self.holdings = Holdings(folder / "embedded.sqlite3")
-        self.on = CombinedStore([self.influx, self.embedded], self.holdings)
-        self.off = CombinedStore([self.embedded, self.influx], self.holdings)
+        self.coverage = StoreCoverage(folder / "embedded.sqlite3")
+        self.on = CombinedStore([self.influx, self.embedded], self.coverage)
+        self.off = CombinedStore([self.embedded, self.influx], self.coverage)
 
     def look_at(self, *numbers: int) -> None:
         """Read fingerprints as the projection does every minute."""
@@ -58,7 +58,7 @@ def both(tmp_path: Path) -> Iterator[Both]:
     """Two empty stores."""
     both = Both(tmp_path)
     yield both
-    for part in (both.embedded, both.influx, both.holdings):
+    for part in (both.embedded, both.influx, both.coverage):
         part.close()
 
 
@@ -158,7 +158,7 @@ def test_a_store_that_was_taken_out_of_the_settings_is_missed(both: Both) -> Non
     write(both.on, generation(1))
     write(both.off, generation(2, NOON + 5 * DAY))
     both.look_at(0, 5)
-    alone = CombinedStore([both.embedded], both.holdings)
+    alone = CombinedStore([both.embedded], both.coverage)
     with pytest.raises(Misconfigured, match="influxdb holds events of this time"):
         alone.usage(day(0))
     assert [group.amounts.events for group in alone.usage(day(5))] == [1]
@@ -167,11 +167,11 @@ def test_a_store_that_was_taken_out_of_the_settings_is_missed(both: Both) -> Non
 def test_what_is_known_outlives_the_process(both: Both, tmp_path: Path) -> None:
     write(both.on, generation(1))
     both.look_at(0)
-    again = Holdings(tmp_path / "embedded.sqlite3")
-    assert again.holders(day(0)) == {"influxdb"}
-    assert again.holders(Window(NOON + timedelta(minutes=5), NOON + HOUR)) == {"influxdb"}
-    assert again.holders(Window(NOON + timedelta(minutes=15), NOON + HOUR)) == set()
-    assert again.holders(Window(NOON - HOUR, NOON)) == set()
+    again = StoreCoverage(tmp_path / "embedded.sqlite3")
+    assert again.stores_covering(day(0)) == {"influxdb"}
+    assert again.stores_covering(Window(NOON + timedelta(minutes=5), NOON + HOUR)) == {"influxdb"}
+    assert again.stores_covering(Window(NOON + timedelta(minutes=15), NOON + HOUR)) == set()
+    assert again.stores_covering(Window(NOON - HOUR, NOON)) == set()
     assert (again.newest("influxdb"), again.newest("embedded")) == (NOON, None)
     again.close()
 
@@ -236,7 +236,7 @@ class StoppedClock:
 def test_a_store_that_keeps_failing_is_left_alone_for_a_moment(both: Both) -> None:
     write(both.off, generation(1))
     clock = StoppedClock()
-    store = CombinedStore([both.embedded, both.influx], both.holdings, clock)
+    store = CombinedStore([both.embedded, both.influx], both.coverage, clock)
     both.influx.is_away = True
     for _ in range(5):
         assert len(list(store.events(day(0)))) == 1
@@ -251,7 +251,7 @@ def test_a_store_that_keeps_failing_is_left_alone_for_a_moment(both: Both) -> No
 
 def test_a_second_store_that_is_written_to_may_hold_what_was_not_looked_at(both: Both) -> None:
     names = {"embedded", "influxdb"}
-    store = CombinedStore([both.embedded, both.influx], both.holdings, written_to=names)
+    store = CombinedStore([both.embedded, both.influx], both.coverage, written_to=names)
     both.influx.is_away = True
     with pytest.raises(Unavailable):
         store.fingerprints(day(0))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from shared.core.days import ZoneDay
 from shared.core.event import UsageEvent
 from shared.core.rows import Row
-from shared.event_store.combined.coverage import Holdings
+from shared.event_store.combined.coverage import StoreCoverage
 from shared.event_store.combined.store import CombinedStore
 from shared.event_store.sqlite.store import EmbeddedStore
 from shared.projection.day_reader import MAX_SPANS, DayReader, day_window
@@ -220,7 +220,7 @@ def test_both_ways_agree_whichever_stores_hold_the_events(
     folder = tmp_path_factory.mktemp("stores")
     first, second = (EmbeddedStore(folder / f"{name}.sqlite3") for name in ("first", "second"))
     second.name = "other"
-    holdings = Holdings(folder / "first.sqlite3")
+    coverage = StoreCoverage(folder / "first.sqlite3")
     for store, bit in ((first, 1), (second, 2)):
         held = [event for event, bits in zip(events, where, strict=False) if bits & bit]
         # The other store heard of it by a clock of its own.
@@ -230,9 +230,9 @@ def test_both_ways_agree_whichever_stores_hold_the_events(
                 event.model_copy(update={"occurred_at": event.occurred_at + late}) for event in held
             )
         )
-    reader = DayReader(CombinedStore([first, second], holdings))
+    reader = DayReader(CombinedStore([first, second], coverage))
     for day in DAYS:
         quick, slow = (reader.read(day, directory(), event_by_event=each) for each in (False, True))
         assert (quick.facts, quick.events_read) == (slow.facts, slow.events_read)
-    for part in (first, second, holdings):
+    for part in (first, second, coverage):
         part.close()

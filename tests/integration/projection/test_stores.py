@@ -10,7 +10,7 @@ import pytest
 
 from shared.core.days import ZoneDay
 from shared.errors import Unavailable
-from shared.event_store.combined.coverage import Holdings
+from shared.event_store.combined.coverage import StoreCoverage
 from shared.event_store.combined.store import CombinedStore
 from shared.event_store.port import UsageGroup, Window
 from shared.event_store.sqlite.store import EmbeddedStore
@@ -44,13 +44,13 @@ class Switching(Ledger):
         super().__init__(folder)
         self.embedded: EmbeddedStore = self.store
         self.influx = Leaving(folder / "influx.sqlite3")
-        self.holdings = Holdings(folder / "events.sqlite3")
+        self.coverage = StoreCoverage(folder / "events.sqlite3")
         self.turn(on=True)
 
     def turn(self, *, on: bool) -> None:
         """Restart the sidecar with the flag on or off."""
         stores = [self.influx, self.embedded]
-        self.store = CombinedStore(stores if on else stores[::-1], self.holdings, self.clock)
+        self.store = CombinedStore(stores if on else stores[::-1], self.coverage, self.clock)
 
     def come_back(self) -> None:
         """Let the store answer again, and some time pass."""
@@ -58,7 +58,7 @@ class Switching(Ledger):
         self.clock.time += timedelta(seconds=5)
 
     def close(self) -> None:
-        for part in (self.influx, self.holdings, self.embedded, self.summaries):
+        for part in (self.influx, self.coverage, self.embedded, self.summaries):
             part.close()
 
 
