@@ -33,6 +33,13 @@ class StatementLine:
     units: int | None
     amount: Decimal | None
 
+    @property
+    def exact_amount(self) -> Decimal | None:
+        """The amount before any rounding."""
+        if self.units is None:
+            return None
+        return Decimal((0, tuple(map(int, str(self.units))), -21))
+
 
 @dataclass(frozen=True, kw_only=True)
 class UsedRate:

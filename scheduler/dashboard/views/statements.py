@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
 from io import StringIO
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import Response
@@ -16,7 +16,7 @@ from scheduler.dashboard.pages import render
 from scheduler.dashboard.report_cache import ReportCache, ReportCacheDep
 from scheduler.dashboard.spans import Span, month_of
 from scheduler.process.running import RunningSidecar
-from scheduler.reports.statement import Statement, StatementLine, read_statement
+from scheduler.reports.statement import Lines, Statement, StatementLine, read_statement
 from scheduler.services.errors import Unusable
 from scheduler.services.exports import safe_cell
 from scheduler.services.inputs import LabelText
@@ -29,7 +29,6 @@ from shared.summary_db.reports import UsageFilter
 
 router = APIRouter()
 
-By = Literal["external_user", "model", "task", "day"]
 _COLUMNS = (
     "line",
     "name",
@@ -52,7 +51,7 @@ class StatementQuery:
     """Which statement: a month such as 2026-11, and what a line stands for."""
 
     month: Annotated[str, Query(pattern=r"^([0-9]{4}-[0-9]{2})?$")] = ""
-    by: By = "external_user"
+    by: Lines = "external_user"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +60,7 @@ class StatementView:
 
     organization: Organization
     span: Span
-    by: By
+    by: Lines
     statement: Statement
     markups: list[tuple[date, str]]
     unmetered: int
@@ -90,7 +89,7 @@ def chosen(
     organization_id: Annotated[LabelText, Query()],
 ) -> Response:
     view = _statement_view(reports, sidecar, organization_id, query)
-    values = {"view": view, "exact": exact_amount, "rate": format_rate}
+    values = {"view": view, "rate": format_rate}
     return render(request, "statement.html", values)
 
 
@@ -110,21 +109,14 @@ def as_csv(
     writer = csv.writer(buffer)
     writer.writerow(_COLUMNS)
     for line in view.statement.lines:
-        writer.writerow(_cells("line", line, view, exact_amount(line)))
+        writer.writerow(_cells("line", line, view, line.exact_amount))
     total = view.statement.total
-    writer.writerow(_cells("total, exact", total, view, exact_amount(total)))
+    writer.writerow(_cells("total, exact", total, view, total.exact_amount))
     writer.writerow(_cells("total, rounded once", total, view, total.amount))
     writer.writerows(_rates(view))
     name = f"statement-{view.span.start:%Y-%m}.csv"
     headers = {"Content-Disposition": f'attachment; filename="{name}"'}
     return Response(buffer.getvalue(), media_type="text/csv; charset=utf-8", headers=headers)
-
-
-def exact_amount(line: StatementLine) -> Decimal | None:
-    """Return the amount in the organization's currency before any rounding."""
-    if line.units is None:
-        return None
-    return Decimal((0, tuple(int(digit) for digit in str(line.units)), -21))
 
 
 def _statement_view(
