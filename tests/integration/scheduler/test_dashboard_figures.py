@@ -172,7 +172,9 @@ def test_a_first_visit_finds_what_was_added_up_before(
     book_usage(desk)
     desk.sidecar.run_job("pages")
     asked: list[object] = []
-    monkeypatch.setattr(desk.sidecar.summaries, "usage", lambda *wanted: asked.append(wanted))
+    monkeypatch.setattr(
+        desk.sidecar.summaries.reports, "usage", lambda *wanted: asked.append(wanted)
+    )
     for by in ("organization_id", "external_user", "provider", "source", "week", "month"):
         page = visitor.page("/ui/usage", **MONTH, by=by)
         assert value_at(page, "total-billed") == "16.049435221604"
