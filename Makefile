@@ -31,7 +31,7 @@ test: $(READY) ## All tests that can run here; says what it skips and what would
 	$(PYTEST) --dist worksteal tests/unit tests/contract tests/integration tests/host
 
 test-e2e: $(READY) ## Every path of the real Open WebUI, bill against books (needs `make hosts services`)
-	$(BIN)/python -m pytest tests/e2e
+	$(BIN)/python -m pytest -n logical tests/e2e
 
 test-faults: $(READY) ## Kill, stop and starve everything; FAULT_ROUNDS=50 is the long form (needs `make services`)
 	$(PYTEST) --dist worksteal tests/faults

@@ -41,9 +41,13 @@ def needs_program(name: str, remedy: str) -> Path:
     raise AssertionError("missing() never returns")
 
 
-def pytest_xdist_auto_num_workers() -> int:
-    """Take twice as many workers as cores: many tests wait for a process or a server."""
-    return 2 * (os.cpu_count() or 1)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Take twice as many workers as cores: many tests wait for a process or a server.
+
+    `-n logical` is as many as cores: what keeps them busy by itself.
+    """
+    cores = os.cpu_count() or 1
+    return cores if config.option.numprocesses == "logical" else 2 * cores
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -1,9 +1,11 @@
 """The stages all end-to-end tests share, and the coverage table at the end of the run."""
 
+import pickle
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from demo.installation import ROOT, host_versions
 from tests.conftest import missing, needs_host, needs_program
@@ -15,7 +17,9 @@ from tests.e2e.stage import Stage, open_stage
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
-_LINES = pytest.StashKey[list[Line]]()
+# Each line with the place of its test: the table is the same, whichever workers played it.
+_LINES = pytest.StashKey[list[tuple[int, Line]]]()
+INSTALLATIONS = ("function", "both", "pipelines")
 _TABLE = ROOT / ".cache" / "e2e" / "coverage.md"
 _CHROMIUM_SWITCHES = [
     "--headless",
@@ -32,6 +36,41 @@ _CHROMIUM_SWITCHES = [
 def pytest_configure(config: pytest.Config) -> None:
     """Make room for the table."""
     config.stash[_LINES] = []
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes longest and cannot be divided."""
+    items.sort(key=lambda item: item.path.stem != "test_workers")
+
+
+class StageScheduling(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
+    """Gives a worker what shares a stage: a file, or the scenarios of one kind of installation."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        path, _, name = nodeid.partition("::")
+        installed = name.partition("[")[2].partition("-")[0]
+        return f"{path} {installed}" if installed in INSTALLATIONS else path
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> StageScheduling:
+    """Divide the tests by stage, in the order of their collection."""
+    config.option.loadscopereorder = False
+    return StageScheduling(config, log)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Hand the lines of a worker to the run."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["lines"] = pickle.dumps(session.config.stash[_LINES])
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take the lines of a worker; one that crashed has none."""
+    lines = getattr(node, "workeroutput", {}).get("lines")
+    if lines:
+        node.config.stash[_LINES] += pickle.loads(lines)  # noqa: S301  written by this very run
 
 
 def _run(
@@ -90,13 +129,16 @@ def browser() -> Iterator["Browser"]:
         browser.close()
 
 
-@pytest.fixture(scope="session")
-def lines(request: pytest.FixtureRequest) -> list[Line]:
+@pytest.fixture
+def lines(request: pytest.FixtureRequest) -> Iterator[list[Line]]:
     """Collect the lines of the coverage table."""
-    return request.config.stash[_LINES]
+    found: list[Line] = []
+    yield found
+    place = request.session.items.index(request.node)
+    request.config.stash[_LINES] += [(place, line) for line in found]
 
 
-@pytest.fixture(scope="module", params=["function", "both", "pipelines"])
+@pytest.fixture(scope="module", params=INSTALLATIONS)
 def performance(stage: Stage, request: pytest.FixtureRequest) -> Performance:
     """Play every scenario that was selected, where the plugin stands in these hosts."""
     installed: str = request.param
@@ -108,9 +150,10 @@ def performance(stage: Stage, request: pytest.FixtureRequest) -> Performance:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Print the coverage table and leave it where the page in docs/ is made from."""
-    lines = terminalreporter.config.stash[_LINES]
-    if not lines:
+    placed = terminalreporter.config.stash[_LINES]
+    if not placed:
         return
+    lines = [line for _, line in sorted(placed, key=lambda each: each[0])]
     table = f"{host_versions()}\n\n{coverage_table(lines)}"
     terminalreporter.section("coverage: billed and booked, path by path")
     terminalreporter.write_line(table)
