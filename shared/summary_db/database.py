@@ -2,12 +2,12 @@
 
 from shared.core.clock import SYSTEM_CLOCK, Clock
 from shared.projection.organization import OrganizationDefaults
-from shared.summary_db.days import SummaryDays
 from shared.summary_db.engine import Transactions, open_engine, upgrade_engine
 from shared.summary_db.keys_and_rates import CurrencyRates, ManualRecords, OrganizationKeys
 from shared.summary_db.organizations import Organizations
 from shared.summary_db.reports import UsageReports
 from shared.summary_db.runs import Runs
+from shared.summary_db.summary_days import SummaryDays
 from shared.summary_db.users import Users
 
 

@@ -16,8 +16,8 @@ import pytest
 from migration_tools.backups.manifest import Backups
 from migration_tools.importing import writer as writing
 from shared.event_store.sqlite.store import EmbeddedStore
-from shared.summary_db.days import SummaryDays
 from shared.summary_db.organizations import Organizations
+from shared.summary_db.summary_days import SummaryDays
 from shared.summary_db.users import Users
 from tests.conftest import ROOT
 from tests.support.legacy import Request, believable_requests, huge_database, legacy_database
