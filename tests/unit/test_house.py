@@ -22,8 +22,6 @@ LAYERS = (
     "scheduler/dashboard/views/",
     "scheduler/cli/",
 )
-# Still to be renamed.
-PENDING = {"AnyInput", "PageFilterDep", "Tally", "days.py"}
 
 
 def sources(*folders: str) -> list[Path]:
@@ -60,8 +58,7 @@ def test_a_public_class_or_type_is_defined_once() -> None:
     for path in sources(*SHIPPED):
         for name in public_types(path):
             where[name].append(short(path))
-    repeated = {name: paths for name, paths in where.items() if len(paths) > 1}
-    assert {name: paths for name, paths in repeated.items() if name not in PENDING} == {}
+    assert {name: paths for name, paths in where.items() if len(paths) > 1} == {}
 
 
 def test_a_file_name_is_repeated_only_by_a_role_or_the_layers_of_one_thing() -> None:
@@ -71,7 +68,7 @@ def test_a_file_name_is_repeated_only_by_a_role_or_the_layers_of_one_thing() -> 
     repeated = {
         name: paths for name, paths in where.items() if max(Counter(map(layer, paths)).values()) > 1
     }
-    assert {name: paths for name, paths in repeated.items() if name not in ROLES | PENDING} == {}
+    assert {name: paths for name, paths in repeated.items() if name not in ROLES} == {}
 
 
 def test_files_and_functions_are_short() -> None:

@@ -37,10 +37,10 @@ YESTERDAY = DAY - timedelta(days=1)
 KILLED_WITH_THE_NEW_ROWS_WRITTEN = """
 import os, signal, sys
 from pathlib import Path
-import shared.summary_db.summary_days
+from shared.summary_db import summary_days
 from tests.support.ledger import Ledger
 
-shared.summary_db.summary_days.remove_invalidations = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+summary_days.remove_invalidations = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 Ledger(Path(sys.argv[1])).projection.refresh(2)
 """
 
