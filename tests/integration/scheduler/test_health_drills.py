@@ -13,10 +13,11 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.conftest import needs_host
 from tests.host.plugin import PLUGIN
 from tests.host.servers import PLUGIN_ID, PipelinesServer
 from tests.support.jumping_clock import JumpingClock
-from tests.support.services.influx import InfluxServer, start
+from tests.support.services.influx import InfluxServer, influx_program, start
 from tests.support.sidecar_process import SidecarProcess
 from tests.support.sidecars import WEBHOOK_TOKEN
 from tests.support.waiting import wait_for
@@ -30,6 +31,8 @@ class Scene:
     """Everything that an admin runs, in one folder."""
 
     def __init__(self, home: Path) -> None:
+        needs_host("pipelines-current")
+        influx_program("2.9")
         for name in ("influx", "host", "spool"):
             (home / name).mkdir()
         self.home = home

@@ -22,7 +22,7 @@ from tests.conftest import CACHE, missing
 from tests.support.services.shared import SharedServer, shared_server
 
 Version = Literal["1.8", "2.9"]
-REMEDY = "run `sh tests/support/services/build_influx.sh`, or set INFLUXDB_TEST_URL"
+REMEDY = "run `make services`, or set INFLUXDB_TEST_URL"
 ORG = "test-org"
 _START_SECONDS = 30.0
 _numbers = count(1)
