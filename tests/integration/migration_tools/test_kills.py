@@ -1,5 +1,6 @@
 """Killed anywhere and run again, a migration or a rollback ends as if it had run once."""
 
+import gc
 import os
 import random
 import signal
@@ -79,6 +80,8 @@ def killed_at_every_step(killer: Killer, command: Callable[[], object]) -> int:
             try:
                 command()
             except Killed:
+                # Its open generators hold connections that only this thread may close.
+                gc.collect()
                 continue
             return kills
         kills += 1
