@@ -4,27 +4,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from signal import SIGTERM
 from typing import Any
 
-import httpx
+from demo.processes import wait_for
+from tests.support.sidecar_process import SidecarProcess
+from tests.support.sidecars import ADMIN, TOKEN, USER_TOKEN
 
-from demo.processes import Server, free_port, wait_for
-from demo.sidecar import sidecar_environment, sidecar_server
-
-ADMIN_TOKEN, USER_TOKEN = "admin-token-of-the-stage", "user-token-of-the-stage"
 _PROJECTED_WITHIN_SECONDS = 60.0
 
 
 class RunningLedger:
     """What a sidecar says of users, by its own routes."""
 
-    def __init__(self, server: Server) -> None:
-        self.url = server.url
-        self._client = httpx.Client(base_url=server.url, timeout=30, trust_env=False)
-
-    def close(self) -> None:
-        """Close the connections."""
-        self._client.close()
+    def __init__(self, sidecar: SidecarProcess) -> None:
+        self._client = sidecar.client
+        self.url = str(sidecar.client.base_url).rstrip("/")
 
     def month(self, user_id: str) -> dict[str, Any]:
         """Return this month of a user, as the route for users has it."""
@@ -36,8 +31,8 @@ class RunningLedger:
         """Return what a user has cost by the admin's API; nothing here is older than a day."""
         today = datetime.now(UTC).date()
         found = self._get(
-            "/api/v1/admin/usage/summaries",
-            ADMIN_TOKEN,
+            f"{ADMIN}/summaries",
+            TOKEN,
             start=str(today - timedelta(days=1)),
             end=str(today + timedelta(days=1)),
             external_user=user_id,
@@ -63,18 +58,10 @@ class RunningLedger:
 @contextmanager
 def running_ledger(folder: Path) -> Iterator[RunningLedger]:
     """Run a sidecar on the event store of a stage's folder, and end it."""
-    environment = sidecar_environment(
-        folder,
-        USAGE_PORT=str(free_port()),
-        USAGE_ADMIN_TOKEN=ADMIN_TOKEN,
-        USAGE_USER_TOKEN=USER_TOKEN,
-    )
-    server = sidecar_server(folder, environment)
-    server.start()
+    sidecar = SidecarProcess(folder, "sidecar", {"USAGE_USER_TOKEN": USER_TOKEN})
     try:
-        server.wait_until_ready("/health")
-        ledger = RunningLedger(server)
-        yield ledger
-        ledger.close()
+        sidecar.wait_until_ready()
+        yield RunningLedger(sidecar)
+        sidecar.end(SIGTERM)
     finally:
-        server.stop()
+        sidecar.kill()

@@ -9,9 +9,10 @@ import pytest
 from demo.installation import ACTION
 from demo.plays.open_webui_admin import open_client
 from tests.e2e.chat_page import sign_in
-from tests.e2e.sidecar import USER_TOKEN, RunningLedger, running_ledger
+from tests.e2e.sidecar import RunningLedger, running_ledger
 from tests.e2e.stage import Play, Stage
 from tests.e2e.visitor import MODEL, OTHER_MODEL, Chat
+from tests.support.sidecars import USER_TOKEN
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Locator, Page

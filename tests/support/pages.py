@@ -8,12 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import pytest
 
 from tests.support.services.postgres import a_database
 from tests.support.sidecars import ADMIN, TOKEN, SidecarAtHand
-
-BOTH_DATABASES = ("sqlite", pytest.param("postgresql", marks=pytest.mark.service))
 
 _CSRF = re.compile(r'name="csrf" value="([^"]+)"')
 

@@ -1,12 +1,14 @@
-"""Writing to a store under test and reading it back."""
+"""Writing to a store under test and reading it back, and a store that can be sent away."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 from typing import Any
 
 from shared.core.event import UsageEvent
 from shared.core.rows import HostRow, Row, UserRow
+from shared.errors import Unavailable
 from shared.event_store.port import EventStore, UsageGroup, Window
+from shared.event_store.sqlite.store import EmbeddedStore
 from tests.support.builders import (
     ALICE,
     NOON,
@@ -82,3 +84,17 @@ def host(**fields: Any) -> HostRow:
 
 def user(**fields: Any) -> UserRow:
     return UserRow(**({"user_id": ALICE, "occurred_at": NOON, "name": "Alice"} | fields))
+
+
+class Leaving(EmbeddedStore):
+    """A store under another name that can be sent away."""
+
+    name = "influxdb"
+    is_away = False
+    asked = 0
+
+    def _read(self, *arguments: Any) -> Iterator[Any]:
+        self.asked += 1
+        if self.is_away:
+            raise Unavailable("influxdb is away")
+        return super()._read(*arguments)

@@ -1,6 +1,7 @@
 """What the API keeps in the database of summaries, the same on SQLite and on PostgreSQL."""
 
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from shared.summary_db.exchange import ExchangeRate, parse_rate
 from shared.summary_db.reports import Page, UsageFilter
 from shared.summary_db.runs import BatchCounts
 from tests.support.builders import ALICE, BOB, NOON
-from tests.support.services.postgres import postgres_server
+from tests.support.services.postgres import DATABASES, a_database
 from tests.support.spools import SetClock
 
 WARSAW = "Europe/Warsaw"
@@ -57,19 +58,10 @@ class Database:
         self.summaries.close()
 
 
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.service)])
+@pytest.fixture(params=DATABASES)
 def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
-    if request.param == "sqlite":
-        found = Database(f"sqlite:///{tmp_path / 'summaries.sqlite3'}")
+    with a_database(request.param, tmp_path) as url, closing(Database(url)) as found:
         yield found
-        found.close()
-        return
-    server = postgres_server()
-    url = server.database()
-    found = Database(url)
-    yield found
-    found.close()
-    server.drop(url)
 
 
 def row(day: date = DAY, **changed: object) -> SummaryRow:

@@ -14,20 +14,15 @@ from sqlalchemy import inspect, text
 from shared.errors import ConfigError
 from shared.summary_db.engine import MIGRATIONS, open_engine, upgrade
 from shared.summary_db.schema import metadata
-from tests.support.services.postgres import postgres_server
+from tests.support.services.postgres import DATABASES, a_database
 
 LEGACY_VIEWS = {"client_daily_usage", "client_user_daily_usage", "client_model_daily_usage"}
 
 
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.service)])
+@pytest.fixture(params=DATABASES)
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    if request.param == "sqlite":
-        yield f"sqlite:///{tmp_path / 'summaries.sqlite3'}"
-        return
-    server = postgres_server()
-    database_url = server.database()
-    yield database_url
-    server.drop(database_url)
+    with a_database(request.param, tmp_path) as url:
+        yield url
 
 
 def revisions() -> list[str]:

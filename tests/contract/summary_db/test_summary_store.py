@@ -23,7 +23,7 @@ from shared.summary_db.engine import open_engine, upgrade
 from shared.summary_db.reports import Grouping, UsageFilter
 from tests.support.builders import ALICE, BOB
 from tests.support.ledger import DAY, DEFAULTS, TOKYO, WARSAW, FixedClock, organization, utc
-from tests.support.services.postgres import postgres_server
+from tests.support.services.postgres import DATABASES, a_database
 
 HERE = ZoneDay(DAY, WARSAW)
 BUCKET = utc("2026-11-24 12:00")
@@ -40,16 +40,11 @@ def engine_of(url: str) -> Iterator[Engine]:
         engine.dispose()
 
 
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.service)])
+@pytest.fixture(params=DATABASES)
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """Yield the URL of an empty database."""
-    if request.param == "sqlite":
-        yield f"sqlite:///{tmp_path / 'summaries.sqlite3'}"
-        return
-    server = postgres_server()
-    database_url = server.database()
-    yield database_url
-    server.drop(database_url)
+    with a_database(request.param, tmp_path) as url:
+        yield url
 
 
 @pytest.fixture

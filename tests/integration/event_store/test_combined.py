@@ -13,7 +13,7 @@ from shared.event_store.combined.store import CombinedStore
 from shared.event_store.port import Fingerprint, Window
 from shared.event_store.sqlite.store import EmbeddedStore
 from tests.support.builders import NOON, generation_id, turn, unmetered
-from tests.support.stores import HOUR, by_id, generation, host, user, write
+from tests.support.stores import HOUR, Leaving, by_id, generation, host, user, write
 
 DAY = timedelta(days=1)
 
@@ -21,20 +21,6 @@ DAY = timedelta(days=1)
 def day(number: int) -> Window:
     start = NOON + number * DAY
     return Window(start, start + DAY)
-
-
-class Leaving(EmbeddedStore):
-    """A store under another name that can be sent away."""
-
-    name = "influxdb"
-    is_away = False
-    asked = 0
-
-    def _read(self, *arguments: Any) -> Iterator[Any]:
-        self.asked += 1
-        if self.is_away:
-            raise Unavailable("influxdb is away")
-        return super()._read(*arguments)
 
 
 class Both:

@@ -10,7 +10,7 @@ import pytest
 from tests.support.builders import ALICE, BOB, generation_id, settled, turn
 from tests.support.migrations import Lab, lab_in
 from tests.support.open_webui_database import AT, Saved, open_webui_database, usage
-from tests.support.services.postgres import postgres_server
+from tests.support.services.postgres import DATABASES, a_database
 
 NOON = datetime.fromtimestamp(AT, UTC)
 DAY = NOON.date()
@@ -21,16 +21,11 @@ def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lab:
     return lab_in(tmp_path, monkeypatch)
 
 
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.service)])
+@pytest.fixture(params=DATABASES)
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """The URL of an empty database of Open WebUI's."""
-    if request.param == "sqlite":
-        yield f"sqlite:///{tmp_path}/webui.db"
-        return
-    server = postgres_server()
-    database = server.database()
-    yield database.replace("postgresql://", "postgresql+psycopg://")
-    server.drop(database)
+    with a_database(request.param, tmp_path, "webui.db") as url:
+        yield url.replace("postgresql://", "postgresql+psycopg://")
 
 
 def run(lab: Lab, command: str, url: str, code: int = 0) -> dict[str, Any]:

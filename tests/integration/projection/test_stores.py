@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -17,24 +16,11 @@ from shared.event_store.sqlite.store import EmbeddedStore
 from shared.projection.run_report import RunReport
 from tests.support.builders import unmetered
 from tests.support.ledger import DAY, WARSAW, BrokenStore, Ledger, generation, utc
+from tests.support.stores import Leaving
 
 MILLION = 1_000_000  # pico-USD in a microdollar
 BILL = 13 * MILLION
 ONE_DAY = timedelta(days=1)
-
-
-class Leaving(EmbeddedStore):
-    """A store under another name that can be sent away."""
-
-    name = "influxdb"
-    is_away = False
-    asked = 0
-
-    def _read(self, *arguments: Any) -> Iterator[Any]:
-        self.asked += 1
-        if self.is_away:
-            raise Unavailable("influxdb is away")
-        return super()._read(*arguments)
 
 
 class Switching(Ledger):

@@ -13,7 +13,6 @@ import pytest
 from shared.core.rows import UserRow
 from tests.support.builders import ALICE, BOB, NOON, generation_id, pending, settled, unmetered
 from tests.support.pages import (
-    BOTH_DATABASES,
     Visitor,
     add_client,
     count_at,
@@ -23,13 +22,14 @@ from tests.support.pages import (
     value_at,
     values_in,
 )
+from tests.support.services.postgres import DATABASES
 from tests.support.sidecars import ADMIN, SidecarAtHand
 
 MONTH = {"start": "2026-11-01", "end": "2026-11-24"}
 OCTOBER = NOON - timedelta(days=31)
 
 
-@pytest.fixture(params=BOTH_DATABASES)
+@pytest.fixture(params=DATABASES)
 def desk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SidecarAtHand]:
     chat = "https://chat.example/"
     with sidecar_on(request.param, tmp_path, usage_open_webui_url=chat) as found:

@@ -10,19 +10,19 @@ import pytest
 from shared.core.rows import HostRow
 from tests.support.builders import ALICE, BOB, NOON, generation_id, settled
 from tests.support.pages import (
-    BOTH_DATABASES,
     Visitor,
     sidecar_on,
     signed_in,
     text_of,
     value_at,
 )
+from tests.support.services.postgres import DATABASES
 from tests.support.sidecars import ADMIN, SidecarAtHand
 from tests.support.spools import spooled
 from tests.support.waiting import wait_for
 
 
-@pytest.fixture(params=BOTH_DATABASES)
+@pytest.fixture(params=DATABASES)
 def desk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SidecarAtHand]:
     with sidecar_on(request.param, tmp_path) as found:
         alice = settled(cost_usd=2)

@@ -16,23 +16,16 @@ from shared.spool.sqlite_spool import SqliteSpool
 from shared.summary_db.leader_lock import leader_lock
 from tests.conftest import ROOT
 from tests.support.builders import generation_id, settled
-from tests.support.services.postgres import postgres_server
+from tests.support.services.postgres import DATABASES, a_database, postgres_server
 from tests.support.sidecar_process import SidecarProcess
 from tests.support.sidecars import ADMIN
 from tests.support.waiting import wait_for
 
-DATABASES = ["sqlite", pytest.param("postgresql", marks=pytest.mark.service)]
-
 
 @pytest.fixture(params=DATABASES)
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    if request.param == "sqlite":
-        yield f"sqlite:///{tmp_path / 'summaries.sqlite3'}"
-        return
-    server = postgres_server()
-    url = server.database()
-    yield url
-    server.drop(url)
+    with a_database(request.param, tmp_path) as url:
+        yield url
 
 
 class Fleet:

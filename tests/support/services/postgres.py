@@ -12,6 +12,7 @@ from itertools import count
 from pathlib import Path
 
 import psycopg
+import pytest
 from sqlalchemy import make_url
 
 from demo.processes import free_port
@@ -25,6 +26,8 @@ _FOLDERS = (
     "/usr/lib/postgresql/16/bin",
     "/usr/lib/postgresql/15/bin",
 )
+# The kinds of a fixture's `params`.
+DATABASES = ("sqlite", pytest.param("postgresql", marks=pytest.mark.service))
 _numbers = count(1)
 
 
@@ -49,10 +52,10 @@ class PostgresServer:
 
 
 @contextmanager
-def a_database(kind: str, folder: Path) -> Iterator[str]:
+def a_database(kind: str, folder: Path, file: str = "summaries.sqlite3") -> Iterator[str]:
     """Give the URL of a new database, `sqlite` in a folder or `postgresql`, and drop it."""
     if kind == "sqlite":
-        yield f"sqlite:///{folder / 'summaries.sqlite3'}"
+        yield f"sqlite:///{folder / file}"
         return
     server = postgres_server()
     url = server.database()
